@@ -1,0 +1,2 @@
+//! Reference pipeline.
+fn main() {}
