@@ -152,18 +152,28 @@ postgres_start() {
         as_postgres "$bin/initdb" -D "$home/data" -U lacuna --auth=trust -E UTF8 --locale=C.UTF-8 \
             >"$dir/initdb.log" 2>&1 9>&- || { show_log "$dir/initdb.log"; die "initdb failed; see $dir/initdb.log"; }
     fi
-    if as_postgres "$bin/pg_ctl" -D "$home/data" status >/dev/null 2>&1; then return 0; fi
-    free_or_die postgresql "$postgres_port" LACUNA_POSTGRES_PORT
-    say "starting postgresql on $postgres_port"
-    # Throwaway data: a lost second after a power cut is worth tests that do not wait for disks.
-    as_postgres "$bin/pg_ctl" -D "$home/data" -l "$home/postgres.log" -w -t 60 -o \
-        "-c listen_addresses=127.0.0.1 -c port=$postgres_port -c unix_socket_directories= -c synchronous_commit=off -c max_connections=200" \
-        start </dev/null >/dev/null 2>&1 9>&- || { show_log "$home/postgres.log"; die "postgresql did not start; see $home/postgres.log"; }
-    local psql=("$bin/psql" -h 127.0.0.1 -p "$postgres_port" -U lacuna -d postgres -qAt)
-    if [ -z "$("${psql[@]}" -c "SELECT 1 FROM pg_database WHERE datname = 'lacuna'" 2>/dev/null </dev/null)" ]; then
-        "${psql[@]}" -c 'CREATE DATABASE lacuna' >/dev/null 2>"$dir/createdb.log" </dev/null ||
-            { show_log "$dir/createdb.log"; die "the database 'lacuna' could not be created"; }
+    if ! as_postgres "$bin/pg_ctl" -D "$home/data" status >/dev/null 2>&1; then
+        free_or_die postgresql "$postgres_port" LACUNA_POSTGRES_PORT
+        say "starting postgresql on $postgres_port"
+        # Throwaway data: a lost second after a power cut is worth tests that do not wait for disks.
+        as_postgres "$bin/pg_ctl" -D "$home/data" -l "$home/postgres.log" -w -t 60 -o \
+            "-c listen_addresses=127.0.0.1 -c port=$postgres_port -c unix_socket_directories= -c synchronous_commit=off -c max_connections=200" \
+            start </dev/null >/dev/null 2>&1 9>&- || { show_log "$home/postgres.log"; die "postgresql did not start; see $home/postgres.log"; }
     fi
+    postgres_database "$bin"
+}
+
+# The database of the URL. Asked each time: an earlier `up` may have been cut off before it.
+postgres_database() {
+    local psql="$1/psql"
+    [ -x "$psql" ] || psql="$(command -v psql)" || die "missing: postgresql-client"
+    local query=("$psql" -h 127.0.0.1 -p "$postgres_port" -U lacuna -d postgres -qAt -c)
+    {
+        if [ -z "$("${query[@]}" "SELECT 1 FROM pg_database WHERE datname = 'lacuna'")" ]; then
+            "${query[@]}" 'CREATE DATABASE lacuna'
+        fi
+    } </dev/null >"$dir/createdb.log" 2>&1 ||
+        { show_log "$dir/createdb.log"; die "the database 'lacuna' could not be created"; }
 }
 
 # --- kafka ----------------------------------------------------------------------------------
