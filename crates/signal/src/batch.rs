@@ -1,0 +1,217 @@
+//! A batch of rows of one kind of signal.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute;
+use arrow::datatypes::{DataType, Field, Schema};
+
+use crate::schema::{self, SignalKind, parse_attribute_column};
+
+/// Why columns do not make a batch, or batches do not make one batch.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// A column has a known name but another type than [`schema`] gives it.
+    #[error("column `{column}` of {kind} has type {found}, expected {expected}")]
+    ColumnType {
+        /// The column.
+        column: String,
+        /// The kind of signal.
+        kind: &'static str,
+        /// Its type.
+        found: DataType,
+        /// The type by [`schema`].
+        expected: DataType,
+    },
+    /// A column is neither fixed nor an attribute's.
+    #[error("column `{column}` is not a column of {kind}")]
+    UnknownColumn {
+        /// The column.
+        column: String,
+        /// The kind of signal.
+        kind: &'static str,
+    },
+    /// Batches of two kinds were to become one.
+    #[error("cannot join a batch of {0} with a batch of {1}")]
+    Kinds(&'static str, &'static str),
+    /// Arrow refused.
+    #[error(transparent)]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+/// Rows of one kind of signal: an Arrow record batch whose columns are those of [`schema`].
+///
+/// A column may be missing, because no row uses it or because a query did not ask for it; it then
+/// reads as null. Cloning is cheap (reference counts).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    kind: SignalKind,
+    record: RecordBatch,
+}
+
+impl Batch {
+    /// Wraps `record` after checking its columns' names and types.
+    pub fn try_new(kind: SignalKind, record: RecordBatch) -> Result<Self, BatchError> {
+        for field in record.schema_ref().fields() {
+            let name = field.name();
+            let expected = match kind.fixed_fields().find(name) {
+                Some((_, fixed)) => fixed.data_type().clone(),
+                None => match parse_attribute_column(name) {
+                    Some((_, ty, _)) => ty.data_type(),
+                    None => {
+                        let kind = kind.name();
+                        return Err(BatchError::UnknownColumn { column: name.clone(), kind });
+                    }
+                },
+            };
+            if *field.data_type() != expected {
+                return Err(BatchError::ColumnType {
+                    column: name.clone(),
+                    kind: kind.name(),
+                    found: field.data_type().clone(),
+                    expected,
+                });
+            }
+        }
+        Ok(Self { kind, record })
+    }
+
+    /// Wraps a record that this crate built.
+    pub(crate) fn new_unchecked(kind: SignalKind, record: RecordBatch) -> Self {
+        Self { kind, record }
+    }
+
+    /// A batch without rows or columns.
+    pub fn empty(kind: SignalKind) -> Self {
+        Self { kind, record: RecordBatch::new_empty(Arc::new(Schema::empty())) }
+    }
+
+    /// The kind of signal.
+    pub fn kind(&self) -> SignalKind {
+        self.kind
+    }
+
+    /// The Arrow record batch.
+    pub fn record(&self) -> &RecordBatch {
+        &self.record
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.record.num_rows()
+    }
+
+    /// Bytes of memory that the batch keeps alive, buffers shared with other batches included.
+    pub fn memory_size(&self) -> usize {
+        self.record.get_array_memory_size()
+    }
+
+    /// The column `name`, if any row of the batch may have a value in it.
+    pub fn column(&self, name: &str) -> Option<&ArrayRef> {
+        self.record.column_by_name(name)
+    }
+
+    /// Rows `offset..offset + len`, without copying.
+    pub fn slice(&self, offset: usize, len: usize) -> Self {
+        Self { kind: self.kind, record: self.record.slice(offset, len) }
+    }
+
+    /// The rows that `mask` keeps.
+    pub fn filter(&self, mask: &BooleanArray) -> Result<Self, BatchError> {
+        Ok(Self { kind: self.kind, record: compute::filter_record_batch(&self.record, mask)? })
+    }
+
+    /// The rows at `indices`, in that order.
+    pub fn take(&self, indices: &UInt64Array) -> Result<Self, BatchError> {
+        Ok(Self { kind: self.kind, record: compute::take_record_batch(&self.record, indices)? })
+    }
+
+    /// Only the columns in `names`; those that the batch lacks are left out.
+    pub fn project(&self, names: &[&str]) -> Result<Self, BatchError> {
+        let schema = self.record.schema_ref();
+        let keep: Vec<usize> =
+            (0..schema.fields().len()).filter(|i| names.contains(&schema.field(*i).name().as_str())).collect();
+        Ok(Self { kind: self.kind, record: self.record.project(&keep)? })
+    }
+
+    /// One batch of all rows, in order, with the columns of all.
+    ///
+    /// Fixed columns come first in [`schema`]'s order, then attribute columns by name. The text
+    /// still lies in the buffers of the parts; [`Batch::compact`] frees them.
+    pub fn concat(kind: SignalKind, batches: &[Self]) -> Result<Self, BatchError> {
+        if let Some(other) = batches.iter().find(|batch| batch.kind != kind) {
+            return Err(BatchError::Kinds(kind.name(), other.kind.name()));
+        }
+        if let [only] = batches {
+            return Ok(only.clone());
+        }
+        let schema = Arc::new(union_schema(kind, batches));
+        let records = batches
+            .iter()
+            .map(|batch| conform(&batch.record, &schema))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { kind, record: compute::concat_batches(&schema, &records)? })
+    }
+
+    /// Copies text out of buffers that it shares (a received request's body, a decoded page), so
+    /// that the batch keeps alive no more memory than its own rows need.
+    pub fn compact(&self) -> Result<Self, BatchError> {
+        let columns = self
+            .record
+            .columns()
+            .iter()
+            .map(|column| match column.data_type() {
+                DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
+                DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
+                _ => column.clone(),
+            })
+            .collect();
+        let record = RecordBatch::try_new(self.record.schema(), columns)?;
+        Ok(Self { kind: self.kind, record })
+    }
+}
+
+/// The columns of all `batches`: fixed ones in [`schema`]'s order, then attributes by name.
+fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
+    let mut names = BTreeSet::new();
+    for batch in batches {
+        names.extend(batch.record.schema_ref().fields().iter().map(|f| f.name().clone()));
+    }
+    let mut fields = Vec::with_capacity(names.len());
+    for fixed in kind.fixed_fields() {
+        if names.remove(fixed.name()) {
+            // A part may lack the column, so the whole may hold nulls in it.
+            let everywhere = batches.iter().all(|b| b.column(fixed.name()).is_some());
+            let nullable = fixed.is_nullable() || !everywhere;
+            fields.push(Field::new(fixed.name(), fixed.data_type().clone(), nullable));
+        }
+    }
+    for name in names {
+        if let Some((_, ty, _)) = schema::parse_attribute_column(&name) {
+            fields.push(Field::new(name, ty.data_type(), true));
+        }
+    }
+    Schema::new(fields)
+}
+
+/// `record` with exactly the columns of `schema`, null where it lacks one.
+fn conform(
+    record: &RecordBatch,
+    schema: &Arc<Schema>,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| {
+            record
+                .column_by_name(field.name())
+                .cloned()
+                .unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows()))
+        })
+        .collect();
+    let options =
+        arrow::array::RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+}
