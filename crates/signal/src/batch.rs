@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array, new_null_array,
+};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema};
 
@@ -131,8 +133,9 @@ impl Batch {
     /// Only the columns in `names`; those that the batch lacks are left out.
     pub fn project(&self, names: &[&str]) -> Result<Self, BatchError> {
         let schema = self.record.schema_ref();
-        let keep: Vec<usize> =
-            (0..schema.fields().len()).filter(|i| names.contains(&schema.field(*i).name().as_str())).collect();
+        let keep: Vec<usize> = (0..schema.fields().len())
+            .filter(|i| names.contains(&schema.field(*i).name().as_str()))
+            .collect();
         Ok(Self { kind: self.kind, record: self.record.project(&keep)? })
     }
 
@@ -211,7 +214,6 @@ fn conform(
                 .unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows()))
         })
         .collect();
-    let options =
-        arrow::array::RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }

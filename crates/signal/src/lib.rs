@@ -12,10 +12,10 @@
 //! - [`semconv`]: the attribute names that code refers to.
 
 pub mod batch;
-// pub mod column;
+pub mod column;
 pub mod finding;
 pub mod ids;
-// pub mod otlp;
+pub mod otlp;
 pub mod rows;
 pub mod schema;
 pub mod semconv;

@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn attribute_column_names_read_back() {
-        for scope in [Scope::Span, Scope::Log, Scope::Point, Scope::Resource, Scope::Instrumentation]
+        for scope in
+            [Scope::Span, Scope::Log, Scope::Point, Scope::Resource, Scope::Instrumentation]
         {
             for ty in AttrType::ALL {
                 for key in ["a", "http.route", "x:int", "", ".a"] {

@@ -1,0 +1,171 @@
+//! The OTLP codec (OpenTelemetry protocol 1.x, protobuf encoding).
+//!
+//! A request's bytes are walked once and written straight into Arrow builders whose text points
+//! back into the request: there is no struct per span and no copy of a string. A span, log record
+//! or point that cannot be read is refused by itself, counted and reported (OTLP's partial
+//! success); everything beside it is kept.
+
+pub mod any;
+mod attributes;
+mod logs;
+mod scopes;
+mod traces;
+pub mod wire;
+
+use bytes::Bytes;
+
+use crate::batch::Batch;
+use crate::schema::SignalKind;
+use wire::WireError;
+
+/// A request that holds nothing readable.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The bytes are not an OTLP export request, or nothing in them can be read.
+    #[error("not a readable OTLP export request of {kind}: {first}")]
+    Unreadable {
+        /// The kind of signal that was expected.
+        kind: &'static str,
+        /// The first thing wrong, with its place.
+        first: String,
+    },
+    /// The request is too large for 32-bit offsets.
+    #[error("the request has {0} bytes; at most {max} can be read", max = u32::MAX)]
+    TooLarge(usize),
+    /// Arrow refused the columns that were built: a defect of this crate.
+    #[error("cannot build columns: {0}")]
+    Columns(#[from] arrow::error::ArrowError),
+}
+
+/// What a request held.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Everything that could be read.
+    pub batch: Batch,
+    /// What could not.
+    pub rejected: Rejected,
+}
+
+/// What of a request could not be read or kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rejected {
+    /// Spans, log records or points that were refused.
+    pub items: u64,
+    /// Attributes beyond what a batch keeps of unusual keys.
+    pub attributes: u64,
+    /// What was wrong with the first of them, each with its place in the request, such as
+    /// `resource_spans[0].scope_spans[1].spans[7]: trace_id has 3 bytes, expected 16`.
+    pub reasons: Vec<String>,
+}
+
+impl Rejected {
+    /// At most this many reasons are kept.
+    pub const MAX_REASONS: usize = 8;
+
+    /// Whether everything was kept.
+    pub fn is_empty(&self) -> bool {
+        self.items == 0 && self.attributes == 0
+    }
+
+    /// The reasons on one line, for OTLP's `partial_success.error_message`.
+    pub fn message(&self) -> String {
+        let more = self.items.saturating_sub(self.reasons.len() as u64);
+        let mut message = self.reasons.join("; ");
+        if more > 0 {
+            message.push_str(&format!("; and {more} more"));
+        }
+        if self.attributes > 0 {
+            message.push_str(&format!("; {} attributes dropped", self.attributes));
+        }
+        message
+    }
+
+    fn note(&mut self, place: impl FnOnce() -> String, error: &ItemError) {
+        self.items += 1;
+        if self.reasons.len() < Self::MAX_REASONS {
+            self.reasons.push(format!("{}: {error}", place()));
+        }
+    }
+}
+
+/// Why one span, log record or point is refused.
+#[derive(Debug, thiserror::Error)]
+enum ItemError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("{field} has {found} bytes, expected {expected}")]
+    IdLength { field: &'static str, found: usize, expected: usize },
+    #[error("{0} is all zero")]
+    ZeroId(&'static str),
+    #[error("{field} is {nanos} ns, later than the year 2262")]
+    Time { field: &'static str, nanos: u64 },
+}
+
+/// Why a pass over a request built nothing.
+#[derive(Debug)]
+enum BuildError {
+    /// A text is not UTF-8: the pass trusted it, another must check each item.
+    Utf8,
+    Arrow(arrow::error::ArrowError),
+}
+
+impl From<arrow::error::ArrowError> for BuildError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        Self::Arrow(error)
+    }
+}
+
+/// Decodes an export request of one kind of signal.
+///
+/// The first pass takes texts to be UTF-8, which Arrow verifies when a column is complete; only if
+/// that fails does a second pass check every item by itself and refuse the bad ones.
+pub fn decode(kind: SignalKind, body: Bytes) -> Result<Decoded, DecodeError> {
+    if u32::try_from(body.len()).is_err() {
+        return Err(DecodeError::TooLarge(body.len()));
+    }
+    let decoded = match decode_pass(kind, &body, false) {
+        Err(BuildError::Utf8) | Err(BuildError::Arrow(_)) => decode_pass(kind, &body, true),
+        done => done,
+    };
+    let decoded = decoded.map_err(|error| match error {
+        BuildError::Arrow(error) => DecodeError::Columns(error),
+        BuildError::Utf8 => {
+            DecodeError::Unreadable { kind: kind.name(), first: WireError::Utf8.to_string() }
+        }
+    })?;
+    match decoded.rejected.reasons.first() {
+        Some(first) if decoded.batch.num_rows() == 0 => {
+            Err(DecodeError::Unreadable { kind: kind.name(), first: first.clone() })
+        }
+        _ => Ok(decoded),
+    }
+}
+
+fn decode_pass(kind: SignalKind, body: &Bytes, check_text: bool) -> Result<Decoded, BuildError> {
+    match kind {
+        SignalKind::Spans => scopes::decode(traces::Spans::default(), body, check_text),
+        SignalKind::Logs => scopes::decode(logs::Logs::default(), body, check_text),
+        SignalKind::Points => Err(BuildError::Utf8),
+    }
+}
+
+fn id<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<Option<[u8; N]>, ItemError> {
+    match <[u8; N]>::try_from(bytes) {
+        Ok(id) => Ok((id != [0; N]).then_some(id)),
+        Err(_) if bytes.is_empty() => Ok(None),
+        Err(_) => Err(ItemError::IdLength { field, found: bytes.len(), expected: N }),
+    }
+}
+
+fn required_id<const N: usize>(field: &'static str, bytes: &[u8]) -> Result<[u8; N], ItemError> {
+    match id(field, bytes)? {
+        Some(id) => Ok(id),
+        None if bytes.is_empty() => Err(ItemError::IdLength { field, found: 0, expected: N }),
+        None => Err(ItemError::ZeroId(field)),
+    }
+}
+
+fn nanos(field: &'static str, nanos: u64) -> Result<i64, ItemError> {
+    i64::try_from(nanos).map_err(|_| ItemError::Time { field, nanos })
+}

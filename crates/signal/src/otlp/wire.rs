@@ -1,0 +1,196 @@
+//! Reading protobuf's wire format without copying.
+
+/// Why bytes are not a protobuf message of the expected form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The message ends inside a field.
+    #[error("cut off inside a field")]
+    Truncated,
+    /// A variable-length integer has more than 10 bytes.
+    #[error("a variable-length integer of more than 10 bytes")]
+    Varint,
+    /// A tag with field number 0 or a wire type that OTLP does not use.
+    #[error("an impossible tag {0:#x}")]
+    Tag(u64),
+    /// A known field comes with another wire type than OTLP gives it.
+    #[error("field {field} has wire type {found}")]
+    Type {
+        /// Field number.
+        field: u32,
+        /// The wire type found.
+        found: &'static str,
+    },
+    /// A text is not UTF-8.
+    #[error("a text that is not UTF-8")]
+    Utf8,
+    /// Composite values are nested more than [`super::any::MAX_DEPTH`] deep.
+    #[error("values nested too deep")]
+    Depth,
+}
+
+/// One field's value as it stands in the message.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Field<'a> {
+    /// Variable-length integer: int32, int64, uint32, uint64, bool, enum.
+    Varint(u64),
+    /// Eight bytes: fixed64, double.
+    Fixed64(u64),
+    /// Length-delimited: string, bytes, message, packed repeated.
+    Bytes(&'a [u8]),
+    /// Four bytes: fixed32, float.
+    Fixed32(u32),
+}
+
+impl<'a> Field<'a> {
+    fn type_error(self, field: u32) -> WireError {
+        let found = match self {
+            Self::Varint(_) => "varint",
+            Self::Fixed64(_) => "64-bit",
+            Self::Bytes(_) => "length-delimited",
+            Self::Fixed32(_) => "32-bit",
+        };
+        WireError::Type { field, found }
+    }
+
+    /// The length-delimited value of `field`.
+    pub fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes),
+            other => Err(other.type_error(field)),
+        }
+    }
+
+    /// The variable-length integer of `field`.
+    pub fn varint(self, field: u32) -> Result<u64, WireError> {
+        match self {
+            Self::Varint(value) => Ok(value),
+            other => Err(other.type_error(field)),
+        }
+    }
+
+    /// The eight bytes of `field`.
+    pub fn fixed64(self, field: u32) -> Result<u64, WireError> {
+        match self {
+            Self::Fixed64(value) => Ok(value),
+            other => Err(other.type_error(field)),
+        }
+    }
+
+    /// The four bytes of `field`.
+    pub fn fixed32(self, field: u32) -> Result<u32, WireError> {
+        match self {
+            Self::Fixed32(value) => Ok(value),
+            other => Err(other.type_error(field)),
+        }
+    }
+}
+
+/// The fields of one message, in the order in which they stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// The message in `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// The next field's number and value; `None` at the end.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let tag = self.varint()?;
+        let number = match u32::try_from(tag >> 3) {
+            Ok(0) | Err(_) => return Err(WireError::Tag(tag)),
+            Ok(number) => number,
+        };
+        let field = match tag & 7 {
+            0 => Field::Varint(self.varint()?),
+            1 => Field::Fixed64(u64::from_le_bytes(self.array()?)),
+            2 => {
+                let len = self.varint()?;
+                let len = usize::try_from(len).map_err(|_| WireError::Truncated)?;
+                Field::Bytes(self.take(len)?)
+            }
+            5 => Field::Fixed32(u32::from_le_bytes(self.array()?)),
+            _ => return Err(WireError::Tag(tag)),
+        };
+        Ok(Some((number, field)))
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    #[inline]
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or(WireError::Truncated)?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, WireError> {
+        let (value, len) = read_varint(self.rest)?;
+        self.rest = &self.rest[len..];
+        Ok(value)
+    }
+}
+
+/// The variable-length integer at the start of `bytes`, and its length.
+#[inline]
+pub fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
+    // Most tags, lengths and enums of OTLP have one byte.
+    match bytes.first() {
+        Some(byte) if *byte < 0x80 => return Ok((u64::from(*byte), 1)),
+        None => return Err(WireError::Truncated),
+        _ => {}
+    }
+    let mut value = 0u64;
+    for (i, byte) in bytes.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if *byte < 0x80 {
+            return Ok((value, i + 1));
+        }
+    }
+    Err(if bytes.len() < 10 { WireError::Truncated } else { WireError::Varint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_every_wire_type() {
+        let bytes = [0x08, 0x96, 0x01, 0x12, 0x02, b'h', b'i', 0x1d, 1, 0, 0, 0];
+        let mut message = Message::new(&bytes);
+        assert_eq!(message.next(), Ok(Some((1, Field::Varint(150)))));
+        assert_eq!(message.next(), Ok(Some((2, Field::Bytes(b"hi")))));
+        assert_eq!(message.next(), Ok(Some((3, Field::Fixed32(1)))));
+        assert_eq!(message.next(), Ok(None));
+    }
+
+    #[test]
+    fn every_cut_is_an_error_or_a_shorter_message() {
+        let bytes = [0x12, 0x05, b'h', b'e', b'l', b'l', b'o'];
+        for cut in 1..bytes.len() {
+            assert_eq!(Message::new(&bytes[..cut]).next(), Err(WireError::Truncated), "{cut}");
+        }
+    }
+
+    #[test]
+    fn impossible_tags_are_refused() {
+        for tag in [0x00, 0x0b, 0x0c, 0x0e, 0x0f] {
+            assert!(matches!(Message::new(&[tag, 0]).next(), Err(WireError::Tag(_))), "{tag}");
+        }
+        assert_eq!(read_varint(&[0xff; 11]), Err(WireError::Varint));
+    }
+}

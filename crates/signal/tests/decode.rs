@@ -1,0 +1,290 @@
+//! The decoder, held against requests that prost encoded.
+
+use bytes::Bytes;
+use lacuna_signal::otlp::{DecodeError, decode};
+use lacuna_signal::rows::{LogRows, SpanRows};
+use lacuna_signal::schema::{OVERFLOW, Scope};
+use lacuna_signal::{SignalKind, Value};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{
+    AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value as Any,
+};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message;
+
+fn kv(key: &str, value: Any) -> KeyValue {
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(AnyValue { value: Some(value) }),
+        ..Default::default()
+    }
+}
+
+fn text(key: &str, value: &str) -> KeyValue {
+    kv(key, Any::StringValue(value.to_owned()))
+}
+
+fn request(spans: Vec<Span>) -> ExportTraceServiceRequest {
+    ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![text("service.name", "checkout-service-with-a-long-name")],
+                ..Default::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                scope: Some(InstrumentationScope {
+                    name: "lib".into(),
+                    version: "1.0".into(),
+                    attributes: vec![kv("stable", Any::BoolValue(true))],
+                    ..Default::default()
+                }),
+                spans,
+                schema_url: "https://opentelemetry.io/schemas/1.44.0".into(),
+            }],
+            schema_url: String::new(),
+        }],
+    }
+}
+
+fn span(id: u8, attributes: Vec<KeyValue>) -> Span {
+    Span {
+        trace_id: vec![7; 16],
+        span_id: vec![id; 8],
+        name: format!("operation with a long name {id}"),
+        kind: 3,
+        start_time_unix_nano: 1_000,
+        end_time_unix_nano: 1_500,
+        attributes,
+        ..Default::default()
+    }
+}
+
+fn decode_spans(request: &ExportTraceServiceRequest) -> lacuna_signal::otlp::Decoded {
+    decode(SignalKind::Spans, Bytes::from(request.encode_to_vec())).unwrap()
+}
+
+#[test]
+fn a_span_keeps_everything_it_had() {
+    let mut full = span(
+        1,
+        vec![
+            text("http.route", "/v1/batches/{id}/files"),
+            kv("kafka.offset", Any::IntValue(-3)),
+            kv("ratio", Any::DoubleValue(0.5)),
+            kv("raw", Any::BytesValue(vec![0, 255])),
+            kv(
+                "list",
+                Any::ArrayValue(ArrayValue {
+                    values: vec![
+                        AnyValue { value: Some(Any::IntValue(1)) },
+                        AnyValue { value: None },
+                        AnyValue { value: Some(Any::StringValue("a\"b".into())) },
+                    ],
+                }),
+            ),
+        ],
+    );
+    full.parent_span_id = vec![9; 8];
+    full.trace_state = "vendor=value".into();
+    full.flags = 0x101;
+    full.status = Some(Status { code: 2, message: "Transaction discarded".into() });
+    full.dropped_attributes_count = 4;
+    full.events = vec![Event {
+        time_unix_nano: 1_200,
+        name: "exception".into(),
+        attributes: vec![
+            text("exception.type", "io::Error"),
+            kv("attempt", Any::IntValue(2)),
+            kv("ok", Any::BoolValue(false)),
+        ],
+        dropped_attributes_count: 1,
+    }];
+    full.links = vec![Link {
+        trace_id: vec![8; 16],
+        span_id: vec![6; 8],
+        trace_state: "a=b".into(),
+        attributes: vec![text("messaging.operation.name", "send")],
+        dropped_attributes_count: 0,
+        flags: 1,
+    }];
+    let decoded = decode_spans(&request(vec![span(2, vec![]), full]));
+    assert!(decoded.rejected.is_empty());
+    let batch = decoded.batch;
+    let rows = SpanRows::new(&batch);
+    assert_eq!(batch.num_rows(), 2);
+    assert_eq!(rows.name(1), "operation with a long name 1");
+    assert_eq!(rows.service(0), Some("checkout-service-with-a-long-name"));
+    assert_eq!((rows.kind(1), rows.start(1), rows.duration(1)), (3, 1_000, 500));
+    assert_eq!(rows.parent_span_id(1).unwrap().to_string(), "0909090909090909");
+    assert_eq!(rows.parent_span_id(0), None);
+    assert_eq!((rows.status_code(1), rows.status_message(1)), (2, Some("Transaction discarded")));
+    assert_eq!((rows.trace_state(1), rows.flags(1)), (Some("vendor=value"), 0x101));
+    assert_eq!((rows.scope_name(0), rows.scope_version(0)), (Some("lib"), Some("1.0")));
+
+    let attributes: Vec<_> = batch.attributes(Scope::Span).of_row(1).collect();
+    let list = r#"{"arrayValue":{"values":[{"intValue":"1"},{},{"stringValue":"a\"b"}]}}"#;
+    assert_eq!(
+        attributes,
+        vec![
+            ("http.route", Value::Str("/v1/batches/{id}/files")),
+            ("kafka.offset", Value::Int(-3)),
+            ("list", Value::Any(list)),
+            ("ratio", Value::Double(0.5)),
+            ("raw", Value::Bytes(&[0, 255])),
+        ]
+    );
+    assert_eq!(batch.attributes(Scope::Span).of_row(0).count(), 0);
+    let stable = batch.attribute(Scope::Instrumentation, "stable");
+    assert_eq!(stable.get(0), Some(Value::Bool(true)));
+
+    let event = rows.events(1).next().unwrap();
+    assert_eq!((event.name, event.time, event.dropped_attributes), ("exception", 1_200, 1));
+    let event_attributes: Vec<_> = event.attributes.unwrap().iter().collect();
+    assert_eq!(
+        event_attributes,
+        vec![
+            ("exception.type", Value::Str("io::Error")),
+            ("attempt", Value::Int(2)),
+            ("ok", Value::Bool(false)),
+        ]
+    );
+    let link = rows.links(1).next().unwrap();
+    assert_eq!((link.span_id.to_string().as_str(), link.flags), ("0606060606060606", 1));
+    assert_eq!(rows.events(0).count() + rows.links(0).count(), 0);
+}
+
+#[test]
+fn a_bad_span_is_refused_and_its_neighbours_kept() {
+    let mut short = span(3, vec![text("k", "v")]);
+    short.trace_id = vec![1, 2, 3];
+    let mut zero = span(4, vec![]);
+    zero.span_id = vec![0; 8];
+    let mut late = span(5, vec![]);
+    late.end_time_unix_nano = u64::MAX;
+    let decoded = decode_spans(&request(vec![span(1, vec![]), short, zero, late, span(2, vec![])]));
+    assert_eq!(decoded.batch.num_rows(), 2);
+    assert_eq!(decoded.rejected.items, 3);
+    let place = "resource_spans[0].scope_spans[0].spans";
+    assert_eq!(
+        decoded.rejected.reasons,
+        vec![
+            format!("{place}[1]: trace_id has 3 bytes, expected 16"),
+            format!("{place}[2]: span_id is all zero"),
+            format!("{place}[3]: end_time_unix_nano is {} ns, later than the year 2262", u64::MAX),
+        ]
+    );
+    assert!(decoded.batch.attribute(Scope::Span, "k").is_absent());
+}
+
+#[test]
+fn text_that_is_not_utf8_refuses_only_its_span() {
+    let good = request(vec![
+        span(1, vec![text("k", "good value, long enough")]),
+        span(2, vec![text("k", "spoiled value, long")]),
+    ]);
+    let mut bytes = good.encode_to_vec();
+    let at = bytes.windows(7).position(|w| w == b"spoiled").unwrap();
+    bytes[at] = 0xff;
+    let decoded = decode(SignalKind::Spans, Bytes::from(bytes)).unwrap();
+    assert_eq!((decoded.batch.num_rows(), decoded.rejected.items), (1, 1));
+    assert!(decoded.rejected.reasons[0].ends_with("spans[1]: a text that is not UTF-8"));
+}
+
+#[test]
+fn half_a_request_keeps_what_came_before_the_cut() {
+    let mut both = request(vec![span(1, vec![])]);
+    both.resource_spans.extend(request(vec![span(2, vec![])]).resource_spans);
+    let bytes = both.encode_to_vec();
+    let decoded =
+        decode(SignalKind::Spans, Bytes::from(bytes[..bytes.len() - 3].to_vec())).unwrap();
+    assert_eq!(decoded.batch.num_rows(), 1);
+    assert_eq!(decoded.rejected.items, 1);
+}
+
+#[test]
+fn garbage_is_an_error_and_an_empty_request_is_not() {
+    let error = decode(SignalKind::Spans, Bytes::from_static(b"hello, this is not protobuf"));
+    assert!(matches!(error, Err(DecodeError::Unreadable { .. })), "{error:?}");
+    assert_eq!(decode(SignalKind::Spans, Bytes::new()).unwrap().batch.num_rows(), 0);
+}
+
+#[test]
+fn a_repeated_key_and_invented_keys_overflow_but_are_not_lost() {
+    let many = (0..600).map(|i| kv(&format!("k{i:03}"), Any::IntValue(i))).collect();
+    let twice = vec![text("k", "first"), text("k", "second")];
+    let decoded = decode_spans(&request(vec![span(1, twice), span(2, many)]));
+    let batch = decoded.batch;
+    assert!(batch.column(OVERFLOW).is_some());
+    assert_eq!(batch.attribute(Scope::Span, "k599").get(1), Some(Value::Int(599)));
+    assert_eq!(batch.attribute(Scope::Span, "k").get(0), Some(Value::Str("first")));
+    let attributes = batch.attributes(Scope::Span);
+    assert_eq!(attributes.of_row(1).count(), 600);
+    let both: Vec<_> = attributes.of_row(0).collect();
+    assert_eq!(both, vec![("k", Value::Str("first")), ("k", Value::Str("second"))]);
+}
+
+#[test]
+fn one_key_with_two_types_is_two_columns_and_one_attribute() {
+    let decoded = decode_spans(&request(vec![
+        span(1, vec![text("retry", "yes")]),
+        span(2, vec![kv("retry", Any::IntValue(1))]),
+    ]));
+    let retry = decoded.batch.attribute(Scope::Span, "retry");
+    assert_eq!((retry.get(0), retry.get(1)), (Some(Value::Str("yes")), Some(Value::Int(1))));
+}
+
+#[test]
+fn batches_of_different_columns_join_and_compact() {
+    let a = decode_spans(&request(vec![span(1, vec![text("a", "only in the first batch")])])).batch;
+    let b = decode_spans(&request(vec![span(2, vec![kv("b", Any::DoubleValue(1.0))])])).batch;
+    let both = lacuna_signal::Batch::concat(SignalKind::Spans, &[a, b]).unwrap().compact().unwrap();
+    assert_eq!(both.num_rows(), 2);
+    let value = both.attribute(Scope::Span, "a");
+    assert_eq!((value.get(0), value.get(1)), (Some(Value::Str("only in the first batch")), None));
+    assert_eq!(both.attribute(Scope::Span, "b").get(1), Some(Value::Double(1.0)));
+    lacuna_signal::Batch::try_new(SignalKind::Spans, both.record().clone()).unwrap();
+}
+
+#[test]
+fn logs_keep_their_bodies_and_lose_only_invalid_ids() {
+    let record = |body: Option<Any>, trace_id: Vec<u8>| LogRecord {
+        time_unix_nano: 0,
+        observed_time_unix_nano: 42,
+        severity_number: 17,
+        severity_text: "ERROR".into(),
+        body: body.map(|value| AnyValue { value: Some(value) }),
+        attributes: vec![text("layer", "framework")],
+        trace_id,
+        span_id: vec![2; 8],
+        event_name: "outcome".into(),
+        ..Default::default()
+    };
+    let request = ExportLogsServiceRequest {
+        resource_logs: vec![ResourceLogs {
+            resource: None,
+            scope_logs: vec![ScopeLogs {
+                scope: None,
+                log_records: vec![
+                    record(Some(Any::StringValue("PROCESSING_SUCCESS".into())), vec![1; 16]),
+                    record(Some(Any::IntValue(5)), vec![1; 3]),
+                    record(None, vec![]),
+                ],
+                schema_url: String::new(),
+            }],
+            schema_url: String::new(),
+        }],
+    };
+    let decoded = decode(SignalKind::Logs, Bytes::from(request.encode_to_vec())).unwrap();
+    assert!(decoded.rejected.is_empty());
+    let rows = LogRows::new(&decoded.batch);
+    assert_eq!(rows.body(0), Some("PROCESSING_SUCCESS"));
+    assert_eq!(rows.body(1), Some(r#"{"intValue":"5"}"#));
+    assert_eq!(rows.body(2), None);
+    assert_eq!((rows.time(0), rows.severity(0)), (42, 17));
+    assert!(rows.trace_id(0).is_some() && rows.trace_id(1).is_none() && rows.trace_id(2).is_none());
+    assert_eq!(decoded.batch.attribute(Scope::Log, "layer").get(2), Some(Value::Str("framework")));
+}
