@@ -51,9 +51,7 @@ pub(crate) fn copy(baggage: &Baggage) -> Baggage {
 /// The correlation id that `cx` carries.
 #[must_use]
 pub fn of(cx: &Context) -> Option<String> {
-    cx.baggage()
-        .get(CORRELATION_ID)
-        .map(|v| v.as_str().to_owned())
+    cx.baggage().get(CORRELATION_ID).map(|v| v.as_str().to_owned())
 }
 
 /// The correlation id of the current context.
@@ -125,10 +123,7 @@ mod tests {
         let cx = Context::new().with_baggage([KeyValue::new("tenant", "a")]);
         let cx = with(&with(&cx, "one"), "two");
         assert_eq!(of(&cx).as_deref(), Some("two"));
-        assert_eq!(
-            cx.baggage().get("tenant").map(StringValue::as_str),
-            Some("a")
-        );
+        assert_eq!(cx.baggage().get("tenant").map(StringValue::as_str), Some("a"));
     }
 
     #[test]

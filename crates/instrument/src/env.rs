@@ -23,9 +23,7 @@ impl Lookup for ProcessEnv {
 
 impl Lookup for HashMap<&str, &str> {
     fn get(&self, name: &str) -> Option<String> {
-        HashMap::get(self, name)
-            .map(|v| (*v).to_owned())
-            .filter(|v| !v.is_empty())
+        HashMap::get(self, name).map(|v| (*v).to_owned()).filter(|v| !v.is_empty())
     }
 }
 
@@ -74,14 +72,11 @@ pub(crate) const SIGNALS: [&str; 3] = ["TRACES", "LOGS", "METRICS"];
 
 /// The transport of `signal`, by its own variable, the general one, or the default.
 pub(crate) fn protocol(env: &impl Lookup, signal: &str) -> Protocol {
-    [
-        format!("OTEL_EXPORTER_OTLP_{signal}_PROTOCOL"),
-        "OTEL_EXPORTER_OTLP_PROTOCOL".into(),
-    ]
-    .iter()
-    .filter_map(|name| env.get(name))
-    .find_map(|value| Protocol::parse(&value))
-    .unwrap_or(Protocol::HttpProtobuf)
+    [format!("OTEL_EXPORTER_OTLP_{signal}_PROTOCOL"), "OTEL_EXPORTER_OTLP_PROTOCOL".into()]
+        .iter()
+        .filter_map(|name| env.get(name))
+        .find_map(|value| Protocol::parse(&value))
+        .unwrap_or(Protocol::HttpProtobuf)
 }
 
 /// False when `OTEL_<signal>_EXPORTER=none`.
@@ -91,23 +86,18 @@ pub(crate) fn exports(env: &impl Lookup, signal: &str) -> bool {
 
 /// True when `OTEL_SDK_DISABLED=true`.
 pub(crate) fn disabled(env: &impl Lookup) -> bool {
-    env.get("OTEL_SDK_DISABLED")
-        .is_some_and(|v| v.eq_ignore_ascii_case("true"))
+    env.get("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"))
 }
 
 /// True when the signal's endpoint is set and is not a URL, so the default must be given outright.
 pub(crate) fn endpoint_is_malformed(env: &impl Lookup, signal: &str) -> bool {
     let own = env.get(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"));
-    own.or_else(|| env.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
-        .is_some_and(|v| !is_endpoint(&v))
+    own.or_else(|| env.get("OTEL_EXPORTER_OTLP_ENDPOINT")).is_some_and(|v| !is_endpoint(&v))
 }
 
 /// A whole number from a variable, or the default.
 pub(crate) fn number(env: &impl Lookup, name: &str, default: usize) -> usize {
-    env.get(name)
-        .and_then(|v| v.parse().ok())
-        .filter(|n| *n > 0)
-        .unwrap_or(default)
+    env.get(name).and_then(|v| v.parse().ok()).filter(|n| *n > 0).unwrap_or(default)
 }
 
 fn is_endpoint(value: &str) -> bool {
@@ -133,10 +123,7 @@ fn is_pairs(value: &str) -> bool {
         .split(',')
         .map(str::trim)
         .filter(|p| !p.is_empty())
-        .all(|pair| {
-            pair.split_once('=')
-                .is_some_and(|(k, _)| !k.trim().is_empty())
-        })
+        .all(|pair| pair.split_once('=').is_some_and(|(k, _)| !k.trim().is_empty()))
 }
 
 fn is_number(value: &str) -> bool {
@@ -185,19 +172,11 @@ fn checks() -> Vec<Check> {
     );
     add(
         "OTEL_PROPAGATORS",
-        |v| {
-            v.split(',')
-                .all(|p| matches!(p.trim(), "tracecontext" | "baggage" | "none"))
-        },
+        |v| v.split(',').all(|p| matches!(p.trim(), "tracecontext" | "baggage" | "none")),
         "a list of tracecontext, baggage, or none",
         "tracecontext,baggage",
     );
-    add(
-        "OTEL_RESOURCE_ATTRIBUTES",
-        is_pairs,
-        "key=value,key=value",
-        "the well-formed pairs only",
-    );
+    add("OTEL_RESOURCE_ATTRIBUTES", is_pairs, "key=value,key=value", "the well-formed pairs only");
     for (processor, delay) in [("BSP", "5000"), ("BLRP", "1000")] {
         add(
             &format!("OTEL_{processor}_SCHEDULE_DELAY"),
@@ -224,25 +203,10 @@ fn checks() -> Vec<Check> {
             "512",
         );
     }
-    add(
-        "OTEL_METRIC_EXPORT_INTERVAL",
-        is_number,
-        "milliseconds, a whole number",
-        "60000",
-    );
-    add(
-        "OTEL_METRIC_EXPORT_TIMEOUT",
-        is_number,
-        "milliseconds, a whole number",
-        "30000",
-    );
+    add("OTEL_METRIC_EXPORT_INTERVAL", is_number, "milliseconds, a whole number", "60000");
+    add("OTEL_METRIC_EXPORT_TIMEOUT", is_number, "milliseconds, a whole number", "30000");
     for signal in SIGNALS {
-        add(
-            &format!("OTEL_{signal}_EXPORTER"),
-            is_exporter,
-            "otlp, none",
-            "otlp",
-        );
+        add(&format!("OTEL_{signal}_EXPORTER"), is_exporter, "otlp, none", "otlp");
     }
     for infix in ["", "TRACES_", "LOGS_", "METRICS_"] {
         let name = |suffix: &str| format!("OTEL_EXPORTER_OTLP_{infix}{suffix}");
@@ -252,25 +216,10 @@ fn checks() -> Vec<Check> {
             "a URL with http:// or https:// (gRPC: also host:port)",
             "http://localhost:4318, with grpc http://localhost:4317",
         );
-        add(
-            &name("PROTOCOL"),
-            is_protocol,
-            "grpc, http/protobuf, http/json",
-            "http/protobuf",
-        );
-        add(
-            &name("TIMEOUT"),
-            is_number,
-            "milliseconds, a whole number",
-            "10000",
-        );
+        add(&name("PROTOCOL"), is_protocol, "grpc, http/protobuf, http/json", "http/protobuf");
+        add(&name("TIMEOUT"), is_number, "milliseconds, a whole number", "10000");
         add(&name("COMPRESSION"), is_compression, "gzip, none", "none");
-        add(
-            &name("HEADERS"),
-            is_pairs,
-            "key=value,key=value",
-            "the well-formed pairs only",
-        );
+        add(&name("HEADERS"), is_pairs, "key=value,key=value", "the well-formed pairs only");
     }
     checks
 }
@@ -285,17 +234,8 @@ pub(crate) fn check(env: &impl Lookup) -> Vec<Malformed> {
                 return None;
             }
             // Headers carry keys to the backend; they must not end up in a log.
-            let value = if name.ends_with("_HEADERS") {
-                "(not shown)".into()
-            } else {
-                value
-            };
-            Some(Malformed {
-                name,
-                value,
-                accepted,
-                default,
-            })
+            let value = if name.ends_with("_HEADERS") { "(not shown)".into() } else { value };
+            Some(Malformed { name, value, accepted, default })
         })
         .collect()
 }
@@ -309,10 +249,7 @@ mod tests {
     fn good_values_pass() {
         let env = HashMap::from([
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
-            (
-                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-                "https://otel.example.org/v1/traces",
-            ),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://otel.example.org/v1/traces"),
             ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://[::1]:4317"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
@@ -336,11 +273,7 @@ mod tests {
         ]);
         let found = check(&env);
         assert_eq!(found.len(), 6, "{found:?}");
-        assert!(
-            found
-                .iter()
-                .all(|m| !m.accepted.is_empty() && !m.default.is_empty())
-        );
+        assert!(found.iter().all(|m| !m.accepted.is_empty() && !m.default.is_empty()));
         assert_eq!(protocol(&env, "TRACES"), Protocol::HttpProtobuf);
         assert!(endpoint_is_malformed(&env, "TRACES"));
     }

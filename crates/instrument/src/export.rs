@@ -55,9 +55,7 @@ impl Queue {
     fn taken(&self, n: usize) {
         let _ = self
             .waiting
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |w| {
-                Some(w.saturating_sub(n))
-            });
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |w| Some(w.saturating_sub(n)));
     }
 
     fn settle(&self, n: usize, result: &OTelSdkResult) {
@@ -68,10 +66,7 @@ impl Queue {
 
     /// Records dropped so far: queue full, export failed.
     pub(crate) fn dropped(&self) -> (u64, u64) {
-        (
-            self.full.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+        (self.full.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 }
 
@@ -187,10 +182,7 @@ pub(crate) fn observe(queues: Vec<Arc<Queue>>) {
                 for (reason, n) in [("queue_full", full), ("export_failed", failed)] {
                     observer.observe(
                         n,
-                        &[
-                            KeyValue::new("signal", queue.signal),
-                            KeyValue::new("reason", reason),
-                        ],
+                        &[KeyValue::new("signal", queue.signal), KeyValue::new("reason", reason)],
                     );
                 }
             }
@@ -208,9 +200,8 @@ pub(crate) struct DropReporter {
 impl DropReporter {
     pub(crate) fn start(queues: Vec<Arc<Queue>>, every: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = channel::<()>();
-        let thread = std::thread::Builder::new()
-            .name("lacuna.drop-report".into())
-            .spawn(move || {
+        let thread =
+            std::thread::Builder::new().name("lacuna.drop-report".into()).spawn(move || {
                 let mut seen = vec![(0, 0); queues.len()];
                 loop {
                     let go_on =
@@ -223,10 +214,7 @@ impl DropReporter {
                     }
                 }
             })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -268,9 +256,7 @@ mod tests {
         assert!(queue.admit());
         queue.settle(
             3,
-            &Err(opentelemetry_sdk::error::OTelSdkError::InternalFailure(
-                "refused".into(),
-            )),
+            &Err(opentelemetry_sdk::error::OTelSdkError::InternalFailure("refused".into())),
         );
         assert_eq!(queue.dropped(), (1, 3));
     }

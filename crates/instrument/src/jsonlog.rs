@@ -40,38 +40,18 @@ pub(crate) struct JsonLines {
 
 impl JsonLines {
     pub(crate) fn new(service: String, sink: Sink) -> Self {
-        Self {
-            service,
-            sink: Mutex::new(sink),
-        }
+        Self { service, sink: Mutex::new(sink) }
     }
 
     fn line(&self, event: &Event<'_>) -> Map<String, Value> {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let target = fields
-            .log_target
-            .as_deref()
-            .unwrap_or(event.metadata().target());
-        let layer = fields
-            .layer
-            .take()
-            .unwrap_or_else(|| default_layer(target).to_owned());
+        let target = fields.log_target.as_deref().unwrap_or(event.metadata().target());
+        let layer = fields.layer.take().unwrap_or_else(|| default_layer(target).to_owned());
 
         let mut line = Map::with_capacity(fields.other.len() + 10);
-        line.insert(
-            "timestamp".into(),
-            format!("{:.6}", Timestamp::now()).into(),
-        );
-        line.insert(
-            "level".into(),
-            event
-                .metadata()
-                .level()
-                .as_str()
-                .to_ascii_lowercase()
-                .into(),
-        );
+        line.insert("timestamp".into(), format!("{:.6}", Timestamp::now()).into());
+        line.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
         line.insert("message".into(), fields.message.unwrap_or_default().into());
         line.insert("layer".into(), layer.into());
         line.insert("service".into(), self.service.clone().into());
@@ -88,11 +68,8 @@ impl JsonLines {
             }
         });
         for (name, value) in fields.other {
-            let name = if RESERVED.contains(&name) {
-                format!("fields.{name}")
-            } else {
-                name.to_owned()
-            };
+            let name =
+                if RESERVED.contains(&name) { format!("fields.{name}") } else { name.to_owned() };
             line.insert(name, value);
         }
         line
@@ -202,12 +179,7 @@ mod tests {
     #[test]
     fn a_line_has_the_agreed_fields() {
         let lines = lines(|| {
-            tracing::warn!(
-                layer = "framework",
-                attempts = 3,
-                ok = false,
-                "gave \"up\"\n"
-            )
+            tracing::warn!(layer = "framework", attempts = 3, ok = false, "gave \"up\"\n")
         });
         let line = &lines[0];
         assert_eq!(line["level"], "warn");
@@ -216,13 +188,7 @@ mod tests {
         assert_eq!(line["service"], "svc");
         assert_eq!(line["attempts"], 3);
         assert_eq!(line["ok"], false);
-        assert!(
-            line["timestamp"]
-                .as_str()
-                .unwrap()
-                .parse::<Timestamp>()
-                .is_ok()
-        );
+        assert!(line["timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok());
         assert!(!line.contains_key("trace_id") && !line.contains_key("correlation_id"));
     }
 

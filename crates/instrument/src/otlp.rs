@@ -43,10 +43,7 @@ macro_rules! build {
                 }
             }
         };
-        built.map_err(|source| InitError::Exporter {
-            signal: $name,
-            source,
-        })
+        built.map_err(|source| InitError::Exporter { signal: $name, source })
     }};
 }
 
@@ -83,14 +80,7 @@ impl Parts {
     }
 
     pub(crate) fn metrics(&mut self, env: &impl Lookup) -> Result<MetricExporter, InitError> {
-        build!(
-            self,
-            env,
-            MetricExporter,
-            "METRICS",
-            "metrics",
-            "v1/metrics"
-        )
+        build!(self, env, MetricExporter, "METRICS", "metrics", "v1/metrics")
     }
 
     pub(crate) fn into_runtime(self) -> Option<Runtime> {

@@ -13,9 +13,7 @@ pub(crate) const SCOPE: &str = "lacuna-instrument";
 static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 pub(crate) fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder(SCOPE)
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .build()
+    InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
 }
 
 /// Keeps the provider's tracer for [`start`]. The first call of a process wins.
@@ -31,12 +29,7 @@ pub(crate) fn start(
     attributes: Vec<KeyValue>,
     parent: &Context,
 ) -> Context {
-    build(
-        SpanBuilder::from_name(name)
-            .with_kind(kind)
-            .with_attributes(attributes),
-        parent,
-    )
+    build(SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes), parent)
 }
 
 /// [`start`] for a builder that says more: links, start time.

@@ -168,10 +168,7 @@ impl fmt::Display for Problem {
         for part in Part::ALL {
             write!(f, "{}, ", part.name())?;
         }
-        write!(
-            f,
-            "or `all`, and level off, metrics, spans, on; the default is on"
-        )
+        write!(f, "or `all`, and level off, metrics, spans, on; the default is on")
     }
 }
 
@@ -191,9 +188,7 @@ pub(crate) fn parse(list: &str) -> Parsed {
             Ok(level) if !parts.is_empty() => {
                 parsed.levels.extend(parts.into_iter().map(|p| (p, level)))
             }
-            _ => parsed.problems.push(Problem {
-                item: item.to_owned(),
-            }),
+            _ => parsed.problems.push(Problem { item: item.to_owned() }),
         }
     }
     parsed
@@ -231,10 +226,7 @@ mod tests {
         assert_eq!(parsed.levels, vec![(Part::Kafka, Level::Off)]);
         assert_eq!(parsed.problems.len(), 2);
         let text = parsed.problems[0].to_string();
-        assert!(
-            text.contains("redis=loud") && text.contains("metrics"),
-            "{text}"
-        );
+        assert!(text.contains("redis=loud") && text.contains("metrics"), "{text}");
     }
 
     proptest! {

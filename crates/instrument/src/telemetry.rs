@@ -87,29 +87,21 @@ struct Providers {
 
 impl Providers {
     fn flush(&self) -> Vec<OTelSdkError> {
-        [
-            self.traces.force_flush(),
-            self.logs.force_flush(),
-            self.metrics.force_flush(),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+        [self.traces.force_flush(), self.logs.force_flush(), self.metrics.force_flush()]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
     }
 
     /// Ends everything, bounded by the SDK's five seconds for each signal.
     fn stop(mut self) -> Vec<OTelSdkError> {
         // The reporter's last line must still go out.
         drop(self.reporter.take());
-        let errors = [
-            self.traces.shutdown(),
-            self.logs.shutdown(),
-            self.metrics.shutdown(),
-        ]
-        .into_iter()
-        .filter_map(Result::err)
-        .filter(|e| !matches!(e, OTelSdkError::AlreadyShutdown))
-        .collect();
+        let errors = [self.traces.shutdown(), self.logs.shutdown(), self.metrics.shutdown()]
+            .into_iter()
+            .filter_map(Result::err)
+            .filter(|e| !matches!(e, OTelSdkError::AlreadyShutdown))
+            .collect();
         if let Some(runtime) = self.runtime.take() {
             // Dropping a runtime inside another would panic.
             runtime.shutdown_background();
@@ -134,13 +126,7 @@ impl Telemetry {
         };
         let (traces, logs, metrics) = (p.traces.clone(), p.logs.clone(), p.metrics.clone());
         off_runtime(move || {
-            let copy = Providers {
-                traces,
-                logs,
-                metrics,
-                reporter: None,
-                runtime: None,
-            };
+            let copy = Providers { traces, logs, metrics, reporter: None, runtime: None };
             copy.flush()
         })
         .await
@@ -174,20 +160,14 @@ async fn off_runtime(
     work: impl FnOnce() -> Vec<OTelSdkError> + Send + 'static,
 ) -> Result<(), ShutdownError> {
     let (done, result) = tokio::sync::oneshot::channel();
-    let spawned = std::thread::Builder::new()
-        .name("lacuna.flush".into())
-        .spawn(move || {
-            let _ = done.send(work());
-        });
+    let spawned = std::thread::Builder::new().name("lacuna.flush".into()).spawn(move || {
+        let _ = done.send(work());
+    });
     let errors = match spawned {
         Ok(_) => result.await.unwrap_or_default(),
         Err(e) => vec![OTelSdkError::InternalFailure(e.to_string())],
     };
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(ShutdownError(errors))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(ShutdownError(errors)) }
 }
 
 type WithTraces = Box<dyn FnOnce(TracerProviderBuilder) -> TracerProviderBuilder>;
@@ -250,23 +230,19 @@ impl TelemetryBuilder {
 
     /// One more span exporter, called as each span ends.
     pub fn span_exporter(mut self, exporter: impl SpanExporter + 'static) -> Self {
-        self.traces
-            .push(Box::new(|b| b.with_simple_exporter(exporter)));
+        self.traces.push(Box::new(|b| b.with_simple_exporter(exporter)));
         self
     }
 
     /// One more log exporter, called for each record.
     pub fn log_exporter(mut self, exporter: impl LogExporter + 'static) -> Self {
-        self.logs
-            .push(Box::new(|b| b.with_simple_exporter(exporter)));
+        self.logs.push(Box::new(|b| b.with_simple_exporter(exporter)));
         self
     }
 
     /// One more metric exporter, called each `OTEL_METRIC_EXPORT_INTERVAL` and at flush.
     pub fn metric_exporter(mut self, exporter: impl PushMetricExporter) -> Self {
-        self.metrics.push(Box::new(|b| {
-            b.with_reader(PeriodicReader::builder(exporter).build())
-        }));
+        self.metrics.push(Box::new(|b| b.with_reader(PeriodicReader::builder(exporter).build())));
         self
     }
 
@@ -300,51 +276,27 @@ impl TelemetryBuilder {
         if otlp && env::exports(&env, "TRACES") {
             let size = env::number(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
             let queue = Queue::new("traces", size);
-            let exporter = CountedSpans {
-                inner: parts.spans(&env)?,
-                queue: queue.clone(),
-            };
+            let exporter = CountedSpans { inner: parts.spans(&env)?, queue: queue.clone() };
             let config = SpanBatchConfig::default().with_max_queue_size(size).build();
-            let inner = BatchSpanProcessor::builder(exporter)
-                .with_batch_config(config)
-                .build();
-            traces = traces.with_span_processor(BoundedSpans {
-                inner,
-                queue: queue.clone(),
-            });
+            let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+            traces = traces.with_span_processor(BoundedSpans { inner, queue: queue.clone() });
             queues.push(queue);
         }
         if otlp && env::exports(&env, "LOGS") {
             let size = env::number(&env, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048);
             let queue = Queue::new("logs", size);
-            let exporter = CountedLogs {
-                inner: parts.logs(&env)?,
-                queue: queue.clone(),
-            };
+            let exporter = CountedLogs { inner: parts.logs(&env)?, queue: queue.clone() };
             let config = LogBatchConfig::default().with_max_queue_size(size).build();
-            let inner = BatchLogProcessor::builder(exporter)
-                .with_batch_config(config)
-                .build();
-            logs = logs.with_log_processor(BoundedLogs {
-                inner,
-                queue: queue.clone(),
-            });
+            let inner = BatchLogProcessor::builder(exporter).with_batch_config(config).build();
+            logs = logs.with_log_processor(BoundedLogs { inner, queue: queue.clone() });
             queues.push(queue);
         }
         if otlp && env::exports(&env, "METRICS") {
             metrics = metrics.with_reader(PeriodicReader::builder(parts.metrics(&env)?).build());
         }
-        let traces = self
-            .traces
-            .into_iter()
-            .fold(traces, |b, with| with(b))
-            .build();
+        let traces = self.traces.into_iter().fold(traces, |b, with| with(b)).build();
         let logs = self.logs.into_iter().fold(logs, |b, with| with(b)).build();
-        let metrics = self
-            .metrics
-            .into_iter()
-            .fold(metrics, |b, with| with(b))
-            .build();
+        let metrics = self.metrics.into_iter().fold(metrics, |b, with| with(b)).build();
 
         let (filter, bad_filter) = log_filter(env.get("RUST_LOG"));
         registry()
@@ -378,11 +330,7 @@ impl TelemetryBuilder {
             );
         }
         for problem in switches.problems {
-            tracing::warn!(
-                layer = "infrastructure",
-                variable = switch::ENV,
-                "{problem}"
-            );
+            tracing::warn!(layer = "infrastructure", variable = switch::ENV, "{problem}");
         }
         if let Some(error) = bad_filter {
             tracing::warn!(layer = "infrastructure", variable = "RUST_LOG", %error,
@@ -409,10 +357,7 @@ fn resource(service: &str) -> Resource {
         .map(|v| v.to_string())
         .filter(|name| !name.starts_with("unknown_service"));
     let mut attributes = vec![KeyValue::new("process.pid", i64::from(std::process::id()))];
-    if detected
-        .get(&opentelemetry::Key::from_static_str("service.instance.id"))
-        .is_none()
-    {
+    if detected.get(&opentelemetry::Key::from_static_str("service.instance.id")).is_none() {
         attributes.push(KeyValue::new("service.instance.id", instance_id()));
     }
     Resource::builder()
@@ -428,9 +373,7 @@ fn instance_id() -> String {
 }
 
 fn propagator(env: &impl Lookup) -> TextMapCompositePropagator {
-    let list = env
-        .get("OTEL_PROPAGATORS")
-        .unwrap_or_else(|| "tracecontext,baggage".into());
+    let list = env.get("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext,baggage".into());
     let mut chosen: Vec<Box<dyn TextMapPropagator + Send + Sync>> = vec![];
     for name in list.split(',').map(str::trim) {
         match name {
@@ -484,13 +427,11 @@ fn flush_on_panic(traces: &SdkTracerProvider, logs: &SdkLoggerProvider) {
         tracing::error!(layer = "application", panic = %info, "panic");
         let (traces, logs) = (traces.clone(), logs.clone());
         let (done, flushed) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("lacuna.flush".into())
-            .spawn(move || {
-                let _ = traces.force_flush();
-                let _ = logs.force_flush();
-                let _ = done.send(());
-            });
+        let thread = std::thread::Builder::new().name("lacuna.flush".into()).spawn(move || {
+            let _ = traces.force_flush();
+            let _ = logs.force_flush();
+            let _ = done.send(());
+        });
         let ends_process = cfg!(panic = "abort") || std::thread::current().name() == Some("main");
         if thread.is_ok() && ends_process {
             let _ = flushed.recv_timeout(Duration::from_secs(2));

@@ -21,15 +21,10 @@ async fn batch(slots: usize) -> (Batch, ExclusiveConnection, redis::Client) {
     let client = redis::Client::open(url("REDIS_URL")).unwrap();
     let mut connection = ExclusiveConnection::connect(&client).await.unwrap();
     let id = unique("batch");
-    let batch = Batch {
-        slots: format!("{id}:available_slots"),
-        assignments: format!("{id}:assignments"),
-    };
+    let batch =
+        Batch { slots: format!("{id}:available_slots"), assignments: format!("{id}:assignments") };
     for n in 0..slots {
-        let _: () = connection
-            .sadd(&batch.slots, format!("slot-{n}"))
-            .await
-            .unwrap();
+        let _: () = connection.sadd(&batch.slots, format!("slot-{n}")).await.unwrap();
     }
     (batch, connection, client)
 }
@@ -49,18 +44,14 @@ async fn take(
 ) -> Result<TransactionOutcome<String>, TransactionError> {
     transaction
         .run(connection, |mut tx| async move {
-            let slot: Option<String> = tx
-                .query("available_slots", cmd("SRANDMEMBER").arg(&batch.slots))
-                .await?;
+            let slot: Option<String> =
+                tx.query("available_slots", cmd("SRANDMEMBER").arg(&batch.slots)).await?;
             let Some(slot) = slot else {
                 return Ok(tx.no_value("no_slot"));
             };
             let mut multi = tx.multi();
             multi.add("available_slots", cmd("SREM").arg(&batch.slots).arg(&slot));
-            multi.add(
-                "assignments",
-                cmd("HSET").arg(&batch.assignments).arg(&slot).arg(essay),
-            );
+            multi.add("assignments", cmd("HSET").arg(&batch.assignments).arg(&slot).arg(essay));
             Ok(multi.commit(slot))
         })
         .await
@@ -115,22 +106,10 @@ async fn a_commit_has_every_step_of_the_incident() {
             attribute(span, "server.address").is_some() && attribute(span, "server.port").is_some()
         );
     }
-    assert_eq!(
-        attribute(watch, "db.operation.name").as_deref(),
-        Some("WATCH")
-    );
-    assert_eq!(
-        attribute(execute, "db.operation.name").as_deref(),
-        Some("MULTI")
-    );
-    assert_eq!(
-        attribute(execute, "db.operation.batch.size").as_deref(),
-        Some("2")
-    );
-    assert_eq!(
-        attribute(spop, "lacuna.redis.result").as_deref(),
-        Some("value")
-    );
+    assert_eq!(attribute(watch, "db.operation.name").as_deref(), Some("WATCH"));
+    assert_eq!(attribute(execute, "db.operation.name").as_deref(), Some("MULTI"));
+    assert_eq!(attribute(execute, "db.operation.batch.size").as_deref(), Some("2"));
+    assert_eq!(attribute(spop, "lacuna.redis.result").as_deref(), Some("value"));
     assert!(named(&spans, "redis.transaction.failed").is_empty());
 }
 
@@ -139,29 +118,15 @@ async fn an_empty_set_is_no_value_and_no_error() {
     let (batch, mut connection, _) = batch(0).await;
     let batch = &batch;
     let (cx, trace) = own_trace();
-    let outcome = take(assign(&batch), &mut connection, &batch, "e")
-        .with_context(cx)
-        .await
-        .unwrap();
-    assert_eq!(
-        outcome,
-        TransactionOutcome::NoValue {
-            reason: "no_slot".into(),
-            attempts: 1
-        }
-    );
+    let outcome =
+        take(assign(&batch), &mut connection, &batch, "e").with_context(cx).await.unwrap();
+    assert_eq!(outcome, TransactionOutcome::NoValue { reason: "no_slot".into(), attempts: 1 });
     let spans = spans_of(trace);
     let all = one(&spans, "redis.transaction.assign_slot_atomic");
-    assert_eq!(
-        attribute(all, "transaction.result").as_deref(),
-        Some("no_value")
-    );
+    assert_eq!(attribute(all, "transaction.result").as_deref(), Some("no_value"));
     assert_eq!(all.status, Status::Unset);
     let read = one(&spans, "redis.srandmember.available_slots");
-    assert_eq!(
-        attribute(read, "lacuna.redis.result").as_deref(),
-        Some("nil")
-    );
+    assert_eq!(attribute(read, "lacuna.redis.result").as_deref(), Some("nil"));
     assert!(named(&spans, "redis.transaction.execute").is_empty());
 }
 
@@ -173,9 +138,8 @@ async fn nil_from_spop_inside_exec_is_no_value() {
         .run(&mut connection, |tx| async move {
             let mut multi = tx.multi();
             multi.add("available_slots", cmd("SPOP").arg(&batch.slots));
-            Ok(multi.commit_with("no_slot", |replies| {
-                Ok(redis::from_redis_value(replies[0].clone())?)
-            }))
+            Ok(multi
+                .commit_with("no_slot", |replies| Ok(redis::from_redis_value(replies[0].clone())?)))
         })
         .await
         .unwrap();
@@ -187,10 +151,7 @@ async fn nil_from_spop_inside_exec_is_no_value() {
 async fn disturbed(
     disturbed: u32,
     attempts: u32,
-) -> (
-    TransactionOutcome<String>,
-    Vec<opentelemetry_sdk::trace::SpanData>,
-) {
+) -> (TransactionOutcome<String>, Vec<opentelemetry_sdk::trace::SpanData>) {
     let (batch, mut connection, client) = batch(3).await;
     let batch = &batch;
     let other = client.get_multiplexed_async_connection().await.unwrap();
@@ -201,13 +162,10 @@ async fn disturbed(
         .run(&mut connection, |mut tx| {
             let mut other = other.clone();
             async move {
-                let slot: String = tx
-                    .query("available_slots", cmd("SRANDMEMBER").arg(&batch.slots))
-                    .await?;
+                let slot: String =
+                    tx.query("available_slots", cmd("SRANDMEMBER").arg(&batch.slots)).await?;
                 if tx.attempt() <= disturbed {
-                    let _: () = other
-                        .hset(&batch.assignments, "other", tx.attempt())
-                        .await?;
+                    let _: () = other.hset(&batch.assignments, "other", tx.attempt()).await?;
                 }
                 let mut multi = tx.multi();
                 multi.add("available_slots", cmd("SREM").arg(&batch.slots).arg(&slot));
@@ -218,14 +176,7 @@ async fn disturbed(
         .await
         .unwrap();
     let left: usize = connection.scard(&batch.slots).await.unwrap();
-    assert_eq!(
-        left,
-        if matches!(outcome, TransactionOutcome::Committed(_)) {
-            2
-        } else {
-            3
-        }
-    );
+    assert_eq!(left, if matches!(outcome, TransactionOutcome::Committed(_)) { 2 } else { 3 });
     (outcome, spans_of(trace))
 }
 
@@ -235,10 +186,7 @@ async fn a_discarded_attempt_that_is_retried_is_no_error() {
     assert!(matches!(outcome, TransactionOutcome::Committed(_)));
     let all = one(&spans, "redis.transaction.assign_slot_atomic");
     assert_eq!(attribute(all, "attempts").as_deref(), Some("3"));
-    assert_eq!(
-        attribute(all, "transaction.result").as_deref(),
-        Some("success")
-    );
+    assert_eq!(attribute(all, "transaction.result").as_deref(), Some("success"));
     let executes = named(&spans, "redis.transaction.execute");
     assert_eq!(executes.len(), 3);
     for discarded in &executes[..2] {
@@ -246,15 +194,9 @@ async fn a_discarded_attempt_that_is_retried_is_no_error() {
             attribute(discarded, "failure.reason").as_deref(),
             Some("concurrent_modification")
         );
-        assert_eq!(
-            attribute(discarded, "lacuna.redis.result").as_deref(),
-            Some("discarded")
-        );
+        assert_eq!(attribute(discarded, "lacuna.redis.result").as_deref(), Some("discarded"));
     }
-    assert!(
-        spans.iter().all(|s| s.status == Status::Unset),
-        "no span is an error"
-    );
+    assert!(spans.iter().all(|s| s.status == Status::Unset), "no span is an error");
     assert!(named(&spans, "redis.transaction.failed").is_empty());
 }
 
@@ -263,17 +205,11 @@ async fn giving_up_after_one_attempt_says_concurrent_modification() {
     let (outcome, spans) = disturbed(1, 1).await;
     assert_eq!(outcome, TransactionOutcome::Aborted { attempts: 1 });
     let all = one(&spans, "redis.transaction.assign_slot_atomic");
-    assert_eq!(
-        attribute(all, "transaction.result").as_deref(),
-        Some("aborted")
-    );
+    assert_eq!(attribute(all, "transaction.result").as_deref(), Some("aborted"));
     assert_eq!(all.status, Status::error("Transaction discarded"));
     let failed = one(&spans, "redis.transaction.failed");
     assert!(is_child_of(failed, all));
-    assert_eq!(
-        attribute(failed, "failure.reason").as_deref(),
-        Some("concurrent_modification")
-    );
+    assert_eq!(attribute(failed, "failure.reason").as_deref(), Some("concurrent_modification"));
     assert_eq!(failed.status, Status::error("Transaction discarded"));
     assert_eq!(
         one(&spans, "redis.transaction.execute").status,
@@ -292,10 +228,7 @@ async fn giving_up_after_several_attempts_says_exhausted() {
     let executes = named(&spans, "redis.transaction.execute");
     assert_eq!(executes.len(), 3);
     assert_eq!(
-        executes
-            .iter()
-            .filter(|s| s.status != Status::Unset)
-            .count(),
+        executes.iter().filter(|s| s.status != Status::Unset).count(),
         1,
         "only the last is an error"
     );
@@ -308,21 +241,13 @@ async fn workers_on_connections_of_their_own_take_each_slot_once() {
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..12 {
         let pool = pool.clone();
-        let batch = Batch {
-            slots: batch.slots.clone(),
-            assignments: batch.assignments.clone(),
-        };
+        let batch = Batch { slots: batch.slots.clone(), assignments: batch.assignments.clone() };
         // The transaction's future is Send: it runs in a spawned task.
         tasks.spawn(async move {
             let mut connection = pool.get().await.unwrap();
-            take(
-                assign(&batch).attempts(500),
-                &mut connection,
-                &batch,
-                &format!("essay-{n}"),
-            )
-            .await
-            .unwrap()
+            take(assign(&batch).attempts(500), &mut connection, &batch, &format!("essay-{n}"))
+                .await
+                .unwrap()
         });
     }
     let mut taken = vec![];
@@ -345,24 +270,15 @@ async fn a_refused_command_is_a_failure_with_the_servers_code() {
     let result: Result<TransactionOutcome<()>, _> = assign(&batch)
         .run(&mut connection, |tx| async move {
             let mut multi = tx.multi();
-            multi.add(
-                "available_slots",
-                cmd("HSET").arg(&batch.slots).arg("f").arg("v"),
-            );
+            multi.add("available_slots", cmd("HSET").arg(&batch.slots).arg("f").arg("v"));
             Ok(multi.commit(()))
         })
         .with_context(cx)
         .await;
-    assert!(
-        matches!(result, Err(TransactionError::Refused(_))),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(TransactionError::Refused(_))), "{result:?}");
     let spans = spans_of(trace);
     let execute = one(&spans, "redis.transaction.execute");
-    assert_eq!(
-        attribute(execute, "db.response.status_code").as_deref(),
-        Some("WRONGTYPE")
-    );
+    assert_eq!(attribute(execute, "db.response.status_code").as_deref(), Some("WRONGTYPE"));
     assert_eq!(
         attribute(one(&spans, "redis.transaction.failed"), "failure.reason").as_deref(),
         Some("refused")
@@ -375,21 +291,13 @@ async fn a_killed_connection_is_connection_lost_and_the_next_use_heals() {
     let batch = &batch;
     let admin = client.get_multiplexed_async_connection().await.unwrap();
     let (cx, trace) = own_trace();
-    let id: i64 = cmd("CLIENT")
-        .arg("ID")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
+    let id: i64 = cmd("CLIENT").arg("ID").query_async(&mut connection).await.unwrap();
     let result: Result<TransactionOutcome<()>, _> = assign(&batch)
         .run(&mut connection, |tx| {
             let mut admin = admin.clone();
             async move {
-                let _: i64 = cmd("CLIENT")
-                    .arg("KILL")
-                    .arg("ID")
-                    .arg(id)
-                    .query_async(&mut admin)
-                    .await?;
+                let _: i64 =
+                    cmd("CLIENT").arg("KILL").arg("ID").arg(id).query_async(&mut admin).await?;
                 let mut multi = tx.multi();
                 multi.add("available_slots", cmd("SCARD").arg(&batch.slots));
                 Ok(multi.commit(()))
@@ -406,10 +314,7 @@ async fn a_killed_connection_is_connection_lost_and_the_next_use_heals() {
         Some("connection_lost")
     );
     assert_eq!(
-        take(assign(&batch), &mut connection, &batch, "e")
-            .await
-            .unwrap()
-            .result(),
+        take(assign(&batch), &mut connection, &batch, "e").await.unwrap().result(),
         "success"
     );
 }
@@ -424,24 +329,14 @@ async fn running_out_of_time_is_a_timeout() {
         .run(&mut connection, |_| std::future::pending())
         .with_context(cx)
         .await;
-    assert!(
-        matches!(result, Err(TransactionError::Timeout { in_doubt: false })),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(TransactionError::Timeout { in_doubt: false })), "{result:?}");
     assert_eq!(
-        attribute(
-            one(&spans_of(trace), "redis.transaction.failed"),
-            "failure.reason"
-        )
-        .as_deref(),
+        attribute(one(&spans_of(trace), "redis.transaction.failed"), "failure.reason").as_deref(),
         Some("timeout")
     );
     // The keys were still watched; the connection is clean again for the next transaction.
     assert_eq!(
-        take(assign(&batch), &mut connection, &batch, "e")
-            .await
-            .unwrap()
-            .result(),
+        take(assign(&batch), &mut connection, &batch, "e").await.unwrap().result(),
         "success"
     );
 }
@@ -460,14 +355,8 @@ async fn a_dropped_transaction_ends_as_failed_not_as_silence() {
     }
     let spans = spans_of(trace);
     let all = one(&spans, "redis.transaction.assign_slot_atomic");
-    assert_eq!(
-        attribute(all, "transaction.result").as_deref(),
-        Some("failed")
-    );
-    assert_eq!(
-        attribute(all, "failure.reason").as_deref(),
-        Some("cancelled")
-    );
+    assert_eq!(attribute(all, "transaction.result").as_deref(), Some("failed"));
+    assert_eq!(attribute(all, "failure.reason").as_deref(), Some("cancelled"));
 }
 
 #[tokio::test]
@@ -477,11 +366,8 @@ async fn commands_and_pipelines_are_client_spans() {
     let (cx, trace) = own_trace();
     async {
         let _: () = connection.set(&batch.slots, 1).await.unwrap();
-        let wrong: RedisResult<Value> = cmd("LPUSH")
-            .arg(&batch.slots)
-            .arg(1)
-            .query_async(&mut connection)
-            .await;
+        let wrong: RedisResult<Value> =
+            cmd("LPUSH").arg(&batch.slots).arg(1).query_async(&mut connection).await;
         assert!(wrong.is_err());
         redis::pipe()
             .del(&batch.slots)
@@ -505,9 +391,7 @@ async fn commands_and_pipelines_are_client_spans() {
     );
     assert!(!named(&spans, "EVALSHA").is_empty());
     assert!(
-        spans
-            .iter()
-            .all(|s| attribute(s, "db.query.text").is_none()),
+        spans.iter().all(|s| attribute(s, "db.query.text").is_none()),
         "values never leave the service"
     );
 }
@@ -526,10 +410,7 @@ async fn an_attempt_kept_beyond_its_body_cannot_be_used_beside_the_transaction()
     assert!(result.is_err(), "{result:?}");
     drop(kept);
     assert_eq!(
-        take(assign(&batch), &mut connection, &batch, "e")
-            .await
-            .unwrap()
-            .result(),
+        take(assign(&batch), &mut connection, &batch, "e").await.unwrap().result(),
         "success"
     );
 }

@@ -22,19 +22,9 @@ fn tracing_spans_and_api_spans_nest_both_ways() {
     });
     drop(guard);
     let spans = spans_of(trace);
-    let (outer, api, inner) = (
-        one(&spans, "outer"),
-        one(&spans, "api"),
-        one(&spans, "inner"),
-    );
-    assert!(
-        is_child_of(api, outer),
-        "the API's span is under the tracing span"
-    );
-    assert!(
-        is_child_of(inner, api),
-        "the tracing span is under the API's span"
-    );
+    let (outer, api, inner) = (one(&spans, "outer"), one(&spans, "api"), one(&spans, "inner"));
+    assert!(is_child_of(api, outer), "the API's span is under the tracing span");
+    assert!(is_child_of(inner, api), "the tracing span is under the API's span");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,20 +37,15 @@ async fn nesting_holds_over_awaits_on_other_threads() {
         let cx = Context::current_with_span(span);
         async {
             tokio::task::yield_now().await;
-            async { tokio::task::yield_now().await }
-                .instrument(tracing::info_span!("inner"))
-                .await;
+            async { tokio::task::yield_now().await }.instrument(tracing::info_span!("inner")).await;
         }
         .with_context(cx.clone())
         .await;
         cx.span().end();
     };
-    tokio::spawn(
-        work.instrument(tracing::info_span!("handler"))
-            .with_context(cx.clone()),
-    )
-    .await
-    .unwrap();
+    tokio::spawn(work.instrument(tracing::info_span!("handler")).with_context(cx.clone()))
+        .await
+        .unwrap();
     // The tracing span above was made outside `cx`, so only what is under the API span is ours.
     let spans = memory().spans.get_finished_spans().unwrap();
     let handler = spans.iter().find(|s| s.name == "handler").unwrap();
@@ -87,11 +72,8 @@ fn a_log_carries_trace_span_layer_and_correlation_id() {
     let ids = log.record.trace_context().unwrap();
     assert_eq!((ids.trace_id, ids.span_id), (trace, span_id));
     let get = |name: &str| {
-        let found: Vec<_> = log
-            .record
-            .attributes_iter()
-            .filter(|(k, _)| *k == Key::new(name.to_owned()))
-            .collect();
+        let found: Vec<_> =
+            log.record.attributes_iter().filter(|(k, _)| *k == Key::new(name.to_owned())).collect();
         assert_eq!(found.len(), 1, "{name}");
         found[0].1.clone()
     };
@@ -100,10 +82,7 @@ fn a_log_carries_trace_span_layer_and_correlation_id() {
     assert_eq!(get("essay"), AnyValue::from(7_i64));
 
     let lines = memory().lines.json();
-    let line = lines
-        .iter()
-        .find(|l| l["message"] == "telemetry test line")
-        .unwrap();
+    let line = lines.iter().find(|l| l["message"] == "telemetry test line").unwrap();
     assert_eq!(line["trace_id"], trace.to_string());
     assert_eq!(line["span_id"], span_id.to_string());
     assert_eq!(line["correlation_id"], "c-log");
@@ -136,13 +115,8 @@ fn events_are_logs_and_only_an_error_marks_the_span() {
 #[test]
 fn a_second_start_is_refused_and_the_first_goes_on() {
     memory();
-    let second = lacuna_instrument::Telemetry::builder("other")
-        .without_otlp()
-        .init();
-    assert!(matches!(
-        second,
-        Err(lacuna_instrument::InitError::AlreadyInstalled(_))
-    ));
+    let second = lacuna_instrument::Telemetry::builder("other").without_otlp().init();
+    assert!(matches!(second, Err(lacuna_instrument::InitError::AlreadyInstalled(_))));
     let (cx, trace) = own_trace();
     let _guard = cx.attach();
     tracing::info_span!("still here").in_scope(|| ());

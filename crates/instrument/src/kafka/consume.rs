@@ -36,11 +36,7 @@ pub struct Consumer {
 impl Consumer {
     /// Messages of the consumer group `group`, with the producer as parent.
     pub fn new(group: impl Into<String>) -> Self {
-        Self {
-            group: group.into(),
-            client_id: None,
-            parent: Parent::Producer,
-        }
+        Self { group: group.into(), client_id: None, parent: Parent::Producer }
     }
 
     /// The consumer's `client.id`, as `messaging.client.id`.
@@ -58,12 +54,7 @@ impl Consumer {
     /// Prepares the span of one message. What the headers say is taken from them; what only the
     /// payload says can be added before [`StartConsume::begin`].
     pub fn start<'m, M: Message>(&'m self, message: &'m M) -> StartConsume<'m, M> {
-        let header = |name| {
-            message
-                .headers()
-                .and_then(|h| text(h, name))
-                .map(str::to_owned)
-        };
+        let header = |name| message.headers().and_then(|h| text(h, name)).map(str::to_owned);
         StartConsume {
             consumer: self,
             message,
@@ -138,9 +129,7 @@ impl<M: Message> StartConsume<'_, M> {
         };
         let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
         if measured {
-            metrics()
-                .consumed
-                .add(1, &messaging(&place.topic, "consume", "receive"));
+            metrics().consumed.add(1, &messaging(&place.topic, "consume", "receive"));
         }
         if !spans {
             let started = measured.then(Instant::now);
@@ -155,14 +144,8 @@ impl<M: Message> StartConsume<'_, M> {
         }
         let event_type = self.event_type.unwrap_or_else(|| place.topic.clone());
         let mut a = messaging(&place.topic, "process", "process");
-        a.push(KeyValue::new(
-            "messaging.consumer.group.name",
-            self.consumer.group.clone(),
-        ));
-        a.push(KeyValue::new(
-            "messaging.destination.partition.id",
-            place.partition.to_string(),
-        ));
+        a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
+        a.push(KeyValue::new("messaging.destination.partition.id", place.partition.to_string()));
         a.push(KeyValue::new("messaging.kafka.offset", place.offset));
         a.push(KeyValue::new("kafka.partition", i64::from(place.partition)));
         a.push(KeyValue::new("kafka.offset", place.offset));
@@ -178,10 +161,9 @@ impl<M: Message> StartConsume<'_, M> {
             a.push(KeyValue::new("messaging.kafka.message.key", key.to_owned()));
         }
         match message.payload() {
-            Some(payload) => a.push(KeyValue::new(
-                "messaging.message.body.size",
-                payload.len() as i64,
-            )),
+            Some(payload) => {
+                a.push(KeyValue::new("messaging.message.body.size", payload.len() as i64))
+            }
             None => a.push(KeyValue::new("messaging.kafka.message.tombstone", true)),
         }
         a.extend(self.attributes);
@@ -194,14 +176,7 @@ impl<M: Message> StartConsume<'_, M> {
         }
         let cx = span::build(builder, &parent);
         let started = measured.then(Instant::now);
-        ConsumeSpan {
-            cx,
-            place,
-            group: self.consumer.group.clone(),
-            spans,
-            started,
-            ended: false,
-        }
+        ConsumeSpan { cx, place, group: self.consumer.group.clone(), spans, started, ended: false }
     }
 }
 
@@ -269,20 +244,11 @@ impl ConsumeSpan {
             return decode();
         }
         let mut attributes = self.place.attributes().to_vec();
-        attributes.push(KeyValue::new(
-            "messaging.consumer.group.name",
-            self.group.clone(),
-        ));
-        let cx = span::start(
-            "kafka.deserialize",
-            SpanKind::Internal,
-            attributes,
-            &self.cx,
-        );
+        attributes.push(KeyValue::new("messaging.consumer.group.name", self.group.clone()));
+        let cx = span::start("kafka.deserialize", SpanKind::Internal, attributes, &self.cx);
         let result = decode();
         if let Err(error) = &result {
-            cx.span()
-                .set_attribute(KeyValue::new("error.type", "deserialization"));
+            cx.span().set_attribute(KeyValue::new("error.type", "deserialization"));
             cx.span().set_status(Status::error(error.to_string()));
         }
         cx.span().end();
@@ -318,16 +284,11 @@ impl ConsumeSpan {
         }
         if let Some(started) = self.started {
             let mut a = messaging(&self.place.topic, "process", "process");
-            a.push(KeyValue::new(
-                "messaging.consumer.group.name",
-                self.group.clone(),
-            ));
+            a.push(KeyValue::new("messaging.consumer.group.name", self.group.clone()));
             if let Some((error_type, _)) = &failure {
                 a.push(KeyValue::new("error.type", *error_type));
             }
-            metrics()
-                .process
-                .record(started.elapsed().as_secs_f64(), &a);
+            metrics().process.record(started.elapsed().as_secs_f64(), &a);
         }
         if self.spans {
             let span = self.cx.span();
@@ -342,14 +303,7 @@ impl ConsumeSpan {
 
 impl Drop for ConsumeSpan {
     fn drop(&mut self) {
-        let why = if std::thread::panicking() {
-            "panic"
-        } else {
-            "cancelled"
-        };
-        self.end(Some((
-            why,
-            format!("the message was dropped without a result ({why})"),
-        )));
+        let why = if std::thread::panicking() { "panic" } else { "cancelled" };
+        self.end(Some((why, format!("the message was dropped without a result ({why})"))));
     }
 }

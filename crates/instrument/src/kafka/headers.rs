@@ -26,10 +26,7 @@ pub fn inject(cx: &Context, headers: OwnedHeaders) -> OwnedHeaders {
         }
     }
     for (name, value) in &injected.0 {
-        all = all.insert(Header {
-            key: name,
-            value: Some(value),
-        });
+        all = all.insert(Header { key: name, value: Some(value) });
     }
     all
 }

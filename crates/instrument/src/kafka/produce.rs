@@ -91,10 +91,7 @@ impl<'a> Event<'a> {
     fn span_attributes(&mut self) -> Vec<KeyValue> {
         let mut a = messaging(self.topic, "send", "send");
         a.push(KeyValue::new("event_type", self.event_type.to_owned()));
-        a.push(KeyValue::new(
-            "messaging.message.body.size",
-            self.payload.len() as i64,
-        ));
+        a.push(KeyValue::new("messaging.message.body.size", self.payload.len() as i64));
         if let Some(key) = self.key {
             a.push(KeyValue::new("messaging.kafka.message.key", key.to_owned()));
         }
@@ -108,20 +105,14 @@ impl<'a> Event<'a> {
 
     fn record_headers(&mut self, cx: &Context) -> OwnedHeaders {
         let mut headers = self.headers.take().unwrap_or_default();
-        let correlation = self
-            .correlation_id
-            .map(str::to_owned)
-            .or_else(|| correlation::of(cx));
+        let correlation = self.correlation_id.map(str::to_owned).or_else(|| correlation::of(cx));
         for (name, value) in [
             (EVENT_TYPE, Some(self.event_type)),
             (EVENT_ID, self.event_id),
             (CORRELATION_ID, correlation.as_deref()),
         ] {
             if let Some(value) = value {
-                headers = headers.insert(Header {
-                    key: name,
-                    value: Some(value),
-                });
+                headers = headers.insert(Header { key: name, value: Some(value) });
             }
         }
         inject(cx, headers)
@@ -131,10 +122,7 @@ impl<'a> Event<'a> {
 pub(crate) fn messaging(topic: &str, operation: &'static str, kind: &'static str) -> Vec<KeyValue> {
     let mut a = Vec::with_capacity(16);
     a.push(KeyValue::new("messaging.system", "kafka"));
-    a.push(KeyValue::new(
-        "messaging.destination.name",
-        topic.to_owned(),
-    ));
+    a.push(KeyValue::new("messaging.destination.name", topic.to_owned()));
     a.push(KeyValue::new("messaging.operation.name", operation));
     a.push(KeyValue::new("messaging.operation.type", kind));
     a
@@ -168,24 +156,17 @@ where
     let started = Instant::now();
 
     let headers = event.record_headers(&cx);
-    let mut record = FutureRecord::<str, [u8]>::to(event.topic)
-        .payload(event.payload)
-        .headers(headers);
+    let mut record =
+        FutureRecord::<str, [u8]>::to(event.topic).payload(event.payload).headers(headers);
     record.key = event.key;
     record.partition = event.partition;
-    let result = producer
-        .send(record, queue_timeout)
-        .await
-        .map_err(|(error, _)| error);
+    let result = producer.send(record, queue_timeout).await.map_err(|(error, _)| error);
 
     if spans {
         let span = cx.span();
         match &result {
             Ok(delivery) => {
-                span.set_attribute(KeyValue::new(
-                    "kafka.partition",
-                    i64::from(delivery.partition),
-                ));
+                span.set_attribute(KeyValue::new("kafka.partition", i64::from(delivery.partition)));
                 span.set_attribute(KeyValue::new("kafka.offset", delivery.offset));
                 span.set_attribute(KeyValue::new(
                     "messaging.destination.partition.id",
@@ -205,9 +186,7 @@ where
             a.push(KeyValue::new("error.type", error_type(error)));
         }
         metrics().sent.add(1, &a);
-        metrics()
-            .operation
-            .record(started.elapsed().as_secs_f64(), &a);
+        metrics().operation.record(started.elapsed().as_secs_f64(), &a);
     }
     ends.now();
     result
@@ -228,11 +207,8 @@ impl EndOnDrop {
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
         if let Some(cx) = self.0.take() {
-            cx.span()
-                .set_attribute(KeyValue::new("error.type", "cancelled"));
-            cx.span().set_status(Status::error(
-                "the send was dropped before the broker answered",
-            ));
+            cx.span().set_attribute(KeyValue::new("error.type", "cancelled"));
+            cx.span().set_status(Status::error("the send was dropped before the broker answered"));
             cx.span().end();
         }
     }
@@ -240,9 +216,7 @@ impl Drop for EndOnDrop {
 
 /// librdkafka's name of the error: `MessageTimedOut`, `QueueFull`.
 pub(crate) fn error_type(error: &KafkaError) -> String {
-    error
-        .rdkafka_error_code()
-        .map_or_else(|| "kafka_error".into(), |code| format!("{code:?}"))
+    error.rdkafka_error_code().map_or_else(|| "kafka_error".into(), |code| format!("{code:?}"))
 }
 
 /// Turns a value into bytes in a span `kafka.serialize`.
@@ -270,13 +244,11 @@ pub fn serialize<E: Display>(
     });
     let result = encode();
     match &result {
-        Ok(bytes) => cx.span().set_attribute(KeyValue::new(
-            "messaging.message.body.size",
-            bytes.len() as i64,
-        )),
+        Ok(bytes) => cx
+            .span()
+            .set_attribute(KeyValue::new("messaging.message.body.size", bytes.len() as i64)),
         Err(error) => {
-            cx.span()
-                .set_attribute(KeyValue::new("error.type", "serialization"));
+            cx.span().set_attribute(KeyValue::new("error.type", "serialization"));
             cx.span().set_status(Status::error(error.to_string()));
         }
     }

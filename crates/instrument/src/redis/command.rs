@@ -6,7 +6,7 @@ use crate::switch::{self, Part};
 use opentelemetry::metrics::Histogram;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
-use redis::{Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult};
+use redis::{Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -33,9 +33,7 @@ impl Server {
             }
             _ => {}
         }
-        Self {
-            attributes: attributes.into(),
-        }
+        Self { attributes: attributes.into() }
     }
 
     pub(crate) fn attributes(&self) -> Vec<KeyValue> {
@@ -86,11 +84,7 @@ pub(crate) fn name_of(cmd: &Cmd) -> Cow<'static, str> {
 
 /// `PIPELINE HSET`, `MULTI HSET` when all commands are the same, else `PIPELINE`, `MULTI`.
 pub(crate) fn name_of_batch(pipeline: &Pipeline) -> Cow<'static, str> {
-    let kind = if pipeline.is_transaction() {
-        "MULTI"
-    } else {
-        "PIPELINE"
-    };
+    let kind = if pipeline.is_transaction() { "MULTI" } else { "PIPELINE" };
     let mut names = pipeline.cmd_iter().map(name_of);
     match names.next() {
         Some(first) if names.all(|n| n == first) => Cow::Owned(format!("{kind} {first}")),
@@ -135,12 +129,7 @@ impl Call {
                 parent,
             )
         });
-        Some(Self {
-            span,
-            started: metrics.then(Instant::now),
-            operation,
-            server: server.clone(),
-        })
+        Some(Self { span, started: metrics.then(Instant::now), operation, server: server.clone() })
     }
 
     /// One more attribute, known only now.
@@ -163,17 +152,25 @@ impl Call {
         self.span.as_ref()
     }
 
-    /// Ends the call: an error is an ERROR with its type, an answer leaves the status unset.
-    pub(crate) fn end<T>(self, result: &RedisResult<T>) {
-        let error = result.as_ref().err().map(error_type);
-        if let (Some(cx), Err(e)) = (&self.span, result) {
+    /// Ends the call: an error is an ERROR with its type, an answer leaves the status unset. An
+    /// answer can be an error too: the connection hands the server's on as a value.
+    pub(crate) fn end<T: Answer>(self, result: &RedisResult<T>) {
+        let answered;
+        let error = match result {
+            Err(e) => Some(e),
+            Ok(value) => {
+                answered = value.error();
+                answered.as_ref()
+            }
+        };
+        if let (Some(cx), Some(e)) = (&self.span, error) {
             record_error(cx, e);
         }
         if let Some(started) = self.started {
             let mut attributes = self.server.attributes();
             attributes.push(KeyValue::new("db.operation.name", self.operation));
-            if let Some(error) = error {
-                attributes.push(KeyValue::new("error.type", error));
+            if let Some(e) = error {
+                attributes.push(KeyValue::new("error.type", error_type(e)));
             }
             duration().record(started.elapsed().as_secs_f64(), &attributes);
         }
@@ -183,14 +180,65 @@ impl Call {
     }
 }
 
-/// Puts an error on a span: `error.type`, the server's error prefix, and the status.
+/// What a call can be answered with.
+pub(crate) trait Answer {
+    /// The server's error inside the answer.
+    fn error(&self) -> Option<RedisError>;
+}
+
+impl Answer for () {
+    fn error(&self) -> Option<RedisError> {
+        None
+    }
+}
+
+impl Answer for Value {
+    fn error(&self) -> Option<RedisError> {
+        match self {
+            Value::ServerError(e) => Some(e.clone().into()),
+            _ => None,
+        }
+    }
+}
+
+impl Answer for Vec<Value> {
+    /// The first error of a pipeline, or of the `EXEC` at its end.
+    fn error(&self) -> Option<RedisError> {
+        self.iter().find_map(|value| match value {
+            Value::Array(items) => items.iter().find_map(Answer::error),
+            value => value.error(),
+        })
+    }
+}
+
+impl Answer for Option<Vec<Value>> {
+    fn error(&self) -> Option<RedisError> {
+        self.as_ref().and_then(Answer::error)
+    }
+}
+
+/// The server's error prefix: `WRONGTYPE`. For a pipeline or an `EXEC`, that of the first command
+/// which failed.
+fn server_code(error: &RedisError) -> Option<String> {
+    if let Some(errors) = error.clone().into_server_errors() {
+        return errors.first().map(|(_, e)| e.code().to_owned());
+    }
+    error.code().map(str::to_owned)
+}
+
+/// Puts an error on a span: `error.type`, the server's error prefix, and the status. `NOSCRIPT` is
+/// no ERROR: clients answer it by loading the script, and the conventions leave out what is handled.
 pub(crate) fn record_error(cx: &Context, error: &RedisError) {
     let span = cx.span();
-    span.set_attribute(KeyValue::new("error.type", error_type(error)));
-    if let Some(code) = error.code() {
-        span.set_attribute(KeyValue::new("db.response.status_code", code.to_owned()));
+    let code = server_code(error);
+    let handled = code.as_deref() == Some("NOSCRIPT");
+    if let Some(code) = code {
+        span.set_attribute(KeyValue::new("db.response.status_code", code));
     }
-    span.set_status(Status::error(error.to_string()));
+    if !handled {
+        span.set_attribute(KeyValue::new("error.type", error_type(error)));
+        span.set_status(Status::error(error.to_string()));
+    }
 }
 
 /// `error.type`: the server's error prefix, or what happened to the connection.
@@ -199,8 +247,8 @@ pub(crate) fn error_type(error: &RedisError) -> StringValue {
         "timeout".into()
     } else if error.is_connection_dropped() || error.is_io_error() {
         "connection_lost".into()
-    } else if let Some(code) = error.code() {
-        code.to_owned().into()
+    } else if let Some(code) = server_code(error) {
+        code.into()
     } else {
         error.category().to_owned().into()
     }

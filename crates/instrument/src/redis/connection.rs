@@ -58,23 +58,12 @@ impl ExclusiveConnection {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect_with(client: &Client, config: AsyncConnectionConfig) -> RedisResult<Self> {
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let info = client.get_connection_info();
         let (server, db) = (Server::new(info), info.redis_settings().db());
-        let inner = Inner {
-            client: client.clone(),
-            config,
-            connection,
-            lost: false,
-            watching: false,
-        };
-        Ok(Self {
-            inner: Arc::new(Mutex::new(inner)),
-            server,
-            db,
-        })
+        let inner =
+            Inner { client: client.clone(), config, connection, lost: false, watching: false };
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), server, db })
     }
 
     pub(crate) fn server(&self) -> &Server {
@@ -104,10 +93,8 @@ impl Inner {
     /// Makes the connection fit for a new transaction or command.
     pub(crate) async fn ready(&mut self) -> RedisResult<()> {
         if self.lost {
-            self.connection = self
-                .client
-                .get_multiplexed_async_connection_with_config(&self.config)
-                .await?;
+            self.connection =
+                self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
             self.lost = false;
             self.watching = false;
         }
@@ -181,10 +168,7 @@ impl ConnectionLike for ExclusiveConnection {
             let result = async {
                 let mut inner = self.lend()?;
                 inner.ready().await?;
-                let result = inner
-                    .connection
-                    .req_packed_commands(pipeline, offset, count)
-                    .await;
+                let result = inner.connection.req_packed_commands(pipeline, offset, count).await;
                 inner.note(&result);
                 result
             }

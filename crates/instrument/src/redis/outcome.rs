@@ -69,11 +69,7 @@ pub enum TransactionError {
 }
 
 fn doubt(in_doubt: bool) -> &'static str {
-    if in_doubt {
-        " after EXEC was sent: it may have been applied"
-    } else {
-        ""
-    }
+    if in_doubt { " after EXEC was sent: it may have been applied" } else { "" }
 }
 
 impl TransactionError {

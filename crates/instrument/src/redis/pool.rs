@@ -46,14 +46,7 @@ impl ConnectionPool {
     #[must_use]
     pub fn with_config(client: Client, size: usize, config: AsyncConnectionConfig) -> Self {
         let places = Arc::new(Semaphore::new(size.max(1)));
-        Self {
-            shared: Arc::new(Shared {
-                client,
-                config,
-                idle: Mutex::new(vec![]),
-                places,
-            }),
-        }
+        Self { shared: Arc::new(Shared { client, config, idle: Mutex::new(vec![]), places }) }
     }
 
     /// Waits for a free place, then takes an idle connection or opens one.
@@ -65,11 +58,7 @@ impl ConnectionPool {
         let place = shared.places.clone().acquire_owned().await.map_err(|_| {
             redis::RedisError::from((redis::ErrorKind::Client, "the connection pool is closed"))
         })?;
-        let idle = shared
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop();
+        let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let slot = match idle {
             Some(slot) => slot,
             None => {
@@ -79,11 +68,7 @@ impl ConnectionPool {
                 Arc::new(tokio::sync::Mutex::new(opened))
             }
         };
-        Ok(PooledConnection {
-            connection: slot.lock_owned().await,
-            shared,
-            _place: place,
-        })
+        Ok(PooledConnection { connection: slot.lock_owned().await, shared, _place: place })
     }
 }
 
@@ -113,10 +98,6 @@ impl DerefMut for PooledConnection {
 impl Drop for PooledConnection {
     fn drop(&mut self) {
         let slot = OwnedMutexGuard::mutex(&self.connection).clone();
-        self.shared
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(slot);
+        self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
     }
 }

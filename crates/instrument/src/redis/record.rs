@@ -39,12 +39,7 @@ impl Record {
                 KeyValue::new("transaction.type", "watch_multi_exec"),
             ];
             all.extend(attributes);
-            span::start(
-                format!("redis.transaction.{operation}"),
-                SpanKind::Internal,
-                all,
-                parent,
-            )
+            span::start(format!("redis.transaction.{operation}"), SpanKind::Internal, all, parent)
         });
         Self {
             cx,
@@ -59,9 +54,7 @@ impl Record {
     pub(crate) fn attempt(&mut self) {
         self.attempts += 1;
         if switch::metrics(Part::Redis) {
-            metrics()
-                .attempts
-                .add(1, &[KeyValue::new("operation", self.operation.clone())]);
+            metrics().attempts.add(1, &[KeyValue::new("operation", self.operation.clone())]);
         }
     }
 
@@ -69,9 +62,7 @@ impl Record {
     pub(crate) fn retry(&self) {
         if switch::metrics(Part::Redis) {
             let operation = KeyValue::new("operation", self.operation.clone());
-            metrics()
-                .retries
-                .add(1, &[operation, KeyValue::new("reason", CONCURRENT)]);
+            metrics().retries.add(1, &[operation, KeyValue::new("reason", CONCURRENT)]);
         }
     }
 
@@ -80,11 +71,7 @@ impl Record {
             Ok(TransactionOutcome::Aborted { attempts }) => {
                 // One attempt allowed: the modification is the reason. Several: that it kept
                 // happening is.
-                let reason = if *attempts > 1 {
-                    "exhausted"
-                } else {
-                    CONCURRENT
-                };
+                let reason = if *attempts > 1 { "exhausted" } else { CONCURRENT };
                 self.finish("aborted", Some((reason, DISCARDED.into())));
             }
             Ok(outcome) => {
@@ -143,9 +130,7 @@ impl Record {
         if switch::metrics(Part::Redis) {
             let operation = KeyValue::new("operation", self.operation.clone());
             if let Some((reason, _)) = failure {
-                metrics()
-                    .failures
-                    .add(1, &[operation.clone(), KeyValue::new("reason", reason)]);
+                metrics().failures.add(1, &[operation.clone(), KeyValue::new("reason", reason)]);
             }
             metrics().duration.record(
                 self.started.elapsed().as_secs_f64(),
@@ -158,10 +143,7 @@ impl Record {
 impl Drop for Record {
     /// The future was dropped between its awaits: that is no success, and must not look like silence.
     fn drop(&mut self) {
-        self.finish(
-            "failed",
-            Some(("cancelled", "the transaction's future was dropped".into())),
-        );
+        self.finish("failed", Some(("cancelled", "the transaction's future was dropped".into())));
     }
 }
 

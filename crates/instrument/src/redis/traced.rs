@@ -30,10 +30,7 @@ pub struct Traced<C> {
 impl<C: ConnectionLike> Traced<C> {
     /// Wraps `inner`, a connection to the server that `info` names.
     pub fn new(inner: C, info: &ConnectionInfo) -> Self {
-        Self {
-            inner,
-            server: Server::new(info),
-        }
+        Self { inner, server: Server::new(info) }
     }
 
     /// The connection without its spans.
@@ -77,10 +74,7 @@ impl<C: ConnectionLike + Send> ConnectionLike for Traced<C> {
             return self.inner.req_packed_commands(pipeline, offset, count);
         };
         Box::pin(async move {
-            let result = self
-                .inner
-                .req_packed_commands(pipeline, offset, count)
-                .await;
+            let result = self.inner.req_packed_commands(pipeline, offset, count).await;
             call.end(&result);
             result
         })

@@ -116,14 +116,11 @@ impl Transaction {
         let exec_sent = AtomicBool::new(false);
         let timeout = self.timeout;
         let cx = record.cx.clone();
-        let work = self
-            .all_attempts(connection, &mut body, &mut record, &exec_sent)
-            .with_context(cx);
+        let work =
+            self.all_attempts(connection, &mut body, &mut record, &exec_sent).with_context(cx);
         let result = match timeout {
             Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(TransactionError::Timeout {
-                    in_doubt: exec_sent.load(Ordering::Relaxed),
-                })
+                Err(TransactionError::Timeout { in_doubt: exec_sent.load(Ordering::Relaxed) })
             }),
             None => work.await,
         };
@@ -148,43 +145,24 @@ impl Transaction {
             let mut lent = connection.lend()?;
             lent.ready().await?;
             lent.watching();
-            self.send_watch(&mut lent, connection.server(), &record.cx, attempt)
-                .await?;
+            self.send_watch(&mut lent, connection.server(), &record.cx, attempt).await?;
 
             let server = connection.server().clone();
-            let step = body(Watched {
-                connection: lent,
-                server,
-                cx: record.cx.clone(),
-                attempt,
-            })
-            .await?;
+            let step =
+                body(Watched { connection: lent, server, cx: record.cx.clone(), attempt }).await?;
             let mut lent = connection.lend()?;
             match step.0 {
                 Next::NoValue(reason) => {
                     // Clean up best effort: `ready` does it again if this fails.
                     lent.ready().await.ok();
-                    return Ok(TransactionOutcome::NoValue {
-                        reason,
-                        attempts: attempt,
-                    });
+                    return Ok(TransactionOutcome::NoValue { reason, attempts: attempt });
                 }
-                Next::Exec {
-                    multi,
-                    reason,
-                    read,
-                } => {
+                Next::Exec { multi, reason, read } => {
                     exec_sent.store(true, Ordering::Relaxed);
                     let last = attempt >= self.attempts;
-                    let replies = execute(
-                        &mut lent,
-                        connection.server(),
-                        &record.cx,
-                        multi,
-                        attempt,
-                        last,
-                    )
-                    .await;
+                    let replies =
+                        execute(&mut lent, connection.server(), &record.cx, multi, attempt, last)
+                            .await;
                     lent.note(&replies);
                     let replies = replies.map_err(|e| TransactionError::of(e, true))?;
                     exec_sent.store(false, Ordering::Relaxed);
@@ -228,10 +206,7 @@ impl Transaction {
     }
 
     fn wait(&self, attempt: u32) -> Duration {
-        let longest = self
-            .base
-            .saturating_mul(1 << (attempt - 1).min(20))
-            .min(self.cap);
+        let longest = self.base.saturating_mul(1 << (attempt - 1).min(20)).min(self.cap);
         longest.mul_f64(fastrand::f64())
     }
 }
@@ -272,11 +247,8 @@ async fn execute(
     );
     let result: RedisResult<Option<Vec<Value>>> = if pipeline.is_empty() {
         // redis-rs sends nothing for an empty pipeline, but the watched keys must be answered for.
-        let exec = redis::pipe()
-            .cmd("MULTI")
-            .cmd("EXEC")
-            .query_async::<Vec<Value>>(lent.raw())
-            .await;
+        let exec =
+            redis::pipe().cmd("MULTI").cmd("EXEC").query_async::<Vec<Value>>(lent.raw()).await;
         exec.map(|mut replies| match replies.pop() {
             Some(Value::Array(items)) => Some(items),
             _ => None,
@@ -352,10 +324,7 @@ mod tests {
             } else {
                 10
             };
-            assert!(
-                wait <= Duration::from_millis(bound),
-                "{wait:?} after attempt {attempt}"
-            );
+            assert!(wait <= Duration::from_millis(bound), "{wait:?} after attempt {attempt}");
         }
     }
 

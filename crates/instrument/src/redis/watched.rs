@@ -31,14 +31,7 @@ impl Watched {
         let name = span_name(&operation, &group.into());
         let attempt = self.attempt;
         let extra = |a: &mut Vec<KeyValue>| a.push(attempt_attribute(attempt));
-        let call = Call::start(
-            &self.server,
-            Some(name.into()),
-            operation,
-            None,
-            extra,
-            &self.cx,
-        );
+        let call = Call::start(&self.server, Some(name.into()), operation, None, extra, &self.cx);
         let result: RedisResult<Value> = cmd.query_async(self.connection.raw()).await;
         self.connection.note(&result);
         if let Some(call) = call {
@@ -55,14 +48,10 @@ impl Watched {
     pub fn multi(&self) -> Multi {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        Multi {
-            pipeline,
-            groups: vec![],
-        }
+        Multi { pipeline, groups: vec![] }
     }
 
     /// Ends the attempt without `EXEC`: there is nothing to take. `reason` is low in cardinality.
-    #[must_use]
     pub fn no_value<T>(&self, reason: impl Into<Cow<'static, str>>) -> Step<T> {
         Step(Next::NoValue(reason.into()))
     }
@@ -90,34 +79,25 @@ impl Multi {
     }
 
     /// Sends the queue with `EXEC`; when it is applied, the outcome is `Committed(value)`.
-    #[must_use]
     pub fn commit<T: Send + 'static>(self, value: T) -> Step<T> {
         self.commit_with("", move |_| Ok(Some(value)))
     }
 
     /// Sends the queue with `EXEC`; the outcome's value is the replies, one for each command, read
     /// as `T` (a tuple, a `Vec`).
-    #[must_use]
     pub fn commit_replies<T: FromRedisValue>(self) -> Step<T> {
-        self.commit_with("", |replies| {
-            Ok(Some(from_redis_value(Value::Array(replies))?))
-        })
+        self.commit_with("", |replies| Ok(Some(from_redis_value(Value::Array(replies))?)))
     }
 
     /// Sends the queue with `EXEC`; `read` takes the value from the replies, one for each command.
     /// `Ok(None)` makes the outcome `NoValue` with `reason`: an `SPOP` on an empty set was applied,
     /// and found nothing.
-    #[must_use]
     pub fn commit_with<T>(
         self,
         reason: impl Into<Cow<'static, str>>,
         read: impl FnOnce(Vec<Value>) -> RedisResult<Option<T>> + Send + 'static,
     ) -> Step<T> {
-        Step(Next::Exec {
-            multi: self,
-            reason: reason.into(),
-            read: Box::new(read),
-        })
+        Step(Next::Exec { multi: self, reason: reason.into(), read: Box::new(read) })
     }
 }
 
@@ -137,11 +117,7 @@ impl<T> std::fmt::Debug for Step<T> {
 pub(crate) type Read<T> = Box<dyn FnOnce(Vec<Value>) -> RedisResult<Option<T>> + Send>;
 
 pub(crate) enum Next<T> {
-    Exec {
-        multi: Multi,
-        reason: Cow<'static, str>,
-        read: Read<T>,
-    },
+    Exec { multi: Multi, reason: Cow<'static, str>, read: Read<T> },
     NoValue(Cow<'static, str>),
 }
 

@@ -45,10 +45,7 @@ impl Lines {
 pub fn memory() -> &'static Memory {
     static MEMORY: OnceLock<Memory> = OnceLock::new();
     MEMORY.get_or_init(|| {
-        let (spans, logs) = (
-            InMemorySpanExporter::default(),
-            InMemoryLogExporter::default(),
-        );
+        let (spans, logs) = (InMemorySpanExporter::default(), InMemoryLogExporter::default());
         let (metrics, lines) = (InMemoryMetricExporter::default(), Lines::default());
         let telemetry = Telemetry::builder("test")
             .without_otlp()
@@ -58,13 +55,7 @@ pub fn memory() -> &'static Memory {
             .metric_exporter(metrics.clone())
             .init()
             .unwrap();
-        Memory {
-            spans,
-            logs,
-            metrics,
-            lines,
-            telemetry,
-        }
+        Memory { spans, logs, metrics, lines, telemetry }
     })
 }
 
@@ -80,9 +71,7 @@ pub fn own_trace() -> (Context, TraceId) {
 /// The ended spans of a trace, in the order in which they ended.
 pub fn spans_of(trace: TraceId) -> Vec<SpanData> {
     let all = memory().spans.get_finished_spans().unwrap();
-    all.into_iter()
-        .filter(|s| s.span_context.trace_id() == trace)
-        .collect()
+    all.into_iter().filter(|s| s.span_context.trace_id() == trace).collect()
 }
 
 /// The one span of a name.
@@ -99,18 +88,9 @@ pub fn named<'a>(spans: &'a [SpanData], name: &str) -> Vec<&'a SpanData> {
 
 /// An attribute as text. Panics when it is there twice.
 pub fn attribute(span: &SpanData, key: &str) -> Option<String> {
-    let found: Vec<&Value> = span
-        .attributes
-        .iter()
-        .filter(|kv| kv.key.as_str() == key)
-        .map(|kv| &kv.value)
-        .collect();
-    assert!(
-        found.len() <= 1,
-        "{key} is there {} times on {}",
-        found.len(),
-        span.name
-    );
+    let found: Vec<&Value> =
+        span.attributes.iter().filter(|kv| kv.key.as_str() == key).map(|kv| &kv.value).collect();
+    assert!(found.len() <= 1, "{key} is there {} times on {}", found.len(), span.name);
     found.first().map(|v| v.to_string())
 }
 
