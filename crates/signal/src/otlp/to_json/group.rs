@@ -33,7 +33,7 @@ struct Origin<'a> {
     scope_url: Option<&'a StringViewArray>,
 }
 
-fn text<'a>(column: Option<&'a StringViewArray>, row: usize) -> Option<&'a str> {
+fn text(column: Option<&StringViewArray>, row: usize) -> Option<&str> {
     column.filter(|column| column.is_valid(row)).map(|column| column.value(row))
 }
 
