@@ -8,6 +8,7 @@
 //! - [`batch`]: a [`Batch`](batch::Batch) of one kind of signal with typed, by-row accessors;
 //! - [`otlp`]: the OTLP codec. Bytes are decoded once, straight into Arrow builders whose strings
 //!   point into the received body: there is no struct per span;
+//! - [`selector`]: predicates over spans and log records, in TraceQL's syntax;
 //! - [`finding`]: the one schema of everything that Lacuna reports;
 //! - [`semconv`]: the attribute names that code refers to.
 
@@ -18,10 +19,12 @@ pub mod ids;
 pub mod otlp;
 pub mod rows;
 pub mod schema;
+pub mod selector;
 pub mod semconv;
 pub mod value;
 
 pub use batch::Batch;
 pub use ids::{SpanId, TraceId};
 pub use schema::SignalKind;
+pub use selector::Selector;
 pub use value::Value;

@@ -84,7 +84,7 @@ pub fn base64(bytes: &[u8]) -> String {
 
 /// One attribute column, by type.
 #[derive(Debug, Clone, Copy)]
-enum Typed<'a> {
+pub(crate) enum Typed<'a> {
     Str(&'a StringViewArray),
     Int(&'a Int64Array),
     Double(&'a Float64Array),
@@ -98,7 +98,7 @@ impl<'a> Typed<'a> {
         Some(Self::of(batch.column(name)?.as_ref(), ty))
     }
 
-    fn of(column: &'a dyn Array, ty: AttrType) -> Self {
+    pub(crate) fn of(column: &'a dyn Array, ty: AttrType) -> Self {
         match ty {
             AttrType::Str => Self::Str(column.as_string_view()),
             AttrType::Int => Self::Int(column.as_primitive::<Int64Type>()),
@@ -109,7 +109,7 @@ impl<'a> Typed<'a> {
         }
     }
 
-    fn get(&self, row: usize) -> Option<Value<'a>> {
+    pub(crate) fn get(&self, row: usize) -> Option<Value<'a>> {
         match *self {
             Self::Str(a) => a.is_valid(row).then(|| Value::Str(a.value(row))),
             Self::Int(a) => a.is_valid(row).then(|| Value::Int(a.value(row))),

@@ -9,7 +9,6 @@ pub mod any;
 mod attributes;
 mod logs;
 mod scopes;
-pub mod to_json;
 mod traces;
 pub mod wire;
 

@@ -1,0 +1,130 @@
+//! What a selector reads, and what an index can answer of it.
+
+use std::collections::BTreeSet;
+
+use super::ast::{Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand};
+use crate::schema as c;
+use crate::schema::{Scope, SignalKind};
+
+/// The columns that a selector or a field reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Fixed columns, by name.
+    pub fixed: BTreeSet<&'static str>,
+    /// Attributes, whatever their columns' types.
+    pub attributes: BTreeSet<(Scope, String)>,
+}
+
+impl Columns {
+    /// Whether the column `name` is among them.
+    pub fn wants(&self, name: &str) -> bool {
+        if self.fixed.contains(name) {
+            return true;
+        }
+        c::parse_attribute_column(name).is_some_and(|(scope, _, key)| {
+            // A lookup by borrowed parts; there are only a few.
+            self.attributes.iter().any(|(s, k)| *s == scope && k == key)
+        })
+    }
+
+    /// Adds what `other` reads.
+    pub fn extend(&mut self, other: Self) {
+        self.fixed.extend(other.fixed);
+        self.attributes.extend(other.attributes);
+    }
+
+    /// Adds what reading `field` of rows of `kind` takes.
+    pub fn add(&mut self, kind: SignalKind, field: &Field) {
+        match field {
+            Field::Attribute { scope, key } => {
+                let own = kind.own_scope();
+                let scopes: &[Scope] = match scope {
+                    FieldScope::Unscoped => &[own, Scope::Resource],
+                    FieldScope::Any => &[own, Scope::Resource, Scope::Instrumentation],
+                    FieldScope::Span => &[Scope::Span],
+                    FieldScope::Log => &[Scope::Log],
+                    FieldScope::Resource => &[Scope::Resource],
+                    FieldScope::Instrumentation => &[Scope::Instrumentation],
+                    FieldScope::Event | FieldScope::Link => &[],
+                };
+                self.attributes.extend(scopes.iter().map(|scope| (*scope, key.clone())));
+                if !scopes.is_empty() {
+                    self.fixed.insert(c::OVERFLOW);
+                }
+                match scope {
+                    FieldScope::Link => self.fixed.insert(c::LINKS),
+                    FieldScope::Event => self.fixed.insert(c::EVENTS),
+                    FieldScope::Any if kind == SignalKind::Spans => self.fixed.insert(c::EVENTS),
+                    _ => false,
+                };
+            }
+            Field::Intrinsic(intrinsic) => {
+                let names: &[&'static str] = match intrinsic {
+                    Intrinsic::Name => &[c::NAME],
+                    Intrinsic::Status => &[c::STATUS_CODE],
+                    Intrinsic::StatusMessage => &[c::STATUS_MESSAGE],
+                    Intrinsic::Kind => &[c::KIND],
+                    Intrinsic::Duration => &[c::DURATION],
+                    Intrinsic::TraceId => &[c::TRACE_ID],
+                    Intrinsic::SpanId => &[c::SPAN_ID],
+                    Intrinsic::ParentId => &[c::PARENT_SPAN_ID],
+                    Intrinsic::SpanEventName => &[c::EVENTS],
+                    Intrinsic::SpanEventTime => &[c::EVENTS, c::START_TIME],
+                    Intrinsic::LinkTraceId | Intrinsic::LinkSpanId => &[c::LINKS],
+                    Intrinsic::ScopeName => &[c::SCOPE_NAME],
+                    Intrinsic::ScopeVersion => &[c::SCOPE_VERSION],
+                    Intrinsic::Body => &[c::BODY, c::BODY_ANY],
+                    Intrinsic::Severity => &[c::SEVERITY],
+                    Intrinsic::SeverityText => &[c::SEVERITY_TEXT],
+                    Intrinsic::EventName => &[c::EVENT_NAME],
+                };
+                self.fixed.extend(names);
+            }
+        }
+    }
+}
+
+/// A term `field = "text"` that every selected row satisfies.
+///
+/// `field` is an attribute of any scope, `name`, another text or an id. For
+/// [`FieldScope::Unscoped`] the row or its resource has it, for [`FieldScope::Any`] also its
+/// instrumentation scope or an event, there with any type of value that reads `text`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Equality<'a> {
+    /// The field.
+    pub field: &'a Field,
+    /// The text.
+    pub text: &'a str,
+}
+
+pub(super) fn columns(kind: SignalKind, expr: &Expr) -> Columns {
+    let mut columns = Columns::default();
+    collect(kind, expr, &mut columns);
+    columns
+}
+
+fn collect(kind: SignalKind, expr: &Expr, columns: &mut Columns) {
+    match expr {
+        Expr::Const(_) => {}
+        Expr::And(parts) | Expr::Or(parts) => {
+            parts.iter().for_each(|part| collect(kind, part, columns));
+        }
+        Expr::Not(inner) => collect(kind, inner, columns),
+        Expr::Compare { field, value, .. } => {
+            columns.add(kind, field);
+            if let Operand::Field(other) = value {
+                columns.add(kind, other);
+            }
+        }
+    }
+}
+
+pub(super) fn required_equalities(expr: &Expr) -> Vec<Equality<'_>> {
+    match expr {
+        Expr::And(parts) => parts.iter().flat_map(required_equalities).collect(),
+        Expr::Compare { field, op: Op::Eq, value: Operand::Literal(Literal::Str(text)) } => {
+            vec![Equality { field, text }]
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,347 @@
+//! Reading a field of a row: for keys, sums and comparisons of two fields.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+
+use super::ast::{Field, FieldScope, Intrinsic, Op, SpanKind, StatusCode};
+use super::error::{Complaint, SelectorError};
+use super::index::BatchIndex;
+use super::{check, parser};
+use crate::ids::{SpanId, TraceId};
+use crate::rows::{LogRows, SpanRows};
+use crate::schema::{AttrType, OVERFLOW, Scope, SignalKind, attribute_column};
+use crate::value::{AttributeList, Typed, Value};
+
+/// The column names of one attribute, written out once.
+#[derive(Debug, Clone)]
+pub(super) struct AttributeColumns {
+    /// In the order of [`AttrType::ALL`].
+    names: [String; 6],
+}
+
+impl AttributeColumns {
+    pub(super) fn new(scope: Scope, key: &str) -> Self {
+        Self { names: AttrType::ALL.map(|ty| attribute_column(scope, ty, key)) }
+    }
+
+    /// The attribute's key in the overflow column.
+    pub(super) fn overflow_key(&self) -> &str {
+        // `{scope}.{key}`, which is what the column of strings is called too.
+        &self.names[0]
+    }
+
+    /// Those columns that the batch has.
+    pub(super) fn find<'a>(&self, batch: &BatchIndex<'a>) -> Vec<(AttrType, &'a ArrayRef)> {
+        AttrType::ALL
+            .into_iter()
+            .zip(&self.names)
+            .filter_map(|(ty, name)| Some((ty, batch.column(name)?)))
+            .collect()
+    }
+
+    fn bind<'a>(&self, batch: &BatchIndex<'a>) -> BoundAttribute<'a> {
+        let found = self.find(batch);
+        let overflow = batch.column(OVERFLOW).and_then(|column| column.as_list_opt());
+        BoundAttribute {
+            columns: found.into_iter().map(|(ty, c)| Typed::of(c.as_ref(), ty)).collect(),
+            overflow: overflow.map(|list| (list, self.overflow_key().to_owned())),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct BoundAttribute<'a> {
+    columns: Vec<Typed<'a>>,
+    overflow: Option<(&'a ListArray, String)>,
+}
+
+impl<'a> BoundAttribute<'a> {
+    fn get(&self, row: usize) -> Option<Value<'a>> {
+        self.columns.iter().find_map(|column| column.get(row)).or_else(|| {
+            let (list, key) = self.overflow.as_ref()?;
+            AttributeList::in_row(list, row)?.iter().find(|(k, _)| k == key).map(|(_, v)| v)
+        })
+    }
+
+    fn is_absent(&self) -> bool {
+        self.columns.is_empty() && self.overflow.is_none()
+    }
+}
+
+/// A field prepared for reading from batch after batch.
+#[derive(Debug, Clone)]
+pub struct FieldAccess {
+    kind: SignalKind,
+    field: Field,
+    /// Where an attribute lies, first choice first.
+    columns: Vec<AttributeColumns>,
+}
+
+impl FieldAccess {
+    pub(super) fn new(kind: SignalKind, field: Field) -> Self {
+        let scopes: &[Scope] = match &field {
+            Field::Attribute { scope: FieldScope::Unscoped, .. } => {
+                &[kind.own_scope(), Scope::Resource]
+            }
+            Field::Attribute { scope: FieldScope::Any, .. } => {
+                &[kind.own_scope(), Scope::Resource, Scope::Instrumentation]
+            }
+            Field::Attribute { scope, .. } => {
+                scope.column_scope().map_or([].as_slice(), Scope::one)
+            }
+            Field::Intrinsic(_) => &[],
+        };
+        let columns = match &field {
+            Field::Attribute { key, .. } => {
+                scopes.iter().map(|scope| AttributeColumns::new(*scope, key)).collect()
+            }
+            Field::Intrinsic(_) => Vec::new(),
+        };
+        Self { kind, field, columns }
+    }
+
+    /// Prepares `field` of rows of `kind`.
+    ///
+    /// # Errors
+    /// If rows of `kind` have no such field.
+    pub fn try_new(kind: SignalKind, field: Field) -> Result<Self, SelectorError> {
+        let fail = |complaint: Complaint| SelectorError::in_term(field.to_string(), complaint);
+        check::check_field(kind, &field).map_err(fail)?;
+        Ok(Self::new(kind, field))
+    }
+
+    /// Reads a field's name, such as `span.correlation_id`, `name` or `trace:id`.
+    pub fn parse(kind: SignalKind, text: &str) -> Result<Self, SelectorError> {
+        Ok(Self::new(kind, parser::parse_field(kind, text)?))
+    }
+
+    /// The field.
+    pub fn field(&self) -> &Field {
+        &self.field
+    }
+
+    /// The kind of signal that it is a field of.
+    pub fn kind(&self) -> SignalKind {
+        self.kind
+    }
+
+    /// Looks up its columns in a batch.
+    pub fn bind<'a>(&self, batch: &BatchIndex<'a>) -> FieldReader<'a> {
+        let attributes = self.columns.iter().map(|columns| columns.bind(batch));
+        let attributes: Vec<_> = attributes.filter(|attribute| !attribute.is_absent()).collect();
+        let source = match &self.field {
+            Field::Attribute { scope: FieldScope::Event, key } => {
+                Source::Event(SpanRows::new(batch.batch()), key.clone())
+            }
+            Field::Attribute { scope: FieldScope::Link, key } => {
+                Source::Link(SpanRows::new(batch.batch()), key.clone())
+            }
+            Field::Attribute { .. } => Source::Attributes(attributes),
+            Field::Intrinsic(intrinsic) if self.kind == SignalKind::Logs => {
+                Source::Log(LogRows::new(batch.batch()), *intrinsic)
+            }
+            Field::Intrinsic(intrinsic) => Source::Span(SpanRows::new(batch.batch()), *intrinsic),
+        };
+        // A batch of another kind has no such field at all.
+        let source =
+            if batch.kind() == self.kind { source } else { Source::Attributes(Vec::new()) };
+        FieldReader { source, batch: batch.batch() }
+    }
+}
+
+impl PartialEq for FieldAccess {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.field == other.field
+    }
+}
+
+impl Scope {
+    fn one(self) -> &'static [Self] {
+        match self {
+            Self::Span => &[Self::Span],
+            Self::Log => &[Self::Log],
+            Self::Point => &[Self::Point],
+            Self::Resource => &[Self::Resource],
+            Self::Instrumentation => &[Self::Instrumentation],
+        }
+    }
+}
+
+/// A field of one batch, read by row.
+#[derive(Debug)]
+pub struct FieldReader<'a> {
+    source: Source<'a>,
+    batch: &'a crate::batch::Batch,
+}
+
+#[derive(Debug)]
+enum Source<'a> {
+    Attributes(Vec<BoundAttribute<'a>>),
+    Event(SpanRows<'a>, String),
+    Link(SpanRows<'a>, String),
+    Span(SpanRows<'a>, Intrinsic),
+    Log(LogRows<'a>, Intrinsic),
+}
+
+/// A field's value in one row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FieldValue<'a> {
+    /// Of an attribute or an intrinsic; status and kind are their words, severity its
+    /// number.
+    Value(Value<'a>),
+    /// A trace id.
+    Trace(TraceId),
+    /// A span id.
+    Span(SpanId),
+}
+
+impl<'a> FieldValue<'a> {
+    /// The value as text, as keys compare it ([`Value::to_text`]); ids in hexadecimal.
+    pub fn text(&self) -> Cow<'a, str> {
+        match *self {
+            Self::Value(Value::Str(text)) => Cow::Borrowed(text),
+            Self::Value(value) => Cow::Owned(value.to_text()),
+            Self::Trace(id) => Cow::Owned(id.to_string()),
+            Self::Span(id) => Cow::Owned(id.to_string()),
+        }
+    }
+
+    /// The value as a number, if it is one.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Value(value) => value.as_f64(),
+            _ => None,
+        }
+    }
+
+    /// Whether `self op other` holds: texts by bytes, numbers by size, ids by equality; values of
+    /// different types hold nothing.
+    pub fn compare(&self, op: Op, other: &FieldValue<'_>) -> bool {
+        self.holds(op, other, super::term::compare)
+    }
+
+    pub(super) fn holds(
+        &self,
+        op: Op,
+        other: &FieldValue<'_>,
+        compare: impl Fn(&Value<'_>, &Value<'_>) -> Option<Ordering>,
+    ) -> bool {
+        match (self, other) {
+            (Self::Value(a), FieldValue::Value(b)) => {
+                // NaN differs from every number; text and number do not compare at all.
+                let comparable = std::mem::discriminant(a) == std::mem::discriminant(b)
+                    || (a.as_f64().is_some() && b.as_f64().is_some());
+                match (a, b) {
+                    _ if !comparable => false,
+                    (Value::Bytes(_) | Value::Base64(_) | Value::Any(_), _) => {
+                        op.holds(Some(a.to_text().cmp(&b.to_text())))
+                    }
+                    _ => op.holds(compare(a, b)),
+                }
+            }
+            (Self::Trace(a), FieldValue::Trace(b)) => op.holds(Some(a.cmp(b))),
+            (Self::Span(a), FieldValue::Span(b)) => op.holds(Some(a.cmp(b))),
+            // An id beside an attribute that holds one as text.
+            (Self::Trace(_) | Self::Span(_), FieldValue::Value(Value::Str(text))) => {
+                op.holds(Some(self.text().as_ref().cmp(text)))
+            }
+            (Self::Value(Value::Str(text)), FieldValue::Trace(_) | FieldValue::Span(_)) => {
+                op.holds(Some((*text).cmp(other.text().as_ref())))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl<'a> FieldReader<'a> {
+    /// The value in `row`; of several events or links, the first that has one.
+    pub fn get(&self, row: usize) -> Option<FieldValue<'a>> {
+        let find = |list: Option<AttributeList<'a>>, key: &str| {
+            list.and_then(|list| list.iter().find(|(k, _)| *k == key).map(|(_, value)| value))
+        };
+        match &self.source {
+            Source::Attributes(attributes) => {
+                attributes.iter().find_map(|attribute| attribute.get(row)).map(FieldValue::Value)
+            }
+            Source::Event(rows, key) => rows
+                .events(row)
+                .find_map(|event| find(event.attributes, key))
+                .map(FieldValue::Value),
+            Source::Link(rows, key) => {
+                rows.links(row).find_map(|link| find(link.attributes, key)).map(FieldValue::Value)
+            }
+            Source::Span(rows, intrinsic) => self.span(rows, *intrinsic, row),
+            Source::Log(rows, intrinsic) => log(rows, *intrinsic, row, self.batch),
+        }
+    }
+
+    /// Whether no row of the batch can have a value.
+    pub fn is_absent(&self) -> bool {
+        matches!(&self.source, Source::Attributes(attributes) if attributes.is_empty())
+    }
+
+    fn span(&self, rows: &SpanRows<'a>, field: Intrinsic, row: usize) -> Option<FieldValue<'a>> {
+        let text = |text: &'a str| FieldValue::Value(Value::Str(text));
+        let int = |value: i64| FieldValue::Value(Value::Int(value));
+        match field {
+            Intrinsic::Name => {
+                self.batch.column(crate::schema::NAME)?;
+                Some(text(rows.name(row)))
+            }
+            Intrinsic::Status => {
+                StatusCode::from_code(rows.status_code(row)).map(|s| text(s.name()))
+            }
+            Intrinsic::StatusMessage => rows.status_message(row).map(text),
+            Intrinsic::Kind => SpanKind::from_code(rows.kind(row)).map(|kind| text(kind.name())),
+            Intrinsic::Duration => Some(int(rows.duration(row))),
+            Intrinsic::TraceId => rows.trace_id(row).map(FieldValue::Trace),
+            Intrinsic::SpanId => rows.span_id(row).map(FieldValue::Span),
+            Intrinsic::ParentId => rows.parent_span_id(row).map(FieldValue::Span),
+            Intrinsic::SpanEventName => rows.events(row).next().map(|event| text(event.name)),
+            Intrinsic::SpanEventTime => {
+                let start = rows.start(row);
+                rows.events(row).next().map(|event| int(event.time.saturating_sub(start)))
+            }
+            Intrinsic::LinkTraceId => {
+                rows.links(row).next().map(|link| FieldValue::Trace(link.trace_id))
+            }
+            Intrinsic::LinkSpanId => {
+                rows.links(row).next().map(|link| FieldValue::Span(link.span_id))
+            }
+            Intrinsic::ScopeName => rows.scope_name(row).map(text),
+            Intrinsic::ScopeVersion => rows.scope_version(row).map(text),
+            Intrinsic::Body
+            | Intrinsic::Severity
+            | Intrinsic::SeverityText
+            | Intrinsic::EventName => None,
+        }
+    }
+}
+
+fn log<'a>(
+    rows: &LogRows<'a>,
+    field: Intrinsic,
+    row: usize,
+    batch: &'a crate::batch::Batch,
+) -> Option<FieldValue<'a>> {
+    let text = |text: &'a str| FieldValue::Value(Value::Str(text));
+    match field {
+        Intrinsic::Body => rows.body(row).map(text),
+        Intrinsic::Severity => {
+            let number = rows.severity(row);
+            (number != 0).then(|| FieldValue::Value(Value::Int(i64::from(number))))
+        }
+        Intrinsic::SeverityText => rows.severity_text(row).map(text),
+        Intrinsic::EventName => rows.event_name(row).map(text),
+        Intrinsic::TraceId => rows.trace_id(row).map(FieldValue::Trace),
+        Intrinsic::SpanId => rows.span_id(row).map(FieldValue::Span),
+        Intrinsic::ScopeName => rows.scope_name(row).map(text),
+        Intrinsic::ScopeVersion => {
+            let column = batch.text_column(crate::schema::SCOPE_VERSION)?;
+            column.is_valid(row).then(|| text(column.value(row)))
+        }
+        _ => None,
+    }
+}

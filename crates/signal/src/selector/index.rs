@@ -1,0 +1,43 @@
+//! A batch whose columns have been looked up once.
+
+use arrow::array::ArrayRef;
+use hashbrown::HashMap;
+
+use crate::batch::Batch;
+use crate::schema::SignalKind;
+
+/// A batch and its columns by name, for running many selectors over it.
+#[derive(Debug)]
+pub struct BatchIndex<'a> {
+    batch: &'a Batch,
+    columns: HashMap<&'a str, &'a ArrayRef, foldhash::fast::RandomState>,
+}
+
+impl<'a> BatchIndex<'a> {
+    /// Looks up the columns of `batch`.
+    pub fn new(batch: &'a Batch) -> Self {
+        let record = batch.record();
+        let names = record.schema_ref().fields().iter().map(|field| field.name().as_str());
+        Self { batch, columns: names.zip(record.columns()).collect() }
+    }
+
+    /// The batch.
+    pub fn batch(&self) -> &'a Batch {
+        self.batch
+    }
+
+    /// The kind of signal.
+    pub fn kind(&self) -> SignalKind {
+        self.batch.kind()
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// The column `name`.
+    pub fn column(&self, name: &str) -> Option<&'a ArrayRef> {
+        self.columns.get(name).copied()
+    }
+}
