@@ -1,1 +1,45 @@
-//! Placeholder.
+//! What a Rust service links so that the steps which fail in silence emit something.
+//!
+//! One call starts traces, logs and metrics over OTLP, by the standard `OTEL_*` variables:
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let telemetry = lacuna_instrument::init("essay_lifecycle_service")?;
+//! tracing::info!(layer = "framework", "service started");
+//! // ... the service ...
+//! telemetry.shutdown().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! The parts, each a crate feature that brings its client library with it:
+//!
+//! | feature | module | covers |
+//! |---|---|---|
+//! | `redis` | [`redis`] | commands, pipelines and the `WATCH`/`MULTI`/`EXEC` transaction |
+//! | `kafka` | [`kafka`] | produce and consume spans, header propagation |
+//!
+//! The crate knows nothing of Lacuna's engine and depends on none of its crates: it works with any
+//! OTLP backend. `docs/instrumentation.md` lists every span, attribute and metric with its unit.
+//!
+//! Telemetry is best effort by design: nothing in this crate blocks or fails a service because a
+//! backend is slow, refusing or gone. What is dropped is counted and logged once a minute.
+
+pub mod correlation;
+mod env;
+mod export;
+mod jsonlog;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod metrics;
+mod otlp;
+#[cfg(feature = "redis")]
+pub mod redis;
+mod span;
+pub mod switch;
+mod telemetry;
+
+pub use telemetry::{InitError, ShutdownError, Telemetry, TelemetryBuilder, init};
+
+/// The `opentelemetry` API that this crate is built on, so that a service uses the same version:
+/// two versions in one program mean two global registries and silent loss.
+pub use opentelemetry;

@@ -9,6 +9,7 @@ pub mod any;
 mod attributes;
 mod logs;
 mod scopes;
+pub mod to_json;
 mod traces;
 pub mod wire;
 

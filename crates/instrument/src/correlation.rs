@@ -1,0 +1,133 @@
+//! The correlation id: one business key that every span and log line of a request carries.
+//!
+//! It travels as the W3C baggage entry `correlation_id`, so it crosses HTTP and Kafka beside the
+//! trace context and outlives a trace that is broken. Every span and log record that starts while a
+//! context with a correlation id is current gets it as the attribute `correlation_id`.
+//!
+//! ```
+//! use lacuna_instrument::correlation;
+//! use opentelemetry::Context;
+//!
+//! let cx = correlation::with(&Context::current(), "7b13b452-b676-48d5-b270-ba4920053cfe");
+//! assert_eq!(correlation::of(&cx).as_deref(), Some("7b13b452-b676-48d5-b270-ba4920053cfe"));
+//! ```
+
+use opentelemetry::baggage::{Baggage, BaggageExt};
+use opentelemetry::logs::{AnyValue, LogRecord as _};
+use opentelemetry::trace::Span as _;
+use opentelemetry::{Context, InstrumentationScope, Key, KeyValue, StringValue};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord};
+use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+use std::time::Duration;
+
+use crate::jsonlog::default_layer;
+
+/// Attribute, baggage entry and log field that carry the correlation id.
+pub const CORRELATION_ID: &str = "correlation_id";
+
+/// `cx` with the correlation id `id`; other baggage stays. An id that W3C baggage cannot carry (over
+/// 4,096 bytes) is left out rather than cut: half a key finds nothing.
+#[must_use]
+pub fn with(cx: &Context, id: impl Into<String>) -> Context {
+    let id: String = id.into();
+    if cx.baggage().get(CORRELATION_ID).map(StringValue::as_str) == Some(id.as_str()) {
+        return cx.clone();
+    }
+    let mut baggage = copy(cx.baggage());
+    baggage.insert(CORRELATION_ID, id);
+    cx.with_baggage(baggage)
+}
+
+/// `Baggage` is not `Clone`.
+pub(crate) fn copy(baggage: &Baggage) -> Baggage {
+    let mut copy = Baggage::new();
+    for (key, (value, metadata)) in baggage {
+        copy.insert_with_metadata(key.clone(), value.clone(), metadata.clone());
+    }
+    copy
+}
+
+/// The correlation id that `cx` carries.
+#[must_use]
+pub fn of(cx: &Context) -> Option<String> {
+    cx.baggage().get(CORRELATION_ID).map(|v| v.as_str().to_owned())
+}
+
+/// The correlation id of the current context.
+#[must_use]
+pub fn current() -> Option<String> {
+    Context::map_current(of)
+}
+
+/// Puts the correlation id on every span that starts under a context which has one.
+#[derive(Debug)]
+pub(crate) struct CorrelationSpanProcessor;
+
+impl SpanProcessor for CorrelationSpanProcessor {
+    fn on_start(&self, span: &mut Span, cx: &Context) {
+        if let Some(id) = cx.baggage().get(CORRELATION_ID) {
+            span.set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
+        }
+    }
+
+    fn on_end(&self, _span: SpanData) {}
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// Puts `correlation_id` and `layer` on every log record that lacks them.
+#[derive(Debug)]
+pub(crate) struct CorrelationLogProcessor;
+
+impl LogProcessor for CorrelationLogProcessor {
+    fn emit(&self, record: &mut SdkLogRecord, _scope: &InstrumentationScope) {
+        let (mut has_id, mut has_layer) = (false, false);
+        for (key, _) in record.attributes_iter() {
+            has_id |= key.as_str() == CORRELATION_ID;
+            has_layer |= key.as_str() == "layer";
+        }
+        if !has_id && let Some(id) = current() {
+            record.add_attribute(Key::from_static_str(CORRELATION_ID), AnyValue::from(id));
+        }
+        if !has_layer {
+            let target = record.target().map_or("", |t| t.as_ref());
+            record.add_attribute(
+                Key::from_static_str("layer"),
+                AnyValue::from(default_layer(target)),
+            );
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_other_baggage_and_replaces_the_id() {
+        let cx = Context::new().with_baggage([KeyValue::new("tenant", "a")]);
+        let cx = with(&with(&cx, "one"), "two");
+        assert_eq!(of(&cx).as_deref(), Some("two"));
+        assert_eq!(cx.baggage().get("tenant").map(StringValue::as_str), Some("a"));
+    }
+
+    #[test]
+    fn no_id_means_none() {
+        assert_eq!(of(&Context::new()), None);
+    }
+}

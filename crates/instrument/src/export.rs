@@ -1,0 +1,271 @@
+//! Bounded queues with exact drop counts in front of the SDK's batch processors.
+//!
+//! The SDK's processors drop when their queue is full but tell nobody until shutdown. Here every
+//! record is admitted against the same bound first, so that a drop is counted when it happens, and
+//! a reporter says once a minute how many there were.
+
+use crate::metrics::meter;
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
+use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// One signal's queue: how many records wait, how many were lost and why.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    signal: &'static str,
+    capacity: usize,
+    waiting: AtomicUsize,
+    full: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Queue {
+    pub(crate) fn new(signal: &'static str, capacity: usize) -> Arc<Self> {
+        Arc::new(Self {
+            signal,
+            capacity,
+            waiting: AtomicUsize::new(0),
+            full: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    fn admit(&self) -> bool {
+        let admitted = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| {
+                (n < self.capacity).then_some(n + 1)
+            })
+            .is_ok();
+        if !admitted {
+            self.full.fetch_add(1, Ordering::Relaxed);
+        }
+        admitted
+    }
+
+    /// A batch left the queue. Records can also come past a queue (a simple processor in a test), so
+    /// the count never goes below zero.
+    fn taken(&self, n: usize) {
+        let _ = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |w| Some(w.saturating_sub(n)));
+    }
+
+    fn settle(&self, n: usize, result: &OTelSdkResult) {
+        if result.is_err() {
+            self.failed.fetch_add(n as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Records dropped so far: queue full, export failed.
+    pub(crate) fn dropped(&self) -> (u64, u64) {
+        (self.full.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+/// Admits a span to the batch processor, or counts it as dropped.
+#[derive(Debug)]
+pub(crate) struct BoundedSpans<P> {
+    pub(crate) inner: P,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl<P: SpanProcessor> SpanProcessor for BoundedSpans<P> {
+    fn on_start(&self, span: &mut Span, cx: &Context) {
+        self.inner.on_start(span, cx);
+    }
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() && self.queue.admit() {
+            self.inner.on_end(span);
+        }
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Counts what the exporter took out of the queue and what it failed to send.
+#[derive(Debug)]
+pub(crate) struct CountedSpans<E> {
+    pub(crate) inner: E,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl<E: SpanExporter> SpanExporter for CountedSpans<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let n = batch.len();
+        self.queue.taken(n);
+        let result = self.inner.export(batch).await;
+        self.queue.settle(n, &result);
+        result
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Admits a log record to the batch processor, or counts it as dropped.
+#[derive(Debug)]
+pub(crate) struct BoundedLogs<P> {
+    pub(crate) inner: P,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl<P: LogProcessor> LogProcessor for BoundedLogs<P> {
+    fn emit(&self, record: &mut SdkLogRecord, scope: &InstrumentationScope) {
+        if self.queue.admit() {
+            self.inner.emit(record, scope);
+        }
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Counts what the exporter took out of the queue and what it failed to send.
+#[derive(Debug)]
+pub(crate) struct CountedLogs<E> {
+    pub(crate) inner: E,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl<E: LogExporter> LogExporter for CountedLogs<E> {
+    async fn export(&self, batch: LogBatch<'_>) -> OTelSdkResult {
+        let n = batch.iter().count();
+        self.queue.taken(n);
+        let result = self.inner.export(batch).await;
+        self.queue.settle(n, &result);
+        result
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.inner.set_resource(resource);
+    }
+}
+
+/// Counts of the queues as a metric: `lacuna.instrument.dropped` by `signal` and `reason`.
+pub(crate) fn observe(queues: Vec<Arc<Queue>>) {
+    let _ = meter()
+        .u64_observable_counter("lacuna.instrument.dropped")
+        .with_unit("{record}")
+        .with_description("Telemetry records that were dropped, by signal and reason")
+        .with_callback(move |observer| {
+            for queue in &queues {
+                let (full, failed) = queue.dropped();
+                for (reason, n) in [("queue_full", full), ("export_failed", failed)] {
+                    observer.observe(
+                        n,
+                        &[KeyValue::new("signal", queue.signal), KeyValue::new("reason", reason)],
+                    );
+                }
+            }
+        })
+        .build();
+}
+
+/// A thread that logs new drops at most once in `every`. Ends when dropped, with a last report.
+#[derive(Debug)]
+pub(crate) struct DropReporter {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DropReporter {
+    pub(crate) fn start(queues: Vec<Arc<Queue>>, every: Duration) -> std::io::Result<Self> {
+        let (stop, stopped) = channel::<()>();
+        let thread =
+            std::thread::Builder::new().name("lacuna.drop-report".into()).spawn(move || {
+                let mut seen = vec![(0, 0); queues.len()];
+                loop {
+                    let go_on =
+                        matches!(stopped.recv_timeout(every), Err(RecvTimeoutError::Timeout));
+                    for (queue, seen) in queues.iter().zip(&mut seen) {
+                        report(queue, seen);
+                    }
+                    if !go_on {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for DropReporter {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn report(queue: &Queue, seen: &mut (u64, u64)) {
+    let now = queue.dropped();
+    let (full, failed) = (now.0 - seen.0, now.1 - seen.1);
+    if full + failed > 0 {
+        tracing::warn!(
+            layer = "infrastructure",
+            signal = queue.signal,
+            queue_full = full,
+            export_failed = failed,
+            queue_size = queue.capacity,
+            "telemetry was dropped: the OTLP backend is slow, refusing or unreachable"
+        );
+    }
+    *seen = now;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_drops_are_counted() {
+        let queue = Queue::new("traces", 2);
+        assert!(queue.admit() && queue.admit());
+        assert!(!queue.admit());
+        queue.taken(1);
+        assert!(queue.admit());
+        queue.settle(
+            3,
+            &Err(opentelemetry_sdk::error::OTelSdkError::InternalFailure("refused".into())),
+        );
+        assert_eq!(queue.dropped(), (1, 3));
+    }
+
+    #[test]
+    fn taking_more_than_waits_stays_at_zero() {
+        let queue = Queue::new("logs", 1);
+        queue.taken(5);
+        assert!(queue.admit());
+        assert!(!queue.admit());
+    }
+}

@@ -1,0 +1,257 @@
+//! Sending an event: `kafka.produce.<event_type>`.
+
+use super::headers::{EVENT_ID, EVENT_TYPE, inject};
+use super::record::metrics;
+use crate::correlation::{self, CORRELATION_ID};
+use crate::span;
+use crate::switch::{self, Part};
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use rdkafka::client::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::future_producer::Delivery;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::AsyncRuntime;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+/// What is sent.
+#[derive(Debug, Clone)]
+#[must_use = "an event is sent by `produce`"]
+pub struct Event<'a> {
+    topic: &'a str,
+    event_type: &'a str,
+    payload: &'a [u8],
+    key: Option<&'a str>,
+    event_id: Option<&'a str>,
+    correlation_id: Option<&'a str>,
+    partition: Option<i32>,
+    headers: Option<OwnedHeaders>,
+    attributes: Vec<KeyValue>,
+}
+
+impl<'a> Event<'a> {
+    /// An event for `topic`. `event_type` names the span and goes into a header.
+    pub fn new(topic: &'a str, event_type: &'a str, payload: &'a [u8]) -> Self {
+        Self {
+            topic,
+            event_type,
+            payload,
+            key: None,
+            event_id: None,
+            correlation_id: None,
+            partition: None,
+            headers: None,
+            attributes: vec![],
+        }
+    }
+
+    /// The record's key, by which the broker picks the partition.
+    pub fn key(mut self, key: &'a str) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The event's own id, as the header and attribute `event_id`.
+    pub fn event_id(mut self, id: &'a str) -> Self {
+        self.event_id = Some(id);
+        self
+    }
+
+    /// The correlation id, as a header, in the baggage and as an attribute. Without it, the current
+    /// context's.
+    pub fn correlation_id(mut self, id: &'a str) -> Self {
+        self.correlation_id = Some(id);
+        self
+    }
+
+    /// A partition instead of the one that the key picks.
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Headers of the caller's, kept beside those of the trace.
+    pub fn headers(mut self, headers: OwnedHeaders) -> Self {
+        self.headers = Some(headers);
+        self
+    }
+
+    /// An attribute of the produce span, such as `batch_id`.
+    pub fn attribute(
+        mut self,
+        key: impl Into<opentelemetry::Key>,
+        value: impl Into<opentelemetry::Value>,
+    ) -> Self {
+        self.attributes.push(KeyValue::new(key, value));
+        self
+    }
+
+    fn span_attributes(&mut self) -> Vec<KeyValue> {
+        let mut a = messaging(self.topic, "send", "send");
+        a.push(KeyValue::new("event_type", self.event_type.to_owned()));
+        a.push(KeyValue::new("messaging.message.body.size", self.payload.len() as i64));
+        if let Some(key) = self.key {
+            a.push(KeyValue::new("messaging.kafka.message.key", key.to_owned()));
+        }
+        if let Some(id) = self.event_id {
+            a.push(KeyValue::new("event_id", id.to_owned()));
+            a.push(KeyValue::new("messaging.message.id", id.to_owned()));
+        }
+        a.append(&mut self.attributes);
+        a
+    }
+
+    fn record_headers(&mut self, cx: &Context) -> OwnedHeaders {
+        let mut headers = self.headers.take().unwrap_or_default();
+        let correlation = self.correlation_id.map(str::to_owned).or_else(|| correlation::of(cx));
+        for (name, value) in [
+            (EVENT_TYPE, Some(self.event_type)),
+            (EVENT_ID, self.event_id),
+            (CORRELATION_ID, correlation.as_deref()),
+        ] {
+            if let Some(value) = value {
+                headers = headers.insert(Header { key: name, value: Some(value) });
+            }
+        }
+        inject(cx, headers)
+    }
+}
+
+pub(crate) fn messaging(topic: &str, operation: &'static str, kind: &'static str) -> Vec<KeyValue> {
+    let mut a = Vec::with_capacity(16);
+    a.push(KeyValue::new("messaging.system", "kafka"));
+    a.push(KeyValue::new("messaging.destination.name", topic.to_owned()));
+    a.push(KeyValue::new("messaging.operation.name", operation));
+    a.push(KeyValue::new("messaging.operation.type", kind));
+    a
+}
+
+/// Sends `event` and waits for the broker's acknowledgement, in a PRODUCER span
+/// `kafka.produce.<event_type>`. `queue_timeout` bounds the wait for room in the producer's queue;
+/// delivery itself is bounded by librdkafka's `message.timeout.ms`.
+///
+/// # Errors
+/// When the record could not be queued or delivered. The span is then an ERROR.
+pub async fn produce<C, R>(
+    producer: &FutureProducer<C, R>,
+    mut event: Event<'_>,
+    queue_timeout: Duration,
+) -> Result<Delivery, KafkaError>
+where
+    C: ClientContext + 'static,
+    R: AsyncRuntime,
+{
+    let mut cx = Context::current();
+    if let Some(id) = event.correlation_id {
+        cx = correlation::with(&cx, id);
+    }
+    let spans = switch::spans(Part::Kafka);
+    if spans {
+        let name = format!("kafka.produce.{}", event.event_type);
+        cx = span::start(name, SpanKind::Producer, event.span_attributes(), &cx);
+    }
+    let ends = EndOnDrop(spans.then(|| cx.clone()));
+    let started = Instant::now();
+
+    let headers = event.record_headers(&cx);
+    let mut record =
+        FutureRecord::<str, [u8]>::to(event.topic).payload(event.payload).headers(headers);
+    record.key = event.key;
+    record.partition = event.partition;
+    let result = producer.send(record, queue_timeout).await.map_err(|(error, _)| error);
+
+    if spans {
+        let span = cx.span();
+        match &result {
+            Ok(delivery) => {
+                span.set_attribute(KeyValue::new("kafka.partition", i64::from(delivery.partition)));
+                span.set_attribute(KeyValue::new("kafka.offset", delivery.offset));
+                span.set_attribute(KeyValue::new(
+                    "messaging.destination.partition.id",
+                    delivery.partition.to_string(),
+                ));
+                span.set_attribute(KeyValue::new("messaging.kafka.offset", delivery.offset));
+            }
+            Err(error) => {
+                span.set_attribute(KeyValue::new("error.type", error_type(error)));
+                span.set_status(Status::error(error.to_string()));
+            }
+        }
+    }
+    if switch::metrics(Part::Kafka) {
+        let mut a = messaging(event.topic, "send", "send");
+        if let Err(error) = &result {
+            a.push(KeyValue::new("error.type", error_type(error)));
+        }
+        metrics().sent.add(1, &a);
+        metrics().operation.record(started.elapsed().as_secs_f64(), &a);
+    }
+    ends.now();
+    result
+}
+
+/// Ends the span also when the future is dropped before the broker answered; then it is an ERROR,
+/// since nobody knows whether the record was sent.
+struct EndOnDrop(Option<Context>);
+
+impl EndOnDrop {
+    fn now(mut self) {
+        if let Some(cx) = self.0.take() {
+            cx.span().end();
+        }
+    }
+}
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        if let Some(cx) = self.0.take() {
+            cx.span().set_attribute(KeyValue::new("error.type", "cancelled"));
+            cx.span().set_status(Status::error("the send was dropped before the broker answered"));
+            cx.span().end();
+        }
+    }
+}
+
+/// librdkafka's name of the error: `MessageTimedOut`, `QueueFull`.
+pub(crate) fn error_type(error: &KafkaError) -> String {
+    error.rdkafka_error_code().map_or_else(|| "kafka_error".into(), |code| format!("{code:?}"))
+}
+
+/// Turns a value into bytes in a span `kafka.serialize`.
+///
+/// ```
+/// let bytes = lacuna_instrument::kafka::serialize("essays", "essay.v1", || serde_json::to_vec(&7))?;
+/// assert_eq!(bytes, b"7");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// # Errors
+/// `encode`'s own; the span is then an ERROR.
+pub fn serialize<E: Display>(
+    topic: &str,
+    event_type: &str,
+    encode: impl FnOnce() -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, E> {
+    if !switch::spans(Part::Kafka) {
+        return encode();
+    }
+    let mut attributes = messaging(topic, "serialize", "create");
+    attributes.push(KeyValue::new("event_type", event_type.to_owned()));
+    let cx = Context::map_current(|parent| {
+        span::start("kafka.serialize", SpanKind::Internal, attributes, parent)
+    });
+    let result = encode();
+    match &result {
+        Ok(bytes) => cx
+            .span()
+            .set_attribute(KeyValue::new("messaging.message.body.size", bytes.len() as i64)),
+        Err(error) => {
+            cx.span().set_attribute(KeyValue::new("error.type", "serialization"));
+            cx.span().set_status(Status::error(error.to_string()));
+        }
+    }
+    cx.span().end();
+    result
+}

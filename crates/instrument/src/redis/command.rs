@@ -1,0 +1,284 @@
+//! One call to the server as a CLIENT span and a duration, by the database conventions.
+
+use crate::metrics::{CLIENT_SECONDS, meter};
+use crate::span;
+use crate::switch::{self, Part};
+use opentelemetry::metrics::Histogram;
+use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::{Context, KeyValue, StringValue};
+use redis::{Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+/// The server's attributes, built once for each connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Server {
+    attributes: Arc<[KeyValue]>,
+}
+
+impl Server {
+    pub(crate) fn new(info: &ConnectionInfo) -> Self {
+        let mut attributes = vec![
+            KeyValue::new("db.system.name", "redis"),
+            KeyValue::new("db.namespace", info.redis_settings().db().to_string()),
+        ];
+        match info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                attributes.push(KeyValue::new("server.address", host.clone()));
+                attributes.push(KeyValue::new("server.port", i64::from(*port)));
+            }
+            ConnectionAddr::Unix(path) => {
+                attributes.push(KeyValue::new("server.address", path.display().to_string()));
+            }
+            _ => {}
+        }
+        Self { attributes: attributes.into() }
+    }
+
+    pub(crate) fn attributes(&self) -> Vec<KeyValue> {
+        let mut attributes = Vec::with_capacity(self.attributes.len() + 6);
+        attributes.extend_from_slice(&self.attributes);
+        attributes
+    }
+}
+
+/// A command's name as it was written: the convention forbids folding its case.
+pub(crate) fn name_of(cmd: &Cmd) -> Cow<'static, str> {
+    let name = match cmd.args_iter().next() {
+        Some(Arg::Simple(name)) => name,
+        _ => return Cow::Borrowed("UNKNOWN"),
+    };
+    // The usual names need no allocation.
+    const KNOWN: [&str; 24] = [
+        "GET",
+        "SET",
+        "DEL",
+        "EXISTS",
+        "EXPIRE",
+        "TTL",
+        "INCR",
+        "DECR",
+        "MGET",
+        "MSET",
+        "HGET",
+        "HSET",
+        "HDEL",
+        "HGETALL",
+        "HLEN",
+        "SADD",
+        "SREM",
+        "SPOP",
+        "SCARD",
+        "SMEMBERS",
+        "SRANDMEMBER",
+        "WATCH",
+        "EVALSHA",
+        "PING",
+    ];
+    KNOWN.iter().find(|k| k.as_bytes() == name).map_or_else(
+        || Cow::Owned(String::from_utf8_lossy(name).into_owned()),
+        |k| Cow::Borrowed(*k),
+    )
+}
+
+/// `PIPELINE HSET`, `MULTI HSET` when all commands are the same, else `PIPELINE`, `MULTI`.
+pub(crate) fn name_of_batch(pipeline: &Pipeline) -> Cow<'static, str> {
+    let kind = if pipeline.is_transaction() { "MULTI" } else { "PIPELINE" };
+    let mut names = pipeline.cmd_iter().map(name_of);
+    match names.next() {
+        Some(first) if names.all(|n| n == first) => Cow::Owned(format!("{kind} {first}")),
+        _ => Cow::Borrowed(kind),
+    }
+}
+
+/// A call under way.
+pub(crate) struct Call {
+    span: Option<Context>,
+    started: Option<Instant>,
+    operation: Cow<'static, str>,
+    server: Server,
+}
+
+impl Call {
+    /// Starts a call. `name` is the span's; `None` means the operation's own. A batch of exactly one
+    /// command is no batch to the convention, so `batch` is written for none or two and more.
+    pub(crate) fn start(
+        server: &Server,
+        name: Option<Cow<'static, str>>,
+        operation: Cow<'static, str>,
+        batch: Option<usize>,
+        extra: impl FnOnce(&mut Vec<KeyValue>),
+        parent: &Context,
+    ) -> Option<Self> {
+        let (spans, metrics) = (switch::spans(Part::Redis), switch::metrics(Part::Redis));
+        if !spans && !metrics {
+            return None;
+        }
+        let span = spans.then(|| {
+            let mut attributes = server.attributes();
+            attributes.push(KeyValue::new("db.operation.name", operation.clone()));
+            if let Some(size) = batch.filter(|n| *n != 1) {
+                attributes.push(KeyValue::new("db.operation.batch.size", size as i64));
+            }
+            extra(&mut attributes);
+            span::start(
+                name.unwrap_or_else(|| operation.clone()),
+                SpanKind::Client,
+                attributes,
+                parent,
+            )
+        });
+        Some(Self { span, started: metrics.then(Instant::now), operation, server: server.clone() })
+    }
+
+    /// One more attribute, known only now.
+    pub(crate) fn set(&self, attribute: KeyValue) {
+        if let Some(cx) = &self.span {
+            cx.span().set_attribute(attribute);
+        }
+    }
+
+    /// The call was answered, and the answer is a failure to the caller.
+    pub(crate) fn fail(&self, error: &'static str, message: &'static str) {
+        if let Some(cx) = &self.span {
+            cx.span().set_attribute(KeyValue::new("error.type", error));
+            cx.span().set_status(Status::error(message));
+        }
+    }
+
+    /// The context in which the call's span is current.
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.span.as_ref()
+    }
+
+    /// Ends the call: an error is an ERROR with its type, an answer leaves the status unset. An
+    /// answer can be an error too: the connection hands the server's on as a value.
+    pub(crate) fn end<T: Answer>(self, result: &RedisResult<T>) {
+        let answered;
+        let error = match result {
+            Err(e) => Some(e),
+            Ok(value) => {
+                answered = value.error();
+                answered.as_ref()
+            }
+        };
+        if let (Some(cx), Some(e)) = (&self.span, error) {
+            record_error(cx, e);
+        }
+        if let Some(started) = self.started {
+            let mut attributes = self.server.attributes();
+            attributes.push(KeyValue::new("db.operation.name", self.operation));
+            if let Some(e) = error {
+                attributes.push(KeyValue::new("error.type", error_type(e)));
+            }
+            duration().record(started.elapsed().as_secs_f64(), &attributes);
+        }
+        if let Some(cx) = self.span {
+            cx.span().end();
+        }
+    }
+}
+
+/// What a call can be answered with.
+pub(crate) trait Answer {
+    /// The server's error inside the answer.
+    fn error(&self) -> Option<RedisError>;
+}
+
+impl Answer for () {
+    fn error(&self) -> Option<RedisError> {
+        None
+    }
+}
+
+impl Answer for Value {
+    fn error(&self) -> Option<RedisError> {
+        match self {
+            Value::ServerError(e) => Some(e.clone().into()),
+            _ => None,
+        }
+    }
+}
+
+impl Answer for Vec<Value> {
+    /// The first error of a pipeline, or of the `EXEC` at its end.
+    fn error(&self) -> Option<RedisError> {
+        self.iter().find_map(|value| match value {
+            Value::Array(items) => items.iter().find_map(Answer::error),
+            value => value.error(),
+        })
+    }
+}
+
+impl Answer for Option<Vec<Value>> {
+    fn error(&self) -> Option<RedisError> {
+        self.as_ref().and_then(Answer::error)
+    }
+}
+
+/// The server's error prefix: `WRONGTYPE`. For a pipeline or an `EXEC`, that of the first command
+/// which failed.
+fn server_code(error: &RedisError) -> Option<String> {
+    if let Some(errors) = error.clone().into_server_errors() {
+        return errors.first().map(|(_, e)| e.code().to_owned());
+    }
+    error.code().map(str::to_owned)
+}
+
+/// Puts an error on a span: `error.type`, the server's error prefix, and the status. `NOSCRIPT` is
+/// no ERROR: clients answer it by loading the script, and the conventions leave out what is handled.
+pub(crate) fn record_error(cx: &Context, error: &RedisError) {
+    let span = cx.span();
+    let code = server_code(error);
+    let handled = code.as_deref() == Some("NOSCRIPT");
+    if let Some(code) = code {
+        span.set_attribute(KeyValue::new("db.response.status_code", code));
+    }
+    if !handled {
+        span.set_attribute(KeyValue::new("error.type", error_type(error)));
+        span.set_status(Status::error(error.to_string()));
+    }
+}
+
+/// `error.type`: the server's error prefix, or what happened to the connection.
+pub(crate) fn error_type(error: &RedisError) -> StringValue {
+    if error.is_timeout() {
+        "timeout".into()
+    } else if error.is_connection_dropped() || error.is_io_error() {
+        "connection_lost".into()
+    } else if let Some(code) = server_code(error) {
+        code.into()
+    } else {
+        error.category().to_owned().into()
+    }
+}
+
+fn duration() -> &'static Histogram<f64> {
+    static DURATION: OnceLock<Histogram<f64>> = OnceLock::new();
+    DURATION.get_or_init(|| {
+        meter()
+            .f64_histogram("db.client.operation.duration")
+            .with_unit("s")
+            .with_description("Duration of database client operations")
+            .with_boundaries(CLIENT_SECONDS.to_vec())
+            .build()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_case_and_batches_follow_the_convention() {
+        assert_eq!(name_of(&redis::cmd("hset")), "hset");
+        assert_eq!(name_of(&redis::cmd("SPOP")), "SPOP");
+        let mut pipe = redis::pipe();
+        assert_eq!(name_of_batch(&pipe), "PIPELINE");
+        pipe.hset("a", "b", 1).hset("a", "c", 2);
+        assert_eq!(name_of_batch(&pipe), "PIPELINE HSET");
+        pipe.del("a").atomic();
+        assert_eq!(name_of_batch(&pipe), "MULTI");
+    }
+}

@@ -1,0 +1,59 @@
+//! Redis: commands, pipelines, and the transaction that cannot be shared.
+//!
+//! `redis` documents that `WATCH`/`MULTI`/`EXEC` on clones of one multiplexed connection interleave:
+//! one task's commands fall into another's transaction. A [`Transaction`] therefore runs on an
+//! [`ExclusiveConnection`] only, which is not `Clone` and is borrowed mutably while it runs. It has a
+//! bounded number of attempts, and its [`TransactionOutcome`] is no `Option`: "the server discarded
+//! it" and "there was no value" cannot be mistaken for one another.
+//!
+//! ```no_run
+//! use lacuna_instrument::redis::{ExclusiveConnection, Transaction, TransactionOutcome};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = redis::Client::open("redis://127.0.0.1:6379")?;
+//! let mut connection = ExclusiveConnection::connect(&client).await?;
+//!
+//! let (slots, assignments) = ("batch:7:available_slots", "batch:7:assignments");
+//! let outcome = Transaction::new("assign_slot_atomic")
+//!     .attribute("batch_id", "7")
+//!     .watch("batch_slots", &[slots, assignments])
+//!     .attempts(5)
+//!     .run(&mut connection, |mut tx| async move {
+//!         // Reads under WATCH: what is decided here holds, or EXEC discards.
+//!         let slot: Option<String> =
+//!             tx.query("available_slots", redis::cmd("SRANDMEMBER").arg(slots)).await?;
+//!         let Some(slot) = slot else { return Ok(tx.no_value("no_slot")) };
+//!         // Queued commands: applied all together by EXEC.
+//!         let mut multi = tx.multi();
+//!         multi.add("available_slots", redis::cmd("SREM").arg(slots).arg(&slot));
+//!         multi.add("assignments", redis::cmd("HSET").arg(assignments).arg(&slot).arg("essay-1"));
+//!         Ok(multi.commit(slot))
+//!     })
+//!     .await?;
+//!
+//! match outcome {
+//!     TransactionOutcome::Committed(slot) => println!("slot {slot}"),
+//!     TransactionOutcome::NoValue { reason, .. } => println!("refused: {reason}"),
+//!     TransactionOutcome::Aborted { attempts } => println!("gave up after {attempts}: try later"),
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! Where the value is known only from `EXEC`'s reply, as with `SPOP`, end with
+//! [`Multi::commit_with`], which reads it from the replies.
+
+mod command;
+mod connection;
+mod outcome;
+mod pool;
+mod record;
+mod traced;
+mod transaction;
+mod watched;
+
+pub use connection::ExclusiveConnection;
+pub use outcome::{TransactionError, TransactionOutcome};
+pub use pool::{ConnectionPool, PooledConnection};
+pub use traced::Traced;
+pub use transaction::Transaction;
+pub use watched::{Multi, Step, Watched};

@@ -1,0 +1,441 @@
+//! Starting and ending telemetry: providers, exporters, propagation, the `tracing` subscriber.
+
+use crate::correlation::{CorrelationLogProcessor, CorrelationSpanProcessor};
+use crate::env::{self, Lookup, ProcessEnv};
+use crate::export::{
+    BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, DropReporter, Queue, observe,
+};
+use crate::jsonlog::{JsonLines, Sink};
+use crate::{otlp, span, switch};
+use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::logs::{
+    BatchConfigBuilder as LogBatchConfig, BatchLogProcessor, LogExporter, SdkLoggerProvider,
+};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
+use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider};
+use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder as SpanBatchConfig, BatchSpanProcessor, SdkTracerProvider, SpanExporter,
+    TracerProviderBuilder,
+};
+use std::time::Duration;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, registry};
+
+/// How often drops are reported.
+const DROP_REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// Why telemetry could not be started. A backend that is not there is not among them: exporters
+/// connect when they send.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitError {
+    /// A global `tracing` subscriber or `log` logger is already installed, by another library or an
+    /// earlier `init`.
+    #[error("a tracing subscriber is already installed: call init once, before any other set-up")]
+    AlreadyInstalled(#[source] tracing_subscriber::util::TryInitError),
+    /// An exporter could not be built from the environment.
+    #[error("the OTLP exporter for {signal} cannot be built")]
+    Exporter {
+        /// `traces`, `logs` or `metrics`.
+        signal: &'static str,
+        /// What the exporter found wrong.
+        #[source]
+        source: opentelemetry_otlp::ExporterBuildError,
+    },
+    /// A helper thread or runtime could not be started.
+    #[error("a background thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+/// A last flush that did not reach the backend. What was buffered is lost.
+#[derive(Debug, thiserror::Error)]
+#[error("telemetry was not flushed: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct ShutdownError(Vec<OTelSdkError>);
+
+/// Starts telemetry for `service` by the `OTEL_*` environment. See [`TelemetryBuilder`] for more.
+///
+/// # Errors
+/// [`InitError`]; never for a backend that cannot be reached.
+pub fn init(service: impl Into<String>) -> Result<Telemetry, InitError> {
+    Telemetry::builder(service).init()
+}
+
+/// Keeps telemetry running; flushes and stops it on [`Telemetry::shutdown`] or when dropped.
+#[must_use = "dropping the guard stops telemetry"]
+#[derive(Debug)]
+pub struct Telemetry {
+    providers: Option<Providers>,
+}
+
+#[derive(Debug)]
+struct Providers {
+    traces: SdkTracerProvider,
+    logs: SdkLoggerProvider,
+    metrics: SdkMeterProvider,
+    reporter: Option<DropReporter>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Providers {
+    fn flush(&self) -> Vec<OTelSdkError> {
+        [self.traces.force_flush(), self.logs.force_flush(), self.metrics.force_flush()]
+            .into_iter()
+            .filter_map(Result::err)
+            .collect()
+    }
+
+    /// Ends everything, bounded by the SDK's five seconds for each signal.
+    fn stop(mut self) -> Vec<OTelSdkError> {
+        // The reporter's last line must still go out.
+        drop(self.reporter.take());
+        let errors = [self.traces.shutdown(), self.logs.shutdown(), self.metrics.shutdown()]
+            .into_iter()
+            .filter_map(Result::err)
+            .filter(|e| !matches!(e, OTelSdkError::AlreadyShutdown))
+            .collect();
+        if let Some(runtime) = self.runtime.take() {
+            // Dropping a runtime inside another would panic.
+            runtime.shutdown_background();
+        }
+        errors
+    }
+}
+
+impl Telemetry {
+    /// A builder, for tests and for services that export elsewhere as well.
+    pub fn builder(service: impl Into<String>) -> TelemetryBuilder {
+        TelemetryBuilder::new(service.into())
+    }
+
+    /// Sends what is buffered now. Waits without blocking the async runtime.
+    ///
+    /// # Errors
+    /// When a backend did not take it; the service need not care.
+    pub async fn flush(&self) -> Result<(), ShutdownError> {
+        let Some(p) = &self.providers else {
+            return Ok(());
+        };
+        let (traces, logs, metrics) = (p.traces.clone(), p.logs.clone(), p.metrics.clone());
+        off_runtime(move || {
+            let copy = Providers { traces, logs, metrics, reporter: None, runtime: None };
+            copy.flush()
+        })
+        .await
+    }
+
+    /// Flushes and stops traces, logs and metrics: at most a few seconds, without blocking the
+    /// async runtime.
+    ///
+    /// # Errors
+    /// When a backend did not take the last batch.
+    pub async fn shutdown(mut self) -> Result<(), ShutdownError> {
+        match self.providers.take() {
+            Some(providers) => off_runtime(move || providers.stop()).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        if let Some(providers) = self.providers.take() {
+            for error in providers.stop() {
+                tracing::warn!(layer = "infrastructure", %error, "telemetry was not flushed");
+            }
+        }
+    }
+}
+
+/// Runs blocking SDK calls on a thread of their own: they wait for exporters.
+async fn off_runtime(
+    work: impl FnOnce() -> Vec<OTelSdkError> + Send + 'static,
+) -> Result<(), ShutdownError> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    let spawned = std::thread::Builder::new().name("lacuna.flush".into()).spawn(move || {
+        let _ = done.send(work());
+    });
+    let errors = match spawned {
+        Ok(_) => result.await.unwrap_or_default(),
+        Err(e) => vec![OTelSdkError::InternalFailure(e.to_string())],
+    };
+    if errors.is_empty() { Ok(()) } else { Err(ShutdownError(errors)) }
+}
+
+type WithTraces = Box<dyn FnOnce(TracerProviderBuilder) -> TracerProviderBuilder>;
+type WithLogs = Box<
+    dyn FnOnce(
+        opentelemetry_sdk::logs::LoggerProviderBuilder,
+    ) -> opentelemetry_sdk::logs::LoggerProviderBuilder,
+>;
+type WithMetrics = Box<dyn FnOnce(MeterProviderBuilder) -> MeterProviderBuilder>;
+
+/// How telemetry starts, where the environment's answer is not enough.
+#[must_use]
+pub struct TelemetryBuilder {
+    service: String,
+    otlp: bool,
+    stdout: Option<Sink>,
+    traces: Vec<WithTraces>,
+    logs: Vec<WithLogs>,
+    metrics: Vec<WithMetrics>,
+}
+
+impl std::fmt::Debug for TelemetryBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TelemetryBuilder")
+            .field("service", &self.service)
+            .field("otlp", &self.otlp)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TelemetryBuilder {
+    fn new(service: String) -> Self {
+        Self {
+            service,
+            otlp: true,
+            stdout: Some(Box::new(std::io::stdout())),
+            traces: vec![],
+            logs: vec![],
+            metrics: vec![],
+        }
+    }
+
+    /// No OTLP export, whatever the environment says: for tests.
+    pub fn without_otlp(mut self) -> Self {
+        self.otlp = false;
+        self
+    }
+
+    /// No JSON lines on stdout.
+    pub fn without_stdout(mut self) -> Self {
+        self.stdout = None;
+        self
+    }
+
+    /// JSON lines go to `sink` instead of stdout.
+    pub fn log_lines_to(mut self, sink: impl std::io::Write + Send + 'static) -> Self {
+        self.stdout = Some(Box::new(sink));
+        self
+    }
+
+    /// One more span exporter, called as each span ends.
+    pub fn span_exporter(mut self, exporter: impl SpanExporter + 'static) -> Self {
+        self.traces.push(Box::new(|b| b.with_simple_exporter(exporter)));
+        self
+    }
+
+    /// One more log exporter, called for each record.
+    pub fn log_exporter(mut self, exporter: impl LogExporter + 'static) -> Self {
+        self.logs.push(Box::new(|b| b.with_simple_exporter(exporter)));
+        self
+    }
+
+    /// One more metric exporter, called each `OTEL_METRIC_EXPORT_INTERVAL` and at flush.
+    pub fn metric_exporter(mut self, exporter: impl PushMetricExporter) -> Self {
+        self.metrics.push(Box::new(|b| b.with_reader(PeriodicReader::builder(exporter).build())));
+        self
+    }
+
+    /// Starts.
+    ///
+    /// # Errors
+    /// [`InitError`]; never for a backend that cannot be reached.
+    pub fn init(self) -> Result<Telemetry, InitError> {
+        let env = ProcessEnv;
+        let malformed = env::check(&env);
+        let switches = switch::parse(&env.get(switch::ENV).unwrap_or_default());
+        for (part, level) in &switches.levels {
+            switch::set(*part, *level);
+        }
+
+        let otlp = self.otlp && !env::disabled(&env);
+        let resource = resource(&self.service);
+        let service = resource
+            .get(&opentelemetry::Key::from_static_str("service.name"))
+            .map_or_else(|| self.service.clone(), |v| v.to_string());
+
+        let mut parts = otlp::Parts::new();
+        let mut traces = SdkTracerProvider::builder()
+            .with_resource(resource.clone())
+            .with_span_processor(CorrelationSpanProcessor);
+        let mut logs = SdkLoggerProvider::builder()
+            .with_resource(resource.clone())
+            .with_log_processor(CorrelationLogProcessor);
+        let mut metrics = SdkMeterProvider::builder().with_resource(resource);
+        let mut queues = vec![];
+        if otlp && env::exports(&env, "TRACES") {
+            let size = env::number(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
+            let queue = Queue::new("traces", size);
+            let exporter = CountedSpans { inner: parts.spans(&env)?, queue: queue.clone() };
+            let config = SpanBatchConfig::default().with_max_queue_size(size).build();
+            let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+            traces = traces.with_span_processor(BoundedSpans { inner, queue: queue.clone() });
+            queues.push(queue);
+        }
+        if otlp && env::exports(&env, "LOGS") {
+            let size = env::number(&env, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048);
+            let queue = Queue::new("logs", size);
+            let exporter = CountedLogs { inner: parts.logs(&env)?, queue: queue.clone() };
+            let config = LogBatchConfig::default().with_max_queue_size(size).build();
+            let inner = BatchLogProcessor::builder(exporter).with_batch_config(config).build();
+            logs = logs.with_log_processor(BoundedLogs { inner, queue: queue.clone() });
+            queues.push(queue);
+        }
+        if otlp && env::exports(&env, "METRICS") {
+            metrics = metrics.with_reader(PeriodicReader::builder(parts.metrics(&env)?).build());
+        }
+        let traces = self.traces.into_iter().fold(traces, |b, with| with(b)).build();
+        let logs = self.logs.into_iter().fold(logs, |b, with| with(b)).build();
+        let metrics = self.metrics.into_iter().fold(metrics, |b, with| with(b)).build();
+
+        let (filter, bad_filter) = log_filter(env.get("RUST_LOG"));
+        registry()
+            .with(filter)
+            .with(
+                tracing_opentelemetry::layer()
+                    .with_tracer(traces.tracer_with_scope(span::scope()))
+                    .with_filter(filter_fn(for_spans)),
+            )
+            .with(OpenTelemetryTracingBridge::new(&logs).with_filter(filter_fn(for_logs)))
+            .with(self.stdout.map(|sink| JsonLines::new(service, sink)))
+            .try_init()
+            .map_err(InitError::AlreadyInstalled)?;
+
+        global::set_text_map_propagator(propagator(&env));
+        global::set_tracer_provider(traces.clone());
+        global::set_meter_provider(metrics.clone());
+        span::remember_tracer(&traces);
+        observe(queues.clone());
+        let reporter = DropReporter::start(queues, DROP_REPORT_EVERY).map_err(InitError::Thread)?;
+        flush_on_panic(&traces, &logs);
+
+        for m in malformed {
+            tracing::warn!(
+                layer = "infrastructure",
+                variable = m.name,
+                value = m.value,
+                accepted = m.accepted,
+                default = m.default,
+                "malformed environment variable: using the default"
+            );
+        }
+        for problem in switches.problems {
+            tracing::warn!(layer = "infrastructure", variable = switch::ENV, "{problem}");
+        }
+        if let Some(error) = bad_filter {
+            tracing::warn!(layer = "infrastructure", variable = "RUST_LOG", %error,
+                accepted = "target=level,level with off, error, warn, info, debug, trace", default = "info",
+                "malformed environment variable: using the default");
+        }
+        Ok(Telemetry {
+            providers: Some(Providers {
+                traces,
+                logs,
+                metrics,
+                reporter: Some(reporter),
+                runtime: parts.into_runtime(),
+            }),
+        })
+    }
+}
+
+/// The environment's resource attributes; the given name unless the environment has one.
+fn resource(service: &str) -> Resource {
+    let detected = Resource::builder().build();
+    let name = detected
+        .get(&opentelemetry::Key::from_static_str("service.name"))
+        .map(|v| v.to_string())
+        .filter(|name| !name.starts_with("unknown_service"));
+    let mut attributes = vec![KeyValue::new("process.pid", i64::from(std::process::id()))];
+    if detected.get(&opentelemetry::Key::from_static_str("service.instance.id")).is_none() {
+        attributes.push(KeyValue::new("service.instance.id", instance_id()));
+    }
+    Resource::builder()
+        .with_service_name(name.unwrap_or_else(|| service.to_owned()))
+        .with_attributes(attributes)
+        .build()
+}
+
+/// A random id for this run of the process, as the convention asks for.
+fn instance_id() -> String {
+    use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
+    RandomIdGenerator::default().new_trace_id().to_string()
+}
+
+fn propagator(env: &impl Lookup) -> TextMapCompositePropagator {
+    let list = env.get("OTEL_PROPAGATORS").unwrap_or_else(|| "tracecontext,baggage".into());
+    let mut chosen: Vec<Box<dyn TextMapPropagator + Send + Sync>> = vec![];
+    for name in list.split(',').map(str::trim) {
+        match name {
+            "tracecontext" => chosen.push(Box::new(TraceContextPropagator::new())),
+            "baggage" => chosen.push(Box::new(BaggagePropagator::new())),
+            _ => {}
+        }
+    }
+    if chosen.is_empty() && list != "none" {
+        chosen.push(Box::new(TraceContextPropagator::new()));
+        chosen.push(Box::new(BaggagePropagator::new()));
+    }
+    TextMapCompositePropagator::new(chosen)
+}
+
+/// `RUST_LOG`, or `info` without the SDK's own chatter, whose drops are reported once a minute.
+fn log_filter(value: Option<String>) -> (EnvFilter, Option<String>) {
+    let quiet = "info,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,\
+                 opentelemetry-http=off,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tonic=warn";
+    match value.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
+        None => (EnvFilter::new(quiet), None),
+    }
+}
+
+/// The exporters' own stack, which must not produce telemetry about sending telemetry.
+fn is_exporting(metadata: &Metadata<'_>) -> bool {
+    let root = metadata.target().split("::").next().unwrap_or_default();
+    root.starts_with("opentelemetry")
+        || matches!(root, "hyper" | "hyper_util" | "h2" | "reqwest" | "tonic")
+}
+
+/// Spans become spans. Events become log records, not span events; an `error!` inside a span also
+/// goes this way, because it is what marks a `tracing` span as failed.
+fn for_spans(metadata: &Metadata<'_>) -> bool {
+    !is_exporting(metadata) && (metadata.is_span() || *metadata.level() == Level::ERROR)
+}
+
+fn for_logs(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && !is_exporting(metadata)
+}
+
+/// After the usual panic message, sends what is buffered. Only a panic of the main thread or one
+/// that will abort waits for it (two seconds at most): a panicking task must not stall the runtime.
+fn flush_on_panic(traces: &SdkTracerProvider, logs: &SdkLoggerProvider) {
+    let (traces, logs) = (traces.clone(), logs.clone());
+    let previous = std::panic::take_hook();
+    let hook = move |info: &std::panic::PanicHookInfo<'_>| {
+        previous(info);
+        tracing::error!(layer = "application", panic = %info, "panic");
+        let (traces, logs) = (traces.clone(), logs.clone());
+        let (done, flushed) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("lacuna.flush".into()).spawn(move || {
+            let _ = traces.force_flush();
+            let _ = logs.force_flush();
+            let _ = done.send(());
+        });
+        let ends_process = cfg!(panic = "abort") || std::thread::current().name() == Some("main");
+        if thread.is_ok() && ends_process {
+            let _ = flushed.recv_timeout(Duration::from_secs(2));
+        }
+    };
+    std::panic::set_hook(Box::new(hook));
+}
