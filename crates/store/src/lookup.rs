@@ -1,0 +1,87 @@
+//! What an index can be asked: terms of a selector that every selected row satisfies.
+
+use lacuna_signal::schema::{AttrType, Scope, SignalKind, attribute_column};
+use lacuna_signal::selector::{Field, FieldScope, Intrinsic, Selector};
+use lacuna_signal::{TraceId, schema};
+
+/// One term: a row satisfies it only if one of `columns` holds `text` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Columns, as segments name them. [`event_column`] stands for attributes of span events.
+    pub columns: Vec<String>,
+    /// The value as text ([`Value::to_text`](lacuna_signal::Value::to_text)).
+    pub text: String,
+}
+
+/// What is looked up in an index before rows are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// Terms; a row must satisfy all.
+    pub terms: Vec<Term>,
+    /// The trace that all rows are of.
+    pub trace: Option<TraceId>,
+    /// No row can be selected.
+    pub never: bool,
+}
+
+/// The name under which an index keeps the values of attribute `key` of span events.
+pub fn event_column(key: &str) -> String {
+    format!("event.{key}")
+}
+
+impl Lookup {
+    /// What `selector` lets an index tell.
+    pub fn of(selector: Option<&Selector>) -> Self {
+        let mut lookup = Self::default();
+        let Some(selector) = selector else { return lookup };
+        let kind = selector.kind();
+        for equality in selector.required_equalities() {
+            match equality.field {
+                Field::Intrinsic(Intrinsic::TraceId) => match equality.text.parse() {
+                    Ok(id) if lookup.trace.is_none_or(|t| t == id) => lookup.trace = Some(id),
+                    _ => lookup.never = true,
+                },
+                field => {
+                    if let Some(columns) = columns(kind, field) {
+                        lookup.terms.push(Term { columns, text: equality.text.to_owned() });
+                    }
+                }
+            }
+        }
+        lookup
+    }
+}
+
+/// The columns in which a row must have the text of an equality on `field`; `None` if no index
+/// covers it.
+fn columns(kind: SignalKind, field: &Field) -> Option<Vec<String>> {
+    let own = kind.own_scope();
+    let text = |scopes: &[Scope], key: &str| {
+        scopes.iter().map(|scope| attribute_column(*scope, AttrType::Str, key)).collect()
+    };
+    match field {
+        Field::Attribute { scope, key } => Some(match scope {
+            FieldScope::Unscoped => text(&[own, Scope::Resource], key),
+            FieldScope::Span => text(&[Scope::Span], key),
+            FieldScope::Log => text(&[Scope::Log], key),
+            FieldScope::Resource => text(&[Scope::Resource], key),
+            FieldScope::Instrumentation => text(&[Scope::Instrumentation], key),
+            FieldScope::Event => vec![event_column(key)],
+            FieldScope::Link => return None,
+            FieldScope::Any => {
+                let scopes = [own, Scope::Resource, Scope::Instrumentation];
+                let mut columns: Vec<_> = scopes
+                    .into_iter()
+                    .flat_map(|s| AttrType::ALL.map(|ty| attribute_column(s, ty, key)))
+                    .collect();
+                if kind == SignalKind::Spans {
+                    columns.push(event_column(key));
+                }
+                columns
+            }
+        }),
+        Field::Intrinsic(Intrinsic::Name) => Some(vec![schema::NAME.to_owned()]),
+        Field::Intrinsic(Intrinsic::EventName) => Some(vec![schema::EVENT_NAME.to_owned()]),
+        Field::Intrinsic(_) => None,
+    }
+}

@@ -1,0 +1,177 @@
+//! What a query sees of the store: parts. A part is immutable rows of one kind, in memory or in a
+//! segment; every verb is written once, over parts.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, UInt64Array};
+use arrow::compute::and;
+use arrow::datatypes::TimestampNanosecondType;
+use lacuna_signal::selector::{Columns, Selector};
+use lacuna_signal::{Batch, TraceId};
+
+use crate::bounds::{TimeBounds, TimeRange};
+use crate::chunk::Chunk;
+use crate::error::StoreError;
+use crate::lookup::Lookup;
+use crate::rows::RowSet;
+use crate::summary::Summary;
+
+/// Rows that are read together, and when they are.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The rows.
+    pub rows: RowSet,
+    /// Bounds of their times; they may be wider than the rows' own.
+    pub bounds: TimeBounds,
+}
+
+/// Which columns to read.
+#[derive(Debug, Clone, Copy)]
+pub enum Want<'a> {
+    /// All of them.
+    All,
+    /// Those of a list; names that the part lacks are left out.
+    Names(&'a [&'a str]),
+    /// Those that a selector reads, and those of a list.
+    Selector(&'a Columns, &'a [&'a str]),
+}
+
+impl Want<'_> {
+    /// Whether column `name` is wanted.
+    pub fn wants(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.contains(&name),
+            Self::Selector(columns, names) => names.contains(&name) || columns.wants(name),
+        }
+    }
+}
+
+/// Which rows to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Filter<'a> {
+    /// Rows in this range.
+    pub range: TimeRange,
+    /// Rows that it selects.
+    pub selector: Option<&'a Selector>,
+}
+
+impl Filter<'_> {
+    /// Rows of `batch` that pass; `None` if all do. The batch has the time column and those that
+    /// the selector reads.
+    pub fn mask(&self, batch: &Batch) -> Result<Option<BooleanArray>, StoreError> {
+        let in_range = self.time_mask(batch);
+        let Some(selector) = self.selector else { return Ok(in_range) };
+        let selected = selector.mask(batch);
+        Ok(Some(match in_range {
+            Some(in_range) => and(&in_range, &selected)?,
+            None => selected,
+        }))
+    }
+
+    /// Rows of `batch` in the range; `None` if all are.
+    pub fn time_mask(&self, batch: &Batch) -> Option<BooleanArray> {
+        if self.range == TimeRange::ALL {
+            return None;
+        }
+        let column = batch.kind().time_column();
+        let Some(times) = batch.number_column::<TimestampNanosecondType>(column) else {
+            let inside = self.range.contains(0);
+            return (!inside).then(|| BooleanArray::from(vec![false; batch.num_rows()]));
+        };
+        let all = TimeBounds::of(times.values().iter().copied())
+            .is_none_or(|bounds| bounds.within(self.range));
+        (!all).then(|| times.values().iter().map(|t| Some(self.range.contains(*t))).collect())
+    }
+}
+
+/// Immutable rows of one kind.
+pub trait Part: Send + Sync {
+    /// Number of rows.
+    fn rows(&self) -> u32;
+    /// Bounds of their times.
+    fn bounds(&self) -> TimeBounds;
+    /// Rows of trace `id`, and rarely a few more.
+    fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError>;
+    /// Rows among which all are that satisfy `lookup`; `None` if no index can tell.
+    fn candidates(&self, lookup: &Lookup) -> Result<Option<RowSet>, StoreError>;
+    /// All rows, in windows small enough to be read at once.
+    fn windows(&self) -> Vec<Window>;
+    /// The wanted columns of `rows`.
+    fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError>;
+    /// The wanted columns of those of `rows` that pass `filter`.
+    fn read_where(
+        &self,
+        rows: &RowSet,
+        want: Want<'_>,
+        filter: Filter<'_>,
+    ) -> Result<Batch, StoreError>;
+    /// What the rows are about.
+    fn summary(&self) -> Result<Arc<Summary>, StoreError>;
+}
+
+impl Part for Chunk {
+    fn rows(&self) -> u32 {
+        self.batch().num_rows() as u32
+    }
+
+    fn bounds(&self) -> TimeBounds {
+        Chunk::bounds(self)
+    }
+
+    fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError> {
+        Ok(Chunk::trace_rows(self, id))
+    }
+
+    fn candidates(&self, _: &Lookup) -> Result<Option<RowSet>, StoreError> {
+        Ok(None)
+    }
+
+    fn windows(&self) -> Vec<Window> {
+        vec![Window { rows: RowSet::range(0..self.rows()), bounds: Chunk::bounds(self) }]
+    }
+
+    fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError> {
+        let batch = project(self.batch(), want)?;
+        Ok(match rows.ranges() {
+            [all] if all.len() == batch.num_rows() => batch,
+            [one] => batch.slice(one.start as usize, one.len()),
+            many => {
+                let rows = many.iter().cloned().flatten().map(u64::from);
+                batch.take(&UInt64Array::from_iter_values(rows))?
+            }
+        })
+    }
+
+    fn read_where(
+        &self,
+        rows: &RowSet,
+        want: Want<'_>,
+        filter: Filter<'_>,
+    ) -> Result<Batch, StoreError> {
+        // The rows are in memory: the selector reads them in place, before any column is copied.
+        let batch = self.read(rows, Want::All)?;
+        let mask = filter.mask(&batch)?;
+        let batch = project(&batch, want)?;
+        Ok(match mask {
+            Some(mask) => batch.filter(&mask)?,
+            None => batch,
+        })
+    }
+
+    fn summary(&self) -> Result<Arc<Summary>, StoreError> {
+        Ok(Chunk::summary(self).clone())
+    }
+}
+
+/// The wanted columns of `batch`.
+pub fn project(batch: &Batch, want: Want<'_>) -> Result<Batch, StoreError> {
+    if matches!(want, Want::All) {
+        return Ok(batch.clone());
+    }
+    let schema = batch.record().schema();
+    let names: BTreeSet<&str> =
+        schema.fields().iter().map(|f| f.name().as_str()).filter(|n| want.wants(n)).collect();
+    Ok(batch.project(&names.into_iter().collect::<Vec<_>>())?)
+}

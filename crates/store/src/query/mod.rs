@@ -1,0 +1,18 @@
+//! The verbs by which the rest of Lacuna reads the store.
+//!
+//! A verb takes a snapshot of the parts (a few reference counts), so it sees one state of the
+//! store, whatever is flushed, merged or removed meanwhile. Damaged places are reported and the
+//! rest is answered.
+
+mod catalogue;
+mod edges;
+mod newest;
+mod plan;
+mod scan;
+mod trace;
+mod traces;
+
+pub use catalogue::{AttributeKey, AttributeValue, MetricMetadata, Operation, Service};
+pub use edges::{Edge, EdgeKind, Edges};
+pub use scan::Scan;
+pub use traces::TraceMatch;

@@ -1,0 +1,104 @@
+//! Rows by time, newest first.
+
+use arrow::array::{UInt32Array, UInt64Array};
+use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
+use lacuna_signal::schema::{BODY, NAME, SPAN_ID, TRACE_ID};
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{Batch, SignalKind};
+
+use super::plan::Reader;
+use crate::bounds::{Found, TimeRange};
+use crate::error::StoreError;
+use crate::lookup::Lookup;
+use crate::part::{Filter, Want, project};
+use crate::store::Store;
+
+/// What orders rows of one time, so that an answer does not depend on where the rows lie.
+const TIES: [&str; 4] = [TRACE_ID, SPAN_ID, NAME, BODY];
+
+impl Store {
+    /// Rows of `kind` in `range` that `selector` selects, newest first, at most `limit`. Rows of
+    /// one time come by trace id, span id, name and body, so the order is stable. With `columns`,
+    /// only those and the time.
+    pub fn newest(
+        &self,
+        kind: SignalKind,
+        selector: Option<&Selector>,
+        range: TimeRange,
+        columns: Option<&[&str]>,
+        limit: usize,
+    ) -> Result<Found<Batch>, StoreError> {
+        let mut reader = Reader::new(self.shared(), kind, range);
+        let mut planned = reader.plan(&Lookup::of(selector), range)?;
+        planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
+        let names: Option<Vec<&str>> = columns.map(|columns| {
+            let always = TIES.into_iter().chain([kind.time_column()]);
+            columns.iter().copied().chain(always).collect()
+        });
+        let want = names.as_deref().map_or(Want::All, Want::Names);
+        let filter = Filter { range, selector };
+        let (mut batches, mut rows, mut oldest) = (Vec::<Batch>::new(), 0, i64::MIN);
+        for planned in &planned {
+            // One row more than asked for tells whether the answer is cut.
+            if rows > limit && planned.bounds.max < oldest {
+                break;
+            }
+            for batch in reader.read(planned, want, filter)? {
+                rows += batch.num_rows();
+                if batch.num_rows() > 0 {
+                    batches.push(batch);
+                }
+            }
+            if rows > limit {
+                let sorted = sort_by_time(kind, &batches, &TIES, true, limit + 1)?;
+                rows = sorted.num_rows();
+                oldest = time_at(&sorted, rows - 1);
+                batches = vec![sorted];
+            }
+        }
+        let mut found = Found::new(sort_by_time(kind, &batches, &TIES, true, limit)?);
+        found.cut = rows > limit;
+        found.damaged = reader.damaged;
+        if let Some(columns) = columns {
+            let names: Vec<&str> = columns.iter().copied().chain([kind.time_column()]).collect();
+            found.items = project(&found.items, Want::Names(&names))?;
+        }
+        Ok(found)
+    }
+}
+
+/// The time of `row`.
+pub(super) fn time_at(batch: &Batch, row: usize) -> i64 {
+    batch
+        .number_column::<arrow::datatypes::TimestampNanosecondType>(batch.kind().time_column())
+        .map_or(0, |times| times.value(row))
+}
+
+/// The first `limit` rows of all `batches` by time, then by the columns `ties`.
+pub(super) fn sort_by_time(
+    kind: SignalKind,
+    batches: &[Batch],
+    ties: &[&str],
+    descending: bool,
+    limit: usize,
+) -> Result<Batch, StoreError> {
+    if batches.is_empty() {
+        return Ok(Batch::empty(kind));
+    }
+    let all = Batch::concat(kind, batches)?;
+    let time = all.column(kind.time_column()).map(|values| SortColumn {
+        values: values.clone(),
+        options: Some(SortOptions { descending, nulls_first: false }),
+    });
+    let ties = ties.iter().filter_map(|name| all.column(name)).map(|values| SortColumn {
+        values: values.clone(),
+        options: Some(SortOptions { descending: false, nulls_first: true }),
+    });
+    let columns: Vec<SortColumn> = time.into_iter().chain(ties).collect();
+    if columns.is_empty() {
+        return Ok(all.slice(0, limit.min(all.num_rows())));
+    }
+    let order: UInt32Array = lexsort_to_indices(&columns, Some(limit))?;
+    let order = UInt64Array::from_iter_values(order.values().iter().map(|row| u64::from(*row)));
+    Ok(all.take(&order)?)
+}

@@ -1,0 +1,143 @@
+//! Which windows of which parts a verb has to read, and reading them.
+
+use std::sync::Arc;
+
+use lacuna_signal::{Batch, SignalKind};
+
+use crate::bounds::{TimeBounds, TimeRange};
+use crate::counters::add;
+use crate::error::StoreError;
+use crate::lookup::Lookup;
+use crate::part::{Filter, Part, Want};
+use crate::report::{Finding, FindingKind};
+use crate::rows::RowSet;
+use crate::store::Shared;
+
+/// When a window cannot be read as a whole, it is read by pieces of this many rows, so that a
+/// damaged page takes no more with it than itself.
+const PIECE_ROWS: u32 = 512;
+
+/// Rows of one part that have to be read.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    /// Position of the part.
+    pub part: usize,
+    /// The rows.
+    pub rows: RowSet,
+    /// Bounds of their times.
+    pub bounds: TimeBounds,
+}
+
+/// The parts that a verb reads, and the damage that it met.
+pub(super) struct Reader<'a> {
+    shared: &'a Shared,
+    pub parts: Vec<Arc<dyn Part>>,
+    pub damaged: Vec<Finding>,
+}
+
+impl<'a> Reader<'a> {
+    /// All parts of `kind` that may have rows in `range`.
+    pub fn new(shared: &'a Shared, kind: SignalKind, range: TimeRange) -> Self {
+        let mut parts = shared.parts(kind);
+        parts.retain(|part| part.bounds().overlaps(range));
+        Self { shared, parts, damaged: Vec::new() }
+    }
+
+    /// A reader of `parts` that has met `damaged` before.
+    pub fn over(shared: &'a Shared, parts: Vec<Arc<dyn Part>>, damaged: Vec<Finding>) -> Self {
+        Self { shared, parts, damaged }
+    }
+
+    /// The windows that may hold rows in `range` that satisfy `lookup`.
+    pub fn plan(&mut self, lookup: &Lookup, range: TimeRange) -> Result<Vec<Planned>, StoreError> {
+        let mut planned = Vec::new();
+        if lookup.never {
+            return Ok(planned);
+        }
+        for (position, part) in self.parts.clone().iter().enumerate() {
+            let mut rows = None;
+            if let Some(trace) = lookup.trace {
+                rows = self.note(part.trace_rows(trace))?;
+            }
+            if !lookup.terms.is_empty() && rows.as_ref().is_none_or(|rows| !rows.is_empty()) {
+                let found = self.note(part.candidates(lookup))?.flatten();
+                rows = match (rows, found) {
+                    (Some(a), Some(b)) => Some(a.and(&b)),
+                    (a, b) => a.or(b),
+                };
+            }
+            for window in part.windows() {
+                if !window.bounds.overlaps(range) {
+                    continue;
+                }
+                let rows = rows
+                    .as_ref()
+                    .map_or_else(|| window.rows.clone(), |candidates| window.rows.and(candidates));
+                if !rows.is_empty() {
+                    planned.push(Planned { part: position, rows, bounds: window.bounds });
+                }
+            }
+        }
+        Ok(planned)
+    }
+
+    /// The rows of `planned` that pass `filter`. Damage is noted, and what can be read returned.
+    pub fn read(
+        &mut self,
+        planned: &Planned,
+        want: Want<'_>,
+        filter: Filter<'_>,
+    ) -> Result<Vec<Batch>, StoreError> {
+        let Some(part) = self.parts.get(planned.part).cloned() else { return Ok(Vec::new()) };
+        let error = match part.read_where(&planned.rows, want, filter) {
+            Ok(batch) => return Ok(vec![batch]),
+            Err(error @ StoreError::Corrupt { .. }) => error,
+            Err(error) => return Err(error),
+        };
+        let pieces = pieces(&planned.rows);
+        if pieces.len() == 1 {
+            self.note::<()>(Err(error))?;
+            return Ok(Vec::new());
+        }
+        let mut batches = Vec::new();
+        for piece in pieces {
+            batches.extend(self.note(part.read_where(&piece, want, filter))?);
+        }
+        Ok(batches)
+    }
+
+    /// Turns damage into a finding; other errors stay errors.
+    pub fn note<T>(&mut self, result: Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(StoreError::Corrupt { path, detail }) => {
+                tracing::warn!(path = %path.display(), detail, "damaged file met by a query");
+                add(&self.shared.meters.corruptions, 1);
+                let finding = Finding::new(&path, FindingKind::Damaged, detail);
+                if !self.damaged.contains(&finding) {
+                    self.damaged.push(finding);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// `rows` by pages.
+fn pieces(rows: &RowSet) -> Vec<RowSet> {
+    let mut pieces: Vec<(u32, RowSet)> = Vec::new();
+    for range in rows.ranges() {
+        let mut start = range.start;
+        while start < range.end {
+            let page = start / PIECE_ROWS;
+            let end = range.end.min((page + 1).saturating_mul(PIECE_ROWS));
+            match pieces.last_mut() {
+                Some((last, piece)) if *last == page => piece.push(start..end),
+                _ => pieces.push((page, RowSet::range(start..end))),
+            }
+            start = end;
+        }
+    }
+    pieces.into_iter().map(|(_, piece)| piece).collect()
+}

@@ -1,0 +1,134 @@
+//! Traces by selector and time, newest first.
+
+use std::collections::HashMap;
+
+use arrow::array::Array;
+use lacuna_signal::rows::SpanRows;
+use lacuna_signal::schema::{START_TIME, TRACE_ID};
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{SignalKind, TraceId};
+
+use super::newest::time_at;
+use super::plan::{Planned, Reader};
+use crate::bounds::{Found, TimeRange};
+use crate::error::StoreError;
+use crate::lookup::Lookup;
+use crate::part::{Filter, Want};
+use crate::rows::RowSet;
+use crate::store::Store;
+
+/// A trace that has selected spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TraceMatch {
+    /// The trace.
+    pub trace_id: TraceId,
+    /// When its first span began, in or out of the range, nanoseconds since the epoch.
+    pub start: i64,
+    /// When the newest selected span in the range began. Traces are ordered by it.
+    pub newest: i64,
+    /// Selected spans in the range.
+    pub matched: u64,
+    /// All spans of the trace.
+    pub spans: u64,
+}
+
+impl Store {
+    /// Traces with at least one span that starts in `range` and that `selector` selects; newest
+    /// first by the newest such span, then by trace id; at most `limit`.
+    pub fn find_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Found<Vec<TraceMatch>>, StoreError> {
+        let parts = self.shared().parts(SignalKind::Spans);
+        let mut reader = Reader::over(self.shared(), parts.clone(), Vec::new());
+        reader.parts.retain(|part| part.bounds().overlaps(range));
+        if selector.kind() != SignalKind::Spans {
+            return Ok(Found::new(Vec::new()));
+        }
+        let mut planned = reader.plan(&Lookup::of(Some(selector)), range)?;
+        planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
+        let filter = Filter { range, selector: Some(selector) };
+        let mut newest: HashMap<TraceId, i64> = HashMap::new();
+        let mut threshold = i64::MIN;
+        for planned in &planned {
+            // One trace more than asked for tells whether the answer is cut.
+            if newest.len() > limit && planned.bounds.max < threshold {
+                break;
+            }
+            for batch in reader.read(planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
+                let Some(ids) = batch.id_column(TRACE_ID) else { continue };
+                for row in 0..ids.len() {
+                    if let Some(id) = TraceId::from_bytes(ids.value(row)) {
+                        let time = time_at(&batch, row);
+                        newest.entry(id).and_modify(|t| *t = time.max(*t)).or_insert(time);
+                    }
+                }
+            }
+            if newest.len() > limit {
+                let mut times: Vec<i64> = newest.values().copied().collect();
+                let (_, nth, _) = times.select_nth_unstable_by(limit, |a, b| b.cmp(a));
+                threshold = *nth;
+            }
+        }
+        let mut order: Vec<(TraceId, i64)> = newest.into_iter().collect();
+        order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        let cut = order.len() > limit;
+        order.truncate(limit);
+        let reader = Reader::over(self.shared(), parts, reader.damaged);
+        let mut found = count_spans(reader, &order, filter)?;
+        found.cut = cut;
+        Ok(found)
+    }
+}
+
+/// Reads the traces in `order` once more: now all their spans, by the index.
+fn count_spans(
+    mut reader: Reader<'_>,
+    order: &[(TraceId, i64)],
+    filter: Filter<'_>,
+) -> Result<Found<Vec<TraceMatch>>, StoreError> {
+    let mut matches: Vec<TraceMatch> = order
+        .iter()
+        .map(|(trace_id, newest)| TraceMatch {
+            trace_id: *trace_id,
+            start: *newest,
+            newest: *newest,
+            matched: 0,
+            spans: 0,
+        })
+        .collect();
+    let position: HashMap<TraceId, usize> =
+        order.iter().enumerate().map(|(i, (id, _))| (*id, i)).collect();
+    let everything = Filter { range: TimeRange::ALL, selector: None };
+    let read = filter.selector.map(Selector::columns).unwrap_or_default();
+    for (i, part) in reader.parts.clone().iter().enumerate() {
+        let mut ranges = Vec::new();
+        for (id, _) in order {
+            let rows = reader.note(part.trace_rows(*id))?.unwrap_or_default();
+            ranges.extend_from_slice(rows.ranges());
+        }
+        let rows = RowSet::from_unsorted(ranges);
+        if rows.is_empty() {
+            continue;
+        }
+        let planned = Planned { part: i, rows, bounds: part.bounds() };
+        let want = Want::Selector(&read, &[TRACE_ID, START_TIME]);
+        for batch in reader.read(&planned, want, everything)? {
+            let mask = filter.mask(&batch)?;
+            let spans = SpanRows::new(&batch);
+            for row in 0..batch.num_rows() {
+                let found = spans.trace_id(row).and_then(|id| position.get(&id));
+                let Some(entry) = found.and_then(|i| matches.get_mut(*i)) else { continue };
+                entry.spans += 1;
+                entry.start = entry.start.min(spans.start(row));
+                entry.matched += u64::from(mask.as_ref().is_none_or(|mask| mask.value(row)));
+            }
+        }
+    }
+    let mut found = Found::new(matches);
+    found.damaged = reader.damaged;
+    Ok(found)
+}

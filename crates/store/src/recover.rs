@@ -1,0 +1,187 @@
+//! Opening: putting in order what the last process left behind, and reading the log back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use lacuna_signal::{Batch, SignalKind};
+
+use crate::chunk::{Chunk, FULL_ROWS};
+use crate::compact::concat_compact;
+use crate::counters::add;
+use crate::error::StoreError;
+use crate::manifest::{self, Loaded, Manifest};
+use crate::report::{Finding, FindingKind, Recovery};
+use crate::store::Shared;
+use crate::wal::replay::{self, Request};
+use crate::wal::writer::Writer;
+use crate::wal::{LogFile, frame};
+
+/// Brings `shared` to the state in which the last process was when it acknowledged its last write;
+/// gives the log's writer and a report.
+pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
+    let mut recovery = Recovery::default();
+    let files = shared.options.files.as_ref();
+    let manifest = match manifest::load(files, &shared.dir)? {
+        Loaded::Manifest(manifest) => manifest,
+        Loaded::Absent => {
+            let manifest = Manifest::default();
+            manifest::save(files, &shared.dir, &manifest)?;
+            manifest
+        }
+        Loaded::Damaged(why) => {
+            let path = manifest::path(&shared.dir);
+            recovery.findings.push(Finding::new(&path, FindingKind::Damaged, why));
+            Manifest::default()
+        }
+    };
+    let floor = manifest.floor;
+    *shared.manifest.lock() = manifest;
+    let next = replay_log(shared, floor, &mut recovery)?;
+    for finding in &recovery.findings {
+        tracing::warn!(path = %finding.path.display(), "{}", finding.detail);
+        add(&shared.meters.corruptions, u64::from(finding.is_loss()));
+    }
+    let writer = Writer::new(
+        shared.options.files.clone(),
+        shared.wal_dir(),
+        shared.options.wal_file_bytes,
+        shared.meters.clone(),
+        shared.closed_logs.clone(),
+        next,
+    );
+    shared.wal_bytes.store(writer.bytes(), Ordering::Relaxed);
+    Ok((writer, recovery))
+}
+
+/// Reads back all frames from `floor` on; the number for the next frame.
+fn replay_log(shared: &Shared, floor: u64, recovery: &mut Recovery) -> Result<u64, StoreError> {
+    let files = shared.options.files.as_ref();
+    let log = replay::log_files(files, &shared.wal_dir())?;
+    let mut next = floor;
+    for (i, file) in log.iter().enumerate() {
+        let last = i + 1 == log.len();
+        if log.get(i + 1).is_some_and(|following| following.first <= floor) {
+            // A crash came between the manifest and the removal of this file.
+            remove(shared, file)?;
+            continue;
+        }
+        if file.first > next && i > 0 {
+            let detail = format!("frames {next} to {} are missing before it", file.first - 1);
+            recovery.findings.push(Finding::new(&file.path, FindingKind::Missing, detail));
+        }
+        let contents = replay::read_file(files, file, floor)?;
+        recovery.findings.extend(contents.findings);
+        let mut bytes = file.bytes;
+        if let Some(torn) = contents.torn {
+            bytes = torn;
+            let cut = file.bytes - torn;
+            if last {
+                add(&shared.meters.torn_bytes, cut);
+            }
+            let detail = format!("ends in an unfinished write: {cut} bytes cut off");
+            recovery.findings.push(Finding::new(&file.path, FindingKind::Torn, detail));
+            if torn < frame::FILE_HEAD as u64 {
+                remove(shared, file)?;
+                continue;
+            }
+            files
+                .truncate(&file.path, torn)
+                .map_err(|error| StoreError::io(&file.path, "cut off", error))?;
+        }
+        next = next.max(contents.next);
+        recovery.requests += contents.requests.len() as u64;
+        recovery.wal_bytes += bytes;
+        let (rows, findings) = load(shared, file, contents.requests)?;
+        recovery.rows += rows;
+        recovery.findings.extend(findings);
+        shared.closed_logs.lock().push(LogFile { bytes, ..file.clone() });
+    }
+    add(&shared.meters.replayed_requests, recovery.requests);
+    add(&shared.meters.replayed_rows, recovery.rows);
+    Ok(next)
+}
+
+fn remove(shared: &Shared, file: &LogFile) -> Result<(), StoreError> {
+    match shared.options.files.remove(&file.path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io(&file.path, "remove", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Decodes `requests` on all cores and puts their rows into memory, in order.
+fn load(
+    shared: &Shared,
+    file: &LogFile,
+    requests: Vec<Request>,
+) -> Result<(u64, Vec<Finding>), StoreError> {
+    if requests.is_empty() {
+        return Ok((0, Vec::new()));
+    }
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let share = requests.len().div_ceil(workers);
+    let decoded: Vec<Result<Decoded, StoreError>> = thread::scope(|scope| {
+        let parts: Vec<_> = requests
+            .chunks(share)
+            .map(|part| scope.spawn(move || decode(shared, file, part)))
+            .collect();
+        let lost = || StoreError::corrupt(&file.path, "decoding panicked");
+        parts.into_iter().map(|part| part.join().unwrap_or_else(|_| Err(lost()))).collect()
+    });
+    let (mut rows, mut findings) = (0, Vec::new());
+    let mut state = shared.state.write();
+    for part in decoded {
+        let part = part?;
+        findings.extend(part.findings);
+        for (kind, chunk) in part.chunks {
+            rows += chunk.batch().num_rows() as u64;
+            shared.memory_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
+            shared.active_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
+            state.table_mut(kind).active.push(Arc::new(chunk));
+        }
+    }
+    Ok((rows, findings))
+}
+
+#[derive(Default)]
+struct Decoded {
+    chunks: Vec<(SignalKind, Chunk)>,
+    findings: Vec<Finding>,
+}
+
+fn decode(shared: &Shared, file: &LogFile, requests: &[Request]) -> Result<Decoded, StoreError> {
+    let mut decoded = Decoded::default();
+    let mut open: [(usize, Vec<Batch>); 3] = Default::default();
+    for request in requests {
+        match (shared.options.decoder)(request.kind, request.body.clone()) {
+            Ok(batch) => {
+                let slot = usize::from(frame::kind_code(request.kind));
+                let Some((rows, batches)) = open.get_mut(slot) else { continue };
+                *rows += batch.num_rows();
+                batches.push(batch);
+                if *rows >= FULL_ROWS {
+                    *rows = 0;
+                    close(&mut decoded, request.kind, std::mem::take(batches))?;
+                }
+            }
+            Err(why) => decoded.findings.push(Finding::new(
+                &file.path,
+                FindingKind::Undecodable,
+                format!("frame {}: {why}", request.seq),
+            )),
+        }
+    }
+    for (kind, (_, batches)) in SignalKind::ALL.into_iter().zip(open) {
+        close(&mut decoded, kind, batches)?;
+    }
+    Ok(decoded)
+}
+
+fn close(decoded: &mut Decoded, kind: SignalKind, batches: Vec<Batch>) -> Result<(), StoreError> {
+    let chunk = concat_compact(&batches)?.and_then(Chunk::compacted);
+    decoded.chunks.extend(chunk.map(|chunk| (kind, chunk)));
+    Ok(())
+}

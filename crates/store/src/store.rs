@@ -1,0 +1,220 @@
+//! The store: opening, writing, closing.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use lacuna_signal::{Batch, SignalKind};
+use parking_lot::{Mutex, RwLock};
+
+use crate::commit::Queue;
+use crate::counters::{Counters, Meters};
+use crate::error::StoreError;
+use crate::lock::Lock;
+use crate::manifest::Manifest;
+use crate::options::Options;
+use crate::part::Part;
+use crate::recover;
+use crate::report::Recovery;
+use crate::state::State;
+use crate::wake::Wake;
+use crate::wal::writer::ClosedFiles;
+
+/// Folder of the log's files within the data folder.
+pub(crate) const WAL_FOLDER: &str = "wal";
+/// Folder of the segments' files within the data folder.
+pub(crate) const SEGMENT_FOLDER: &str = "segments";
+
+/// What the threads of a store share.
+pub(crate) struct Shared {
+    pub options: Options,
+    pub dir: PathBuf,
+    pub meters: Arc<Meters>,
+    pub state: RwLock<State>,
+    pub manifest: Mutex<Manifest>,
+    pub closed_logs: ClosedFiles,
+    pub queue: Queue,
+    pub tidy: Wake,
+    pub flush: Wake,
+    /// Bytes of rows in memory, frozen or not.
+    pub memory_bytes: AtomicUsize,
+    /// Bytes of rows in memory that are not frozen.
+    pub active_bytes: AtomicUsize,
+    /// Bytes of the log.
+    pub wal_bytes: AtomicU64,
+    /// Bytes of the segments.
+    pub segment_bytes: AtomicU64,
+}
+
+impl Shared {
+    /// All parts of `kind` at this moment.
+    pub fn parts(&self, kind: SignalKind) -> Vec<Arc<dyn Part>> {
+        self.state.read().table(kind).parts()
+    }
+
+    /// Bytes of all files.
+    pub fn disk_bytes(&self) -> u64 {
+        self.wal_bytes.load(Ordering::Relaxed) + self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Folder of the log.
+    pub fn wal_dir(&self) -> PathBuf {
+        self.dir.join(WAL_FOLDER)
+    }
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    recovery: Recovery,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: Lock,
+}
+
+/// A durable store of spans, logs and metric points in one folder.
+///
+/// Cloning is cheap. When the last clone is dropped, or after [`Store::close`], writes that wait
+/// are committed and the threads end; rows in memory are read back from the log at the next start.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("dir", &self.handle.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store in folder `dir`, made if it is not there. What a crash left behind is put in
+    /// order, the log read back; [`Store::recovery`] tells what was found.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written, another process uses it, or a newer Lacuna wrote it.
+    /// Damage in files is no error.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let dir = dir.as_ref().to_owned();
+        for folder in [dir.clone(), dir.join(WAL_FOLDER), dir.join(SEGMENT_FOLDER)] {
+            options
+                .files
+                .create_dir(&folder)
+                .map_err(|error| StoreError::io(&folder, "create the folder", error))?;
+        }
+        let lock = Lock::take(&dir)?;
+        let shared = Arc::new(Shared {
+            options,
+            dir,
+            meters: Arc::default(),
+            state: RwLock::default(),
+            manifest: Mutex::default(),
+            closed_logs: ClosedFiles::default(),
+            queue: Queue::default(),
+            tidy: Wake::default(),
+            flush: Wake::default(),
+            memory_bytes: AtomicUsize::new(0),
+            active_bytes: AtomicUsize::new(0),
+            wal_bytes: AtomicU64::new(0),
+            segment_bytes: AtomicU64::new(0),
+        });
+        let (writer, recovery) = recover::recover(&shared)?;
+        let handle = Handle {
+            threads: Mutex::new(Vec::new()),
+            shared: shared.clone(),
+            recovery,
+            _lock: lock,
+        };
+        // From here on, dropping `store` ends the threads that were started.
+        let store = Self { handle: Arc::new(handle) };
+        store.start("commit", {
+            let shared = shared.clone();
+            move || shared.commit_loop(writer)
+        })?;
+        store.start("tidy", move || shared.tidy_loop())?;
+        Ok(store)
+    }
+
+    fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        let thread = thread::Builder::new()
+            .name(format!("lacuna-{name}"))
+            .spawn(run)
+            .map_err(|error| StoreError::io(&self.shared().dir, "start a thread", error))?;
+        self.handle.threads.lock().push(thread);
+        Ok(())
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.handle.shared
+    }
+
+    /// Stores the OTLP protobuf request `body`, whose decoded rows are `batch`.
+    ///
+    /// `done` is called exactly once: with `Ok` when the request is on stable storage and its rows
+    /// are visible to every query that begins from then on; with an error if it is not stored. It
+    /// runs on a thread of the store, or before this returns, and must not block.
+    pub fn append(
+        &self,
+        kind: SignalKind,
+        body: Bytes,
+        batch: Batch,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.handle.shared.append(kind, body, batch, Box::new(done));
+    }
+
+    /// As [`Store::append`], but returns when the request is stored or refused.
+    pub fn append_wait(
+        &self,
+        kind: SignalKind,
+        body: Bytes,
+        batch: Batch,
+    ) -> Result<(), StoreError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.append(kind, body, batch, move |result| {
+            let _ = sender.send(result);
+        });
+        receiver.recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// What opening the store found and did.
+    pub fn recovery(&self) -> &Recovery {
+        &self.handle.recovery
+    }
+
+    /// What the store counts about itself.
+    pub fn counters(&self) -> Counters {
+        self.handle.shared.meters.read()
+    }
+
+    /// The data folder.
+    pub fn dir(&self) -> &Path {
+        &self.handle.shared.dir
+    }
+
+    /// Commits what waits and ends the background threads. Reading still works; writing does not.
+    pub fn close(&self) {
+        self.handle.close();
+    }
+}
+
+impl Handle {
+    fn close(&self) {
+        self.shared.queue.close();
+        self.shared.tidy.close();
+        self.shared.flush.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // The last clone may be dropped by a `done`, on a thread of the store itself.
+            if thread.thread().id() != thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

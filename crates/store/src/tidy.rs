@@ -1,0 +1,92 @@
+//! Keeping memory tidy: small batches become large ones that own their text and have an index.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use lacuna_signal::{Batch, SignalKind};
+
+use crate::chunk::{Chunk, FULL_ROWS};
+use crate::compact::concat_compact;
+use crate::store::Shared;
+
+/// Rows as received are joined when there are this many…
+const ENOUGH_ROWS: usize = 4096;
+/// …or as many batches…
+const ENOUGH_CHUNKS: usize = 32;
+/// …or after this long.
+const IDLE: Duration = Duration::from_millis(500);
+
+impl Shared {
+    /// The tidying thread.
+    pub(crate) fn tidy_loop(self: Arc<Self>) {
+        loop {
+            let woken = self.tidy.wait(IDLE);
+            for kind in SignalKind::ALL {
+                while self.tidy_once(kind, woken.idle) {}
+            }
+            if woken.closing {
+                return;
+            }
+        }
+    }
+
+    /// Joins one group of chunks of `kind`; whether there was one. With `all`, however small.
+    pub(crate) fn tidy_once(&self, kind: SignalKind, all: bool) -> bool {
+        let group = pick(&self.state.read().table(kind).active, all);
+        let Some(first) = group.first() else { return false };
+        let batches: Vec<Batch> = group.iter().map(|chunk| chunk.batch().clone()).collect();
+        let joined = match concat_compact(&batches) {
+            Ok(joined) => joined.and_then(Chunk::compacted).map(Arc::new),
+            Err(error) => {
+                // The rows stay as they are, readable; only memory is not saved.
+                tracing::error!(%error, kind = kind.name(), "cannot join batches in memory");
+                return false;
+            }
+        };
+        let mut state = self.state.write();
+        let active = &mut state.table_mut(kind).active;
+        // What has been frozen meanwhile is on its way to a segment, as it is.
+        let Some(at) = active.iter().position(|chunk| Arc::ptr_eq(chunk, first)) else {
+            return false;
+        };
+        let freed: usize = group.iter().map(|chunk| chunk.bytes()).sum();
+        let added = joined.as_ref().map_or(0, |chunk| chunk.bytes());
+        active.splice(at..at + group.len(), joined);
+        for total in [&self.memory_bytes, &self.active_bytes] {
+            total.fetch_add(added, Ordering::Relaxed);
+            total.fetch_sub(freed, Ordering::Relaxed);
+        }
+        true
+    }
+}
+
+/// The chunks to join next: those as received at the end, and compacted ones before them that are
+/// not much larger, so that a row is copied only about log(rows) times.
+fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
+    let received = active.iter().rev().take_while(|chunk| !chunk.is_compacted());
+    let (count, rows) =
+        received.fold((0, 0), |(count, rows), chunk| (count + 1, rows + chunk.batch().num_rows()));
+    if count == 0 || !(all || rows >= ENOUGH_ROWS || count >= ENOUGH_CHUNKS) {
+        return Vec::new();
+    }
+    let (mut start, mut rows) = (active.len() - count, rows);
+    while let Some(before) = start.checked_sub(1).and_then(|i| active.get(i)) {
+        let more = before.batch().num_rows();
+        if more >= FULL_ROWS || more > rows.saturating_mul(2) {
+            break;
+        }
+        start -= 1;
+        rows += more;
+    }
+    let mut taken = 0;
+    active[start..]
+        .iter()
+        .take_while(|chunk| {
+            let open = taken < FULL_ROWS;
+            taken += chunk.batch().num_rows();
+            open
+        })
+        .cloned()
+        .collect()
+}
