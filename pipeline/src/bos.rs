@@ -1,0 +1,206 @@
+//! `batch_orchestrator_service`: registers batches, and learns what became of them.
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use lacuna_instrument::correlation;
+use opentelemetry::trace::FutureExt;
+use opentelemetry::{Context, KeyValue};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::bus::{Publisher, Subscription, create_topics};
+use crate::config::{Backends, Listen};
+use crate::envelope::{
+    BATCH_READY, BATCH_REGISTERED, BatchReady, BatchRegistered, EXCESS_CONTENT, Envelope,
+    ExcessContent,
+};
+use crate::error::Error;
+use crate::http::{self, ApiError, Readiness, annotate};
+use crate::stop::Stop;
+
+/// The service's name, in telemetry and in envelopes.
+pub const SERVICE: &str = "batch_orchestrator_service";
+/// Where it listens unless told otherwise.
+pub const DEFAULT_PORT: u16 = 5001;
+
+/// More would be a typing error: each slot is a Redis member.
+const MOST_ESSAYS: u32 = 10_000;
+
+const TABLES: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS batches (
+        batch_id text PRIMARY KEY,
+        correlation_id text NOT NULL,
+        expected_essays integer NOT NULL,
+        state text NOT NULL DEFAULT 'registered',
+        ready_events integer NOT NULL DEFAULT 0,
+        registered_at timestamptz NOT NULL DEFAULT now(),
+        ready_at timestamptz)",
+    "CREATE TABLE IF NOT EXISTS excess_content (
+        essay_id text PRIMARY KEY,
+        batch_id text NOT NULL,
+        correlation_id text NOT NULL,
+        reason text NOT NULL,
+        received_at timestamptz NOT NULL DEFAULT now())",
+];
+
+#[derive(Clone)]
+struct Bos {
+    pool: PgPool,
+    publisher: Publisher,
+}
+
+#[derive(Debug, Deserialize)]
+struct RegisterRequest {
+    expected_essays: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct RegisterResponse {
+    batch_id: String,
+    correlation_id: String,
+    expected_essays: u32,
+}
+
+/// Runs the service until `stop`.
+pub async fn run(backends: &Backends, listen: &Listen, stop: Stop) -> Result<(), Error> {
+    let listener = http::bind(listen, DEFAULT_PORT).await?;
+    let pool = crate::db::connect(&backends.database_url, &backends.namespace.namespace, 8).await?;
+    crate::db::create(&pool, &backends.namespace.namespace, TABLES).await?;
+    create_topics(backends, &[BATCH_REGISTERED, BATCH_READY, EXCESS_CONTENT]).await?;
+    let bos = Bos { pool, publisher: Publisher::connect(backends, SERVICE)? };
+
+    let readiness = Readiness::of(1);
+    let consumer = {
+        let bos = bos.clone();
+        let subscription =
+            Subscription { group: SERVICE, event_types: &[BATCH_READY, EXCESS_CONTENT], worker: 0 };
+        subscription.spawn(backends, readiness.clone(), stop.clone(), move |event| {
+            let bos = bos.clone();
+            async move { bos.handle(event).await }
+        })?
+    };
+    let routes = Router::new().route("/v1/batches", post(register)).with_state(bos);
+    http::serve(
+        listener,
+        http::with_health(SERVICE, routes, readiness.clone()),
+        listen,
+        readiness,
+        stop,
+    )
+    .await?;
+    consumer.finished().await;
+    Ok(())
+}
+
+async fn register(
+    State(bos): State<Bos>,
+    request: Result<Json<RegisterRequest>, JsonRejection>,
+) -> Result<(StatusCode, Json<RegisterResponse>), ApiError> {
+    let Json(request) = request?;
+    if request.expected_essays == 0 || request.expected_essays > MOST_ESSAYS {
+        return Err(ApiError::bad_request(format!(
+            "expected_essays must be from 1 to {MOST_ESSAYS}"
+        )));
+    }
+    let (batch_id, correlation_id) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+    annotate([
+        KeyValue::new("batch_id", batch_id.clone()),
+        KeyValue::new(correlation::CORRELATION_ID, correlation_id.clone()),
+    ]);
+    let context = correlation::with(&Context::current(), correlation_id.clone());
+    bos.register(&batch_id, &correlation_id, request.expected_essays).with_context(context).await?;
+    let response =
+        RegisterResponse { batch_id, correlation_id, expected_essays: request.expected_essays };
+    Ok((StatusCode::CREATED, Json(response)))
+}
+
+impl Bos {
+    async fn register(
+        &self,
+        batch_id: &str,
+        correlation_id: &str,
+        expected: u32,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO batches (batch_id, correlation_id, expected_essays) VALUES ($1, $2, $3)",
+        )
+        .bind(batch_id)
+        .bind(correlation_id)
+        .bind(i32::try_from(expected).unwrap_or(i32::MAX))
+        .execute(&self.pool)
+        .await?;
+        let event = Envelope::new(
+            BATCH_REGISTERED,
+            SERVICE,
+            correlation_id,
+            batch_id,
+            BatchRegistered { expected_essays: expected },
+        );
+        self.publisher.publish(&event, batch_id).await?;
+        tracing::info!(
+            layer = "application",
+            batch_id,
+            correlation_id,
+            expected_essays = expected,
+            "Registered batch, published BatchEssaysRegisteredV1"
+        );
+        Ok(())
+    }
+
+    async fn handle(&self, event: Envelope<serde_json::Value>) -> Result<(), Error> {
+        match event.event_type.as_str() {
+            BATCH_READY => self.batch_is_ready(&event, &event.payload()?).await,
+            EXCESS_CONTENT => self.essay_is_excess(&event, &event.payload()?).await,
+            other => Err(Error::Event(format!("{SERVICE} does not take {other}"))),
+        }
+    }
+
+    async fn batch_is_ready(
+        &self,
+        event: &Envelope<serde_json::Value>,
+        ready: &BatchReady,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "UPDATE batches SET state = 'ready', ready_events = ready_events + 1, ready_at = coalesce(ready_at, now())
+             WHERE batch_id = $1",
+        )
+        .bind(&event.batch_id)
+        .execute(&self.pool)
+        .await?;
+        tracing::info!(
+            layer = "application",
+            batch_id = event.batch_id,
+            assigned_essays = ready.assigned_essays,
+            "Batch is ready: every expected essay holds a slot"
+        );
+        Ok(())
+    }
+
+    async fn essay_is_excess(
+        &self,
+        event: &Envelope<serde_json::Value>,
+        excess: &ExcessContent,
+    ) -> Result<(), Error> {
+        sqlx::query(
+            "INSERT INTO excess_content (essay_id, batch_id, correlation_id, reason) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (essay_id) DO NOTHING",
+        )
+        .bind(&excess.essay_id)
+        .bind(&event.batch_id)
+        .bind(&event.correlation_id)
+        .bind(&excess.reason)
+        .execute(&self.pool)
+        .await?;
+        tracing::info!(
+            layer = "application",
+            batch_id = event.batch_id,
+            essay_id = excess.essay_id,
+            "Recorded excess content"
+        );
+        Ok(())
+    }
+}

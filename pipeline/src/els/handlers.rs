@@ -1,0 +1,185 @@
+//! What ELS does with each event.
+
+use std::time::Duration;
+
+use lacuna_instrument::redis::Traced;
+use opentelemetry::KeyValue;
+use redis::AsyncConnectionConfig;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use super::SERVICE;
+use super::faults::Faults;
+use super::idempotency::Idempotency;
+use super::slots::{Essay, Slots};
+use super::store::{Complete, Store};
+use crate::bus::Publisher;
+use crate::envelope::{
+    BATCH_READY, BatchReady, BatchRegistered, EXCESS_CONTENT, Envelope, EssayProvisioned,
+    ExcessContent, SLOT_ASSIGNED, SlotAssigned,
+};
+use crate::error::Error;
+use crate::http::annotate;
+
+/// Batches and essays travel on different topics, so an essay may come first. It waits this long
+/// for its batch before the batch counts as unknown.
+const WAIT_FOR_BATCH: Duration = Duration::from_secs(30);
+
+/// Shared by ELS's consumers.
+#[derive(Clone)]
+pub struct Handlers {
+    slots: Slots,
+    store: Store,
+    idempotency: Idempotency,
+    publisher: Publisher,
+}
+
+impl Handlers {
+    /// Opens the Redis connections.
+    pub async fn connect(
+        client: redis::Client,
+        pool: PgPool,
+        publisher: Publisher,
+        faults: Faults,
+        workers: usize,
+    ) -> Result<Self, Error> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(Duration::from_secs(10)))
+            .set_response_timeout(Some(Duration::from_secs(10)));
+        let plain = client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Self {
+            slots: Slots::connect(&client, faults, workers).await?,
+            store: Store::new(pool),
+            idempotency: Idempotency::new(Traced::new(plain, client.get_connection_info())),
+            publisher,
+        })
+    }
+
+    /// A batch was registered: makes its slots.
+    pub async fn batch_registered(&self, event: Envelope<Value>) -> Result<(), Error> {
+        let batch: BatchRegistered = event.payload()?;
+        tracing::info!(
+            target: "batch_coordination_handler",
+            layer = "application",
+            batch_id = event.batch_id,
+            expected_essays = batch.expected_essays,
+            "Processing BatchEssaysRegisteredV1 event"
+        );
+        let work = async {
+            self.store
+                .batch_registered(&event.batch_id, &event.correlation_id, batch.expected_essays)
+                .await?;
+            self.slots.create(&event.batch_id, &event.correlation_id, batch.expected_essays).await
+        };
+        self.idempotency.once(&event, work).await
+    }
+
+    /// An essay's content is stored: gives it a slot, or calls it excess.
+    pub async fn essay_provisioned(&self, event: Envelope<Value>) -> Result<(), Error> {
+        let provisioned: EssayProvisioned = event.payload()?;
+        annotate([KeyValue::new("essay_id", provisioned.essay_id.clone())]);
+        let essay = Essay {
+            essay_id: provisioned.essay_id,
+            batch_id: event.batch_id.clone(),
+            correlation_id: event.correlation_id.clone(),
+            file_name: provisioned.file_name,
+        };
+        tracing::info!(
+            target: "batch_coordination_handler",
+            layer = "application",
+            batch_id = essay.batch_id,
+            essay_id = essay.essay_id,
+            "Processing EssayContentProvisionedV1 event"
+        );
+        self.idempotency.once(&event, self.place(&essay)).await
+    }
+
+    async fn place(&self, essay: &Essay) -> Result<(), Error> {
+        if let Some(slot) = self.store.decided(&essay.essay_id).await? {
+            // Delivered again after a crash: the outcome stands, its events may not have gone out.
+            self.publish_outcome(essay, slot.as_deref(), "NO_AVAILABLE_SLOT").await?;
+            return match self.store.unannounced(&essay.batch_id).await? {
+                Some(complete) => self.publish_ready(&essay.batch_id, &complete).await,
+                None => Ok(()),
+            };
+        }
+        let (slot, reason) = if self.batch_is_known(&essay.batch_id).await? {
+            (self.slots.assign_slot_atomic(essay).await?, "NO_AVAILABLE_SLOT")
+        } else {
+            (None, "UNKNOWN_BATCH")
+        };
+        let complete = self.store.decide(essay, slot.as_deref()).await?;
+        self.publish_outcome(essay, slot.as_deref(), reason).await?;
+        match complete {
+            Some(complete) => self.publish_ready(&essay.batch_id, &complete).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn batch_is_known(&self, batch_id: &str) -> Result<bool, Error> {
+        let deadline = tokio::time::Instant::now() + WAIT_FOR_BATCH;
+        let mut pause = Duration::from_millis(10);
+        while !self.slots.exist(batch_id).await? {
+            if tokio::time::Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+        Ok(true)
+    }
+
+    async fn publish_outcome(
+        &self,
+        essay: &Essay,
+        slot: Option<&str>,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let Essay { essay_id, batch_id, correlation_id, .. } = essay;
+        match slot {
+            Some(slot) => {
+                let data = SlotAssigned { essay_id: essay_id.clone(), slot: slot.to_owned() };
+                let event = Envelope::new(SLOT_ASSIGNED, SERVICE, correlation_id, batch_id, data);
+                self.publisher.publish(&event, essay_id).await?;
+                tracing::info!(
+                    target: "batch_coordination_handler",
+                    layer = "application",
+                    batch_id,
+                    essay_id,
+                    slot,
+                    "Assigned slot to essay"
+                );
+            }
+            None => {
+                let data = ExcessContent { essay_id: essay_id.clone(), reason: reason.to_owned() };
+                let event = Envelope::new(EXCESS_CONTENT, SERVICE, correlation_id, batch_id, data);
+                self.publisher.publish(&event, essay_id).await?;
+                // An ordinary line at an ordinary level, as the incident's code had it.
+                tracing::info!(
+                    target: "batch_coordination_handler",
+                    layer = "application",
+                    batch_id,
+                    essay_id,
+                    reason,
+                    "No available slot, published excess content"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_ready(&self, batch_id: &str, complete: &Complete) -> Result<(), Error> {
+        let data = BatchReady { assigned_essays: complete.assigned };
+        let event = Envelope::new(BATCH_READY, SERVICE, &complete.correlation_id, batch_id, data);
+        self.publisher.publish(&event, batch_id).await?;
+        self.store.announced(batch_id).await?;
+        tracing::info!(
+            target: "batch_coordination_handler",
+            layer = "application",
+            batch_id,
+            assigned_essays = complete.assigned,
+            "All slots are taken, published BatchEssaysReadyV1"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,265 @@
+//! The slots of a batch in Redis, and how an essay takes one.
+
+use std::time::Duration;
+
+use lacuna_instrument::redis::{
+    ConnectionPool, Step, Transaction, TransactionError, TransactionOutcome, Watched,
+};
+use redis::{AsyncConnectionConfig, FromRedisValue, Value, cmd};
+
+use super::faults::{FaultKind, Faults};
+use super::intruder::Intruder;
+use super::shared_connection::SharedConnection;
+use crate::error::Error;
+
+/// How long the slots of a batch wait for essays.
+const BATCH_TIMEOUT_SECONDS: u64 = 24 * 3_600;
+
+/// Each of the workers can be overtaken by all others a few times; far more is a fault of its own.
+const ATTEMPTS: u32 = 50;
+
+/// Far above the round trip, since an `EXEC` whose answer is not awaited may have been applied.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a worker knows of the essay in its hands.
+#[derive(Clone, Debug)]
+pub struct Essay {
+    /// The essay.
+    pub essay_id: String,
+    /// Its batch.
+    pub batch_id: String,
+    /// The essay's id through the whole pipeline.
+    pub correlation_id: String,
+    /// As uploaded.
+    pub file_name: String,
+}
+
+/// Redis keys of a batch.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Set of free slots.
+    pub available_slots: String,
+    /// Hash of the essays that took one.
+    pub assignments: String,
+    /// Hash of what the batch is.
+    pub metadata: String,
+    /// Expires when the batch has waited long enough.
+    pub timeout: String,
+}
+
+impl Keys {
+    /// The keys of a batch.
+    pub fn of(batch_id: &str) -> Self {
+        Self {
+            available_slots: format!("batch:{batch_id}:available_slots"),
+            assignments: format!("batch:{batch_id}:assignments"),
+            metadata: format!("batch:{batch_id}:metadata"),
+            timeout: format!("batch:{batch_id}:timeout"),
+        }
+    }
+}
+
+/// The name of a batch's n-th slot, from 1. It names its batch, so that a slot of another batch can
+/// be told from one's own.
+pub fn slot_name(batch_id: &str, n: u32) -> String {
+    format!("{}:{n:03}", batch_prefix(batch_id))
+}
+
+/// The slot in a reply of `SPOP`, if it is one, and of this batch.
+pub fn slot_in(reply: &Value, batch_id: &str) -> Option<String> {
+    let slot = String::from_redis_value_ref(reply).ok()?;
+    let (prefix, number) = slot.split_once(':')?;
+    (prefix == batch_prefix(batch_id) && number.parse::<u32>().is_ok()).then_some(slot)
+}
+
+fn batch_prefix(batch_id: &str) -> &str {
+    batch_id.split('-').next().unwrap_or(batch_id)
+}
+
+/// Slots of all batches.
+#[derive(Clone)]
+pub struct Slots {
+    connections: ConnectionPool,
+    shared: SharedConnection,
+    intruder: Intruder,
+    faults: Faults,
+}
+
+impl Slots {
+    /// One exclusive connection for each worker and one to spare, and what the faults need.
+    pub async fn connect(
+        client: &redis::Client,
+        faults: Faults,
+        workers: usize,
+    ) -> Result<Self, Error> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        Ok(Self {
+            connections: ConnectionPool::with_config(client.clone(), workers + 1, config),
+            shared: SharedConnection::connect(client).await?,
+            intruder: Intruder::connect(client).await?,
+            faults,
+        })
+    }
+
+    /// Makes the slots of a registered batch; a second time changes nothing.
+    pub async fn create(
+        &self,
+        batch_id: &str,
+        correlation_id: &str,
+        expected: u32,
+    ) -> Result<(), Error> {
+        let keys = Keys::of(batch_id);
+        let mut redis = self.connections.get().await?;
+        if cmd("EXISTS").arg(&keys.metadata).query_async(&mut *redis).await? {
+            return Ok(());
+        }
+        // All or nothing: workers take the metadata as the sign that the slots are there.
+        let mut all = redis::pipe();
+        all.atomic();
+        for n in 1..=expected {
+            all.sadd(&keys.available_slots, slot_name(batch_id, n)).ignore();
+        }
+        all.hset_multiple(
+            &keys.metadata,
+            &[
+                ("batch_id", batch_id),
+                ("correlation_id", correlation_id),
+                ("expected_essays", &expected.to_string()),
+                ("created_at", &jiff::Timestamp::now().to_string()),
+            ],
+        )
+        .ignore();
+        all.set_ex(&keys.timeout, correlation_id, BATCH_TIMEOUT_SECONDS).ignore();
+        all.exec_async(&mut *redis).await?;
+        tracing::info!(
+            target: "redis-client",
+            layer = "infrastructure",
+            batch_id,
+            "Redis SADD: key={} members={expected}",
+            keys.available_slots
+        );
+        Ok(())
+    }
+
+    /// Whether the slots of this batch were made.
+    pub async fn exist(&self, batch_id: &str) -> Result<bool, Error> {
+        let mut redis = self.connections.get().await?;
+        Ok(cmd("EXISTS").arg(Keys::of(batch_id).metadata).query_async(&mut *redis).await?)
+    }
+
+    /// Takes a slot for the essay: its name, or `None` when the batch has none to give.
+    pub async fn assign_slot_atomic(&self, essay: &Essay) -> Result<Option<String>, Error> {
+        let Some(fault) = self.faults.for_essay(&essay.essay_id) else {
+            return match self.transaction(essay, ATTEMPTS, None).await? {
+                TransactionOutcome::Committed(slot) => Ok(Some(slot)),
+                TransactionOutcome::NoValue { .. } => Ok(None),
+                // Not "no slot": somebody else was faster fifty times. The event comes again.
+                TransactionOutcome::Aborted { attempts } => Err(Error::TryAgain(format!(
+                    "essay {}: the slot transaction was discarded {attempts} times",
+                    essay.essay_id
+                ))),
+            };
+        };
+        match fault.kind {
+            FaultKind::SharedRedisConnection => {
+                Ok(self.shared.assign_slot(essay, fault.window).await)
+            }
+            FaultKind::ConcurrentSlotModification => {
+                // The fault: one attempt, and an abort is taken for "no slot".
+                match self.transaction(essay, 1, Some(&self.intruder)).await? {
+                    TransactionOutcome::Committed(slot) => Ok(Some(slot)),
+                    TransactionOutcome::NoValue { .. } | TransactionOutcome::Aborted { .. } => {
+                        Ok(None)
+                    }
+                }
+            }
+        }
+    }
+
+    /// `WATCH` → `MULTI` → `SPOP`, `HSET` → `EXEC` on a connection that nobody else uses.
+    async fn transaction(
+        &self,
+        essay: &Essay,
+        attempts: u32,
+        intruder: Option<&Intruder>,
+    ) -> Result<TransactionOutcome<String>, Error> {
+        let keys = Keys::of(&essay.batch_id);
+        let mut connection = self.connections.get().await?;
+        let outcome = Transaction::new("assign_slot_atomic")
+            .attribute("batch_id", essay.batch_id.clone())
+            .attribute("essay_id", essay.essay_id.clone())
+            .watch("batch_slots", &[&keys.available_slots, &keys.assignments])
+            .attempts(attempts)
+            .timeout(Some(PATIENCE))
+            .run(&mut connection, |tx| attempt(tx, &keys, essay, intruder))
+            .await
+            .map_err(|error| Error::TryAgain(format!("essay {}: {error}", essay.essay_id)))?;
+        tracing::info!(
+            target: "redis-client",
+            layer = "infrastructure",
+            batch_id = essay.batch_id,
+            essay_id = essay.essay_id,
+            "Redis WATCH: keys=({}, {}) result={}",
+            keys.available_slots,
+            keys.assignments,
+            if matches!(outcome, TransactionOutcome::Aborted { .. }) { "FAILED" } else { "OK" }
+        );
+        Ok(outcome)
+    }
+}
+
+/// One attempt: looks under `WATCH` whether there is a slot, then queues the commands that take it.
+async fn attempt(
+    mut tx: Watched,
+    keys: &Keys,
+    essay: &Essay,
+    intruder: Option<&Intruder>,
+) -> Result<Step<String>, TransactionError> {
+    let free: u64 = tx.query("available_slots", cmd("SCARD").arg(&keys.available_slots)).await?;
+    if free == 0 {
+        return Ok(tx.no_value("no_slot"));
+    }
+    if let Some(intruder) = intruder {
+        intruder.touch(&keys.available_slots).await.map_err(TransactionError::abandon)?;
+    }
+    let mut multi = tx.multi();
+    multi.add("available_slots", cmd("SPOP").arg(&keys.available_slots));
+    multi.add(
+        "assignments",
+        cmd("HSET").arg(&keys.assignments).arg(&essay.essay_id).arg(assignment_of(essay)),
+    );
+    let batch_id = essay.batch_id.clone();
+    Ok(multi.commit_with("no_slot", move |replies| {
+        Ok(replies.first().and_then(|reply| slot_in(reply, &batch_id)))
+    }))
+}
+
+/// What the assignments hash keeps for an essay. The slot itself is known only to `EXEC`'s reply;
+/// which essay holds which slot is PostgreSQL's to say.
+pub fn assignment_of(essay: &Essay) -> String {
+    serde_json::json!({
+        "correlation_id": essay.correlation_id,
+        "file_name": essay.file_name,
+    })
+    .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_known_by_its_batch() {
+        let (mine, other) =
+            ("7b13b452-b676-48d5-b270-ba4920053cfe", "2b7d5e4a-56ca-4fe8-83ad-1d7381b8e8db");
+        let reply = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let slot = slot_name(mine, 7);
+        assert_eq!(slot_in(&reply(&slot), mine), Some(slot.clone()));
+        assert_eq!(slot_in(&reply(&slot), other), None);
+        assert_eq!(slot_in(&Value::Int(1), mine), None);
+        assert_eq!(slot_in(&Value::Nil, mine), None);
+        assert_eq!(slot_in(&Value::SimpleString("QUEUED".into()), mine), None);
+    }
+}
