@@ -47,9 +47,10 @@ impl Handlers {
             .set_connection_timeout(Some(Duration::from_secs(10)))
             .set_response_timeout(Some(Duration::from_secs(10)));
         let plain = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let store = Store::new(pool);
         Ok(Self {
-            slots: Slots::connect(&client, faults, workers).await?,
-            store: Store::new(pool),
+            slots: Slots::connect(&client, store.clone(), faults, workers).await?,
+            store,
             idempotency: Idempotency::new(Traced::new(plain, client.get_connection_info())),
             publisher,
         })

@@ -1,5 +1,6 @@
 //! The slots of a batch in Redis, and how an essay takes one.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use lacuna_instrument::redis::{
@@ -10,6 +11,7 @@ use redis::{AsyncConnectionConfig, FromRedisValue, Value, cmd};
 use super::faults::{FaultKind, Faults};
 use super::intruder::Intruder;
 use super::shared_connection::SharedConnection;
+use super::store::Store;
 use crate::error::Error;
 
 /// How long the slots of a batch wait for essays.
@@ -80,6 +82,7 @@ fn batch_prefix(batch_id: &str) -> &str {
 #[derive(Clone)]
 pub struct Slots {
     connections: ConnectionPool,
+    store: Store,
     shared: SharedConnection,
     intruder: Intruder,
     faults: Faults,
@@ -89,6 +92,7 @@ impl Slots {
     /// One exclusive connection for each worker and one to spare, and what the faults need.
     pub async fn connect(
         client: &redis::Client,
+        store: Store,
         faults: Faults,
         workers: usize,
     ) -> Result<Self, Error> {
@@ -97,6 +101,7 @@ impl Slots {
             .set_response_timeout(Some(PATIENCE));
         Ok(Self {
             connections: ConnectionPool::with_config(client.clone(), workers + 1, config),
+            store,
             shared: SharedConnection::connect(client).await?,
             intruder: Intruder::connect(client).await?,
             faults,
@@ -193,7 +198,7 @@ impl Slots {
             .watch("batch_slots", &[&keys.available_slots, &keys.assignments])
             .attempts(attempts)
             .timeout(Some(PATIENCE))
-            .run(&mut connection, |tx| attempt(tx, &keys, essay, intruder))
+            .run(&mut connection, |tx| attempt(tx, &keys, essay, &self.store, intruder))
             .await
             .map_err(|error| Error::TryAgain(format!("essay {}: {error}", essay.essay_id)))?;
         tracing::info!(
@@ -215,8 +220,13 @@ async fn attempt(
     mut tx: Watched,
     keys: &Keys,
     essay: &Essay,
+    store: &Store,
     intruder: Option<&Intruder>,
 ) -> Result<Step<String>, TransactionError> {
+    // An earlier attempt that never got to PostgreSQL: a crash, an answer that did not arrive.
+    if tx.query("assignments", cmd("HEXISTS").arg(&keys.assignments).arg(&essay.essay_id)).await? {
+        return recover(tx, keys, essay, store).await;
+    }
     let free: u64 = tx.query("available_slots", cmd("SCARD").arg(&keys.available_slots)).await?;
     if free == 0 {
         return Ok(tx.no_value("no_slot"));
@@ -234,6 +244,34 @@ async fn attempt(
     Ok(multi.commit_with("no_slot", move |replies| {
         Ok(replies.first().and_then(|reply| slot_in(reply, &batch_id)))
     }))
+}
+
+/// Gives a slot to an essay that took one before, which nobody wrote down.
+///
+/// Such slots are neither free nor anybody's in PostgreSQL. Some may be in the hands of workers who
+/// are about to write them down; there are as many of them as of essays in this position, so it does
+/// not matter who gets which, and PostgreSQL's unique key makes whoever comes second look again.
+async fn recover(
+    mut tx: Watched,
+    keys: &Keys,
+    essay: &Essay,
+    store: &Store,
+) -> Result<Step<String>, TransactionError> {
+    let free: HashSet<String> =
+        tx.query("available_slots", cmd("SMEMBERS").arg(&keys.available_slots)).await?;
+    let expected: u32 =
+        tx.query("metadata", cmd("HGET").arg(&keys.metadata).arg("expected_essays")).await?;
+    let taken = store.slots_taken(&essay.batch_id).await.map_err(TransactionError::abandon)?;
+    let slot = (1..=expected)
+        .map(|n| slot_name(&essay.batch_id, n))
+        .find(|slot| !free.contains(slot) && !taken.contains(slot));
+    let Some(slot) = slot else { return Ok(tx.no_value("no_slot")) };
+    let mut multi = tx.multi();
+    multi.add(
+        "assignments",
+        cmd("HSET").arg(&keys.assignments).arg(&essay.essay_id).arg(assignment_of(essay)),
+    );
+    Ok(multi.commit(slot))
 }
 
 /// What the assignments hash keeps for an essay. The slot itself is known only to `EXEC`'s reply;

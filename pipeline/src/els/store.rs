@@ -1,5 +1,7 @@
 //! What became of every essay and batch: ELS's tables.
 
+use std::collections::HashSet;
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
 
@@ -73,6 +75,16 @@ impl Store {
         Ok(row.map(|row| row.try_get::<Option<String>, _>(0)).transpose()?)
     }
 
+    /// Slots of the batch that are written down as some essay's.
+    pub async fn slots_taken(&self, batch_id: &str) -> Result<HashSet<String>, Error> {
+        let rows =
+            sqlx::query("SELECT slot FROM essay_states WHERE batch_id = $1 AND slot IS NOT NULL")
+                .bind(batch_id)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
     /// Writes the essay's outcome and counts its slot, in one transaction. The counter's row lock
     /// puts the essays of a batch in a row, so exactly one of them sees the batch become complete.
     pub async fn decide(
@@ -90,7 +102,15 @@ impl Store {
         .bind(if slot.is_some() { "slot_assigned" } else { "excess" })
         .bind(slot)
         .execute(&mut *transaction)
-        .await?;
+        .await
+        .map_err(|error| match error.as_database_error() {
+            // Somebody recovered this very slot, or this very essay, meanwhile (see
+            // `slots::recover`). Nothing is lost: the next attempt recovers another.
+            Some(database) if database.is_unique_violation() => {
+                Error::TryAgain(format!("essay {}: {database}", essay.essay_id))
+            }
+            _ => error.into(),
+        })?;
         let complete = if slot.is_some() {
             let row = sqlx::query(
                 "UPDATE slot_batches SET assigned = assigned + 1 WHERE batch_id = $1

@@ -204,6 +204,59 @@ impl Pipeline {
     }
 }
 
+/// One service on its own, for tests that kill it.
+pub struct Service {
+    child: Child,
+    pub url: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    /// Starts `pipeline <command>` and waits until it is ready.
+    pub async fn start(command: &str, namespace: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (ready, log) = (folder.path().join("ready"), folder.path().join("log"));
+        let mut child = Command::new(PIPELINE)
+            .args([
+                command,
+                "--port",
+                "0",
+                "--stop-on-stdin-close",
+                "--namespace",
+                namespace,
+                "--ready-file",
+            ])
+            .arg(&ready)
+            .env("OTEL_SDK_DISABLED", "true")
+            .stdin(Stdio::piped())
+            .stdout(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let url = loop {
+            if let Ok(url) = std::fs::read_to_string(&ready) {
+                break url;
+            }
+            let log = || std::fs::read_to_string(&log).unwrap_or_default();
+            assert!(child.try_wait().unwrap().is_none(), "{command} ended:\n{}", log());
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        };
+        Self { child, url, _folder: folder }
+    }
+
+    /// SIGKILL: no last word.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
 /// Runs a command to its end without blocking the test's collector.
 pub async fn output(mut command: Command) -> Output {
     tokio::task::spawn_blocking(move || command.stdin(Stdio::null()).output())
