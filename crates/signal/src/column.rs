@@ -187,6 +187,12 @@ impl<T: ArrowPrimitiveType> NumberColumn<T> {
         self.nulls.append_non_null();
     }
 
+    /// Appends all `values`.
+    pub fn extend(&mut self, values: &[T::Native]) {
+        self.values.extend_from_slice(values);
+        self.nulls.append_n_non_nulls(values.len());
+    }
+
     /// Appends `value`, or null.
     pub fn push_option(&mut self, value: Option<T::Native>) {
         match value {
@@ -302,6 +308,15 @@ impl ListEnds {
     pub fn end(&mut self, items: usize) {
         self.offsets.push(items as i32);
         self.nulls.append_non_null();
+    }
+
+    /// Fills with null up to list `lists`.
+    pub fn pad(&mut self, lists: usize) {
+        let last = *self.offsets.last().unwrap_or(&0);
+        if let Some(missing) = lists.checked_sub(self.len()).filter(|n| *n > 0) {
+            self.offsets.resize(lists + 1, last);
+            self.nulls.append_n_nulls(missing);
+        }
     }
 
     /// Number of lists so far.

@@ -74,6 +74,8 @@ pub enum Scope {
     Log,
     /// The metric data point itself.
     Point,
+    /// The metric that the point belongs to (`Metric.metadata`).
+    Metric,
     /// The resource that emitted the signal.
     Resource,
     /// The instrumentation scope.
@@ -87,6 +89,7 @@ impl Scope {
             Self::Span => "span",
             Self::Log => "log",
             Self::Point => "point",
+            Self::Metric => "metric",
             Self::Resource => "resource",
             Self::Instrumentation => "instrumentation",
         }
@@ -162,6 +165,7 @@ pub fn parse_attribute_column(name: &str) -> Option<(Scope, AttrType, &str)> {
         "span" => Scope::Span,
         "log" => Scope::Log,
         "point" => Scope::Point,
+        "metric" => Scope::Metric,
         "resource" => Scope::Resource,
         "instrumentation" => Scope::Instrumentation,
         _ => return None,
@@ -454,9 +458,14 @@ mod tests {
 
     #[test]
     fn attribute_column_names_read_back() {
-        for scope in
-            [Scope::Span, Scope::Log, Scope::Point, Scope::Resource, Scope::Instrumentation]
-        {
+        for scope in [
+            Scope::Span,
+            Scope::Log,
+            Scope::Point,
+            Scope::Metric,
+            Scope::Resource,
+            Scope::Instrumentation,
+        ] {
             for ty in AttrType::ALL {
                 for key in ["a", "http.route", "x:int", "", ".a"] {
                     let name = attribute_column(scope, ty, key);

@@ -1,6 +1,6 @@
 //! `AnyValue` and `KeyValue` as they stand in a request.
 
-use crate::column::{Buffers, Text};
+use crate::column::{AttributeListColumn, Buffers, Text};
 use crate::schema::AttrType;
 use crate::value::{base64, double_text};
 
@@ -61,7 +61,7 @@ impl<'a> AnyValue<'a> {
         let mut message = Message::new(bytes);
         let mut value = None;
         let mut composite = false;
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             // The last of several fields of a `oneof` counts (protobuf, "Oneof Features").
             value = match number {
                 1 => Some(Self::Str(text(field.bytes(1)?, check_text)?)),
@@ -121,10 +121,23 @@ impl<'a> KeyValue<'a> {
     }
 }
 
+/// Appends `list` to a column of nested attribute lists.
+pub fn push_attributes(
+    column: &mut AttributeListColumn,
+    buffers: &mut Buffers,
+    list: &[KeyValue<'_>],
+) {
+    for attribute in list {
+        let value = attribute.value.nested_text(buffers);
+        column.push(buffers, Text::Body(attribute.key), attribute.value.ty().code(), value);
+    }
+    column.end();
+}
+
 fn key_and_value(bytes: &[u8]) -> Result<(&[u8], &[u8]), WireError> {
     let mut message = Message::new(bytes);
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
-    while let Some((number, field)) = message.next()? {
+    while let Some((number, field)) = message.next_field()? {
         match number {
             1 => key = field.bytes(1)?,
             2 => value = field.bytes(2)?,
@@ -141,7 +154,7 @@ fn write_json(bytes: &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), WireE
     }
     let start = out.len();
     let mut message = Message::new(bytes);
-    while let Some((number, field)) = message.next()? {
+    while let Some((number, field)) = message.next_field()? {
         let end = out.len();
         match number {
             1 => {
@@ -201,7 +214,7 @@ fn write_items(
 ) -> Result<(), WireError> {
     let mut message = Message::new(list);
     let mut first = true;
-    while let Some((number, field)) = message.next()? {
+    while let Some((number, field)) = message.next_field()? {
         if number == 1 {
             if !std::mem::take(&mut first) {
                 out.push(b',');

@@ -49,7 +49,7 @@ impl<'a> Items<'a> for Logs<'a> {
         let mut body = None;
 
         let mut message = Message::new(bytes);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => time = field.fixed64(1)?,
                 2 => severity = field.varint(2)?,

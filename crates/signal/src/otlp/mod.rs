@@ -8,6 +8,7 @@
 pub mod any;
 mod attributes;
 mod logs;
+mod points;
 mod scopes;
 pub mod to_json;
 mod traces;
@@ -101,6 +102,11 @@ enum ItemError {
     ZeroId(&'static str),
     #[error("{field} is {nanos} ns, later than the year 2262")]
     Time { field: &'static str, nanos: u64 },
+    #[error(
+        "bucket_counts has {counts} values and explicit_bounds {bounds}, \
+         expected one count more than bounds"
+    )]
+    Buckets { counts: usize, bounds: usize },
 }
 
 /// Why a pass over a request built nothing.
@@ -147,7 +153,7 @@ fn decode_pass(kind: SignalKind, body: &Bytes, check_text: bool) -> Result<Decod
     match kind {
         SignalKind::Spans => scopes::decode(traces::Spans::default(), body, check_text),
         SignalKind::Logs => scopes::decode(logs::Logs::default(), body, check_text),
-        SignalKind::Points => Err(BuildError::Utf8),
+        SignalKind::Points => scopes::decode(points::Points::default(), body, check_text),
     }
 }
 

@@ -76,7 +76,7 @@ pub fn decode<'a, I: Items<'a>>(
     let mut resource = 0;
     loop {
         let place = || format!("{}[{resource}]", I::PATH[0]);
-        let field = match request.next() {
+        let field = match request.next_field() {
             Ok(None) => break,
             Ok(Some((1, field))) => field,
             Ok(Some(_)) => continue,
@@ -164,7 +164,7 @@ fn read_resource<'a, I: Items<'a>>(
     let mut scope_index = 0;
     let mut message = Message::new(bytes);
     let read = loop {
-        let field = match message.next() {
+        let field = match message.next_field() {
             Ok(None) => break Ok(()),
             Ok(Some(field)) => field,
             Err(error) => break Err(error),
@@ -197,7 +197,7 @@ fn read_resource<'a, I: Items<'a>>(
     let n = *sink.row - first_row;
     if n > 0 {
         let mut message = Message::new(resource);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             if number == 1 {
                 let attribute = KeyValue::parse(field.bytes(1)?, sink.buffers, sink.check_text)?;
                 sink.attributes.set(sink.buffers, Scope::Resource, attribute, first_row, n);
@@ -221,7 +221,7 @@ fn read_scope<'a, I: Items<'a>>(
     let mut item_index = 0;
     let mut message = Message::new(bytes);
     let read = loop {
-        let field = match message.next() {
+        let field = match message.next_field() {
             Ok(None) => break Ok(()),
             Ok(Some(field)) => field,
             Err(error) => break Err(error),
@@ -256,7 +256,7 @@ fn read_scope<'a, I: Items<'a>>(
     if n > 0 {
         let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
         let mut message = Message::new(scope);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => name = field.bytes(1)?,
                 2 => version = field.bytes(2)?,

@@ -11,7 +11,7 @@ use crate::column::{
 };
 use crate::schema::{self as c, Scope, SignalKind, event_fields, link_fields, timestamp_type};
 
-use super::any::KeyValue;
+use super::any::{KeyValue, push_attributes};
 use super::scopes::{Items, Sink};
 use super::wire::{Message, WireError};
 use super::{BuildError, ItemError, id, nanos, required_id};
@@ -88,7 +88,7 @@ impl<'a> Items<'a> for Spans<'a> {
         let (mut dropped_attributes, mut dropped_events, mut dropped_links) = (0, 0, 0);
 
         let mut message = Message::new(bytes);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => trace_id = field.bytes(1)?,
                 2 => span_id = field.bytes(2)?,
@@ -109,7 +109,7 @@ impl<'a> Items<'a> for Spans<'a> {
                 14 => dropped_links = field.varint(14)?,
                 15 => {
                     let mut status = Message::new(field.bytes(15)?);
-                    while let Some((number, field)) = status.next()? {
+                    while let Some((number, field)) = status.next_field()? {
                         match number {
                             2 => status_message = field.bytes(2)?,
                             3 => status_code = field.varint(3)?,
@@ -188,7 +188,7 @@ impl<'a> Scratch<'a> {
     ) -> Result<(), ItemError> {
         let (mut time, mut name, mut dropped): (u64, &[u8], u64) = (0, &[], 0);
         let mut message = Message::new(bytes);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => time = field.fixed64(1)?,
                 2 => name = field.bytes(2)?,
@@ -221,7 +221,7 @@ impl<'a> Scratch<'a> {
         let (mut trace_id, mut span_id, mut state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let (mut dropped, mut flags) = (0, 0);
         let mut message = Message::new(bytes);
-        while let Some((number, field)) = message.next()? {
+        while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => trace_id = field.bytes(1)?,
                 2 => span_id = field.bytes(2)?,
@@ -248,14 +248,6 @@ impl<'a> Scratch<'a> {
         });
         Ok(())
     }
-}
-
-fn push_attributes(column: &mut AttributeListColumn, buffers: &mut Buffers, list: &[KeyValue<'_>]) {
-    for attribute in list {
-        let value = attribute.value.nested_text(buffers);
-        column.push(buffers, Text::Body(attribute.key), attribute.value.ty().code(), value);
-    }
-    column.end();
 }
 
 /// The column of span events.

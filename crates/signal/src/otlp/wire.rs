@@ -77,6 +77,44 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The eight bytes of `field` as a double.
+    pub fn double(self, field: u32) -> Result<f64, WireError> {
+        self.fixed64(field).map(f64::from_bits)
+    }
+
+    /// Calls `f` with each number of the repeated `field`, packed or not: a reader must take both
+    /// (protobuf encoding, "Repeated Elements").
+    pub fn each_fixed64(self, field: u32, mut f: impl FnMut(u64)) -> Result<(), WireError> {
+        match self {
+            Self::Fixed64(value) => f(value),
+            Self::Bytes(bytes) => {
+                let (numbers, rest) = bytes.as_chunks();
+                if !rest.is_empty() {
+                    return Err(WireError::Truncated);
+                }
+                numbers.iter().for_each(|number| f(u64::from_le_bytes(*number)));
+            }
+            other => return Err(other.type_error(field)),
+        }
+        Ok(())
+    }
+
+    /// Calls `f` with each variable-length integer of the repeated `field`, packed or not.
+    pub fn each_varint(self, field: u32, mut f: impl FnMut(u64)) -> Result<(), WireError> {
+        match self {
+            Self::Varint(value) => f(value),
+            Self::Bytes(mut bytes) => {
+                while !bytes.is_empty() {
+                    let (value, len) = read_varint(bytes)?;
+                    f(value);
+                    bytes = &bytes[len..];
+                }
+            }
+            other => return Err(other.type_error(field)),
+        }
+        Ok(())
+    }
+
     /// The four bytes of `field`.
     pub fn fixed32(self, field: u32) -> Result<u32, WireError> {
         match self {
@@ -100,7 +138,7 @@ impl<'a> Message<'a> {
 
     /// The next field's number and value; `None` at the end.
     #[inline]
-    pub fn next(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
+    pub fn next_field(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -164,6 +202,12 @@ pub fn read_varint(bytes: &[u8]) -> Result<(u64, usize), WireError> {
     Err(if bytes.len() < 10 { WireError::Truncated } else { WireError::Varint })
 }
 
+/// The `sint32` that a variable-length integer stands for.
+pub fn zigzag(value: u64) -> i32 {
+    let value = value as u32;
+    (value >> 1) as i32 ^ -((value & 1) as i32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,24 +216,44 @@ mod tests {
     fn reads_every_wire_type() {
         let bytes = [0x08, 0x96, 0x01, 0x12, 0x02, b'h', b'i', 0x1d, 1, 0, 0, 0];
         let mut message = Message::new(&bytes);
-        assert_eq!(message.next(), Ok(Some((1, Field::Varint(150)))));
-        assert_eq!(message.next(), Ok(Some((2, Field::Bytes(b"hi")))));
-        assert_eq!(message.next(), Ok(Some((3, Field::Fixed32(1)))));
-        assert_eq!(message.next(), Ok(None));
+        assert_eq!(message.next_field(), Ok(Some((1, Field::Varint(150)))));
+        assert_eq!(message.next_field(), Ok(Some((2, Field::Bytes(b"hi")))));
+        assert_eq!(message.next_field(), Ok(Some((3, Field::Fixed32(1)))));
+        assert_eq!(message.next_field(), Ok(None));
     }
 
     #[test]
     fn every_cut_is_an_error_or_a_shorter_message() {
         let bytes = [0x12, 0x05, b'h', b'e', b'l', b'l', b'o'];
         for cut in 1..bytes.len() {
-            assert_eq!(Message::new(&bytes[..cut]).next(), Err(WireError::Truncated), "{cut}");
+            assert_eq!(
+                Message::new(&bytes[..cut]).next_field(),
+                Err(WireError::Truncated),
+                "{cut}"
+            );
         }
+    }
+
+    #[test]
+    fn repeated_numbers_may_be_packed() {
+        let mut read = Vec::new();
+        Field::Bytes(&[1, 0x96, 0x01]).each_varint(1, |n| read.push(n)).unwrap();
+        Field::Varint(7).each_varint(1, |n| read.push(n)).unwrap();
+        Field::Bytes(&[9, 0, 0, 0, 0, 0, 0, 0]).each_fixed64(1, |n| read.push(n)).unwrap();
+        Field::Fixed64(3).each_fixed64(1, |n| read.push(n)).unwrap();
+        assert_eq!(read, [1, 150, 7, 9, 3]);
+        assert_eq!(Field::Bytes(&[0; 9]).each_fixed64(1, |_| {}), Err(WireError::Truncated));
+        assert_eq!([0, 1, 2, 3].map(zigzag), [0, -1, 1, -2]);
+        assert_eq!(zigzag(u64::from(u32::MAX)), i32::MIN);
     }
 
     #[test]
     fn impossible_tags_are_refused() {
         for tag in [0x00, 0x0b, 0x0c, 0x0e, 0x0f] {
-            assert!(matches!(Message::new(&[tag, 0]).next(), Err(WireError::Tag(_))), "{tag}");
+            assert!(
+                matches!(Message::new(&[tag, 0]).next_field(), Err(WireError::Tag(_))),
+                "{tag}"
+            );
         }
         assert_eq!(read_varint(&[0xff; 11]), Err(WireError::Varint));
     }

@@ -164,6 +164,7 @@ impl Scope {
             Self::Log => &[Self::Log],
             Self::Point => &[Self::Point],
             Self::Resource => &[Self::Resource],
+            Self::Metric => &[Self::Metric],
             Self::Instrumentation => &[Self::Instrumentation],
         }
     }

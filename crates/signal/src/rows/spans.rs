@@ -1,64 +1,13 @@
-//! The fixed columns of a batch, found once and read by row.
+//! Rows of spans.
 
-use arrow::array::{
-    Array, AsArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, StringViewArray, StructArray,
-};
-use arrow::datatypes::{
-    ArrowPrimitiveType, Int64Type, TimestampNanosecondType, UInt8Type, UInt32Type,
-};
+use arrow::array::{AsArray, FixedSizeBinaryArray, ListArray, PrimitiveArray, StringViewArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType, UInt8Type, UInt32Type};
 
+use super::{id, items, number, text};
 use crate::batch::Batch;
 use crate::ids::{SpanId, TraceId};
 use crate::schema as c;
-use crate::schema::{AttrType, Scope};
-use crate::semconv;
 use crate::value::AttributeList;
-
-fn text<'a>(column: Option<&'a StringViewArray>, row: usize) -> Option<&'a str> {
-    column.filter(|a| a.is_valid(row)).map(|a| a.value(row))
-}
-
-fn number<T: ArrowPrimitiveType>(
-    column: Option<&PrimitiveArray<T>>,
-    row: usize,
-) -> Option<T::Native> {
-    column.filter(|a| a.is_valid(row)).map(|a| a.value(row))
-}
-
-fn id(column: Option<&FixedSizeBinaryArray>, row: usize) -> Option<&[u8]> {
-    column.filter(|a| a.is_valid(row)).map(|a| a.value(row))
-}
-
-impl Batch {
-    /// The text column `name`.
-    pub fn text_column(&self, name: &str) -> Option<&StringViewArray> {
-        self.column(name)?.as_string_view_opt()
-    }
-
-    /// The numeric column `name`.
-    pub fn number_column<T: ArrowPrimitiveType>(&self, name: &str) -> Option<&PrimitiveArray<T>> {
-        self.column(name)?.as_primitive_opt()
-    }
-
-    /// The id column `name`.
-    pub fn id_column(&self, name: &str) -> Option<&FixedSizeBinaryArray> {
-        self.column(name)?.as_fixed_size_binary_opt()
-    }
-
-    /// The list column `name`.
-    pub fn list_column(&self, name: &str) -> Option<&ListArray> {
-        self.column(name)?.as_list_opt()
-    }
-
-    /// The column of resource attribute `service.name`.
-    pub fn service_column(&self) -> Option<&StringViewArray> {
-        self.text_column(&c::attribute_column(
-            Scope::Resource,
-            AttrType::Str,
-            semconv::SERVICE_NAME,
-        ))
-    }
-}
 
 /// The fixed columns of a batch of spans.
 #[derive(Debug, Clone, Copy)]
@@ -204,21 +153,6 @@ impl<'a> SpanRows<'a> {
     }
 }
 
-/// The struct items of `row` of a list column.
-fn items(
-    column: Option<&ListArray>,
-    row: usize,
-) -> impl Iterator<Item = (&StructArray, usize)> + use<'_> {
-    let list = column.filter(|list| list.is_valid(row));
-    list.and_then(|list| {
-        let offsets = list.value_offsets();
-        let range = offsets[row] as usize..offsets[row + 1] as usize;
-        list.values().as_struct_opt().map(|items| range.map(move |i| (items, i)))
-    })
-    .into_iter()
-    .flatten()
-}
-
 /// One event of a span.
 #[derive(Debug, Clone, Copy)]
 pub struct SpanEvent<'a> {
@@ -247,89 +181,4 @@ pub struct SpanLink<'a> {
     pub dropped_attributes: u32,
     /// Trace flags.
     pub flags: u32,
-}
-
-/// The fixed columns of a batch of log records.
-#[derive(Debug, Clone, Copy)]
-pub struct LogRows<'a> {
-    time: Option<&'a PrimitiveArray<TimestampNanosecondType>>,
-    observed: Option<&'a PrimitiveArray<TimestampNanosecondType>>,
-    trace_id: Option<&'a FixedSizeBinaryArray>,
-    span_id: Option<&'a FixedSizeBinaryArray>,
-    severity: Option<&'a PrimitiveArray<UInt8Type>>,
-    severity_text: Option<&'a StringViewArray>,
-    body: Option<&'a StringViewArray>,
-    body_any: Option<&'a StringViewArray>,
-    event_name: Option<&'a StringViewArray>,
-    service: Option<&'a StringViewArray>,
-    scope_name: Option<&'a StringViewArray>,
-}
-
-impl<'a> LogRows<'a> {
-    /// The columns of `batch`.
-    pub fn new(batch: &'a Batch) -> Self {
-        Self {
-            time: batch.number_column(c::TIME),
-            observed: batch.number_column(c::OBSERVED_TIME),
-            trace_id: batch.id_column(c::TRACE_ID),
-            span_id: batch.id_column(c::SPAN_ID),
-            severity: batch.number_column(c::SEVERITY),
-            severity_text: batch.text_column(c::SEVERITY_TEXT),
-            body: batch.text_column(c::BODY),
-            body_any: batch.text_column(c::BODY_ANY),
-            event_name: batch.text_column(c::EVENT_NAME),
-            service: batch.service_column(),
-            scope_name: batch.text_column(c::SCOPE_NAME),
-        }
-    }
-
-    /// Nanoseconds since the epoch.
-    pub fn time(&self, row: usize) -> i64 {
-        number(self.time, row).unwrap_or(0)
-    }
-
-    /// When the record was observed by the collection system.
-    pub fn observed(&self, row: usize) -> Option<i64> {
-        number(self.observed, row)
-    }
-
-    /// The trace that the record belongs to.
-    pub fn trace_id(&self, row: usize) -> Option<TraceId> {
-        TraceId::from_bytes(id(self.trace_id, row)?)
-    }
-
-    /// The span that the record belongs to.
-    pub fn span_id(&self, row: usize) -> Option<SpanId> {
-        SpanId::from_bytes(id(self.span_id, row)?)
-    }
-
-    /// Severity number, 1 to 24; 0 unspecified.
-    pub fn severity(&self, row: usize) -> u8 {
-        number(self.severity, row).unwrap_or(0)
-    }
-
-    /// Severity as the source names it.
-    pub fn severity_text(&self, row: usize) -> Option<&'a str> {
-        text(self.severity_text, row)
-    }
-
-    /// The body's text; a body of another type as its OTLP/JSON.
-    pub fn body(&self, row: usize) -> Option<&'a str> {
-        text(self.body, row).or_else(|| text(self.body_any, row))
-    }
-
-    /// Event name.
-    pub fn event_name(&self, row: usize) -> Option<&'a str> {
-        text(self.event_name, row)
-    }
-
-    /// Resource attribute `service.name`.
-    pub fn service(&self, row: usize) -> Option<&'a str> {
-        text(self.service, row)
-    }
-
-    /// Instrumentation scope name.
-    pub fn scope_name(&self, row: usize) -> Option<&'a str> {
-        text(self.scope_name, row)
-    }
 }
