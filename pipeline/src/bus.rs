@@ -4,7 +4,9 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use lacuna_instrument::correlation::{self, CORRELATION_ID};
 use lacuna_instrument::kafka::{self, Event};
+use opentelemetry::context::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
@@ -197,7 +199,12 @@ where
                 }
             };
         span.set_attribute("batch_id", event.batch_id.clone());
-        match span.run(handler(event)).await {
+        // The envelope decides: a producer of another make may write no header.
+        let context = correlation::with(span.context(), event.correlation_id.clone());
+        if correlation::of(span.context()).as_ref() != Some(&event.correlation_id) {
+            span.set_attribute(CORRELATION_ID, event.correlation_id.clone());
+        }
+        match span.run(handler(event).with_context(context)).await {
             Ok(()) => return true,
             Err(error @ Error::Event(_)) => {
                 skip(message, &error);
