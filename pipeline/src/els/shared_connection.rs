@@ -153,6 +153,9 @@ impl SharedConnection {
             Ok(Value::ServerError(error)) => Err(error.into()),
             answer => answer,
         };
+        if let Some(word) = word(&answer) {
+            step.set("lacuna.redis.result", word);
+        }
         if let Err(error) = &answer {
             let code = error.code().unwrap_or("connection_lost").to_owned();
             step.set("error.type", code);
@@ -203,6 +206,17 @@ fn log(essay: &Essay, operation: &str, arguments: &str, answer: &Result<Value, R
         essay_id = essay.essay_id,
         "Redis {operation}: {arguments}{space}result={result}"
     );
+}
+
+/// The answer as the library's own spans tell it, and `queued`, which they never see.
+fn word(answer: &Result<Value, RedisError>) -> Option<&'static str> {
+    match answer {
+        Ok(Value::SimpleString(text)) if text == "QUEUED" => Some("queued"),
+        Ok(Value::Nil) => Some("nil"),
+        Ok(Value::Array(replies)) if replies.is_empty() => Some("empty"),
+        Ok(Value::Okay) | Err(_) => None,
+        Ok(_) => Some("value"),
+    }
 }
 
 fn named(operation: impl Into<opentelemetry::Value>) -> Vec<KeyValue> {
