@@ -1,1 +1,3 @@
-//! Placeholder replaced within the hour.
+//! OTLP in, HTTP APIs out.
+
+pub mod jaeger;

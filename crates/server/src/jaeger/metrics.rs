@@ -1,0 +1,376 @@
+//! Rates, errors and latencies computed from spans: Jaeger's "service performance monitoring",
+//! for which Jaeger itself needs a Prometheus beside it.
+//!
+//! At each step `t` a point covers the spans that start in `(t - ratePer, t]`. Nothing is sampled
+//! or put into buckets: quantiles are those of the spans' own durations (nearest rank).
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use lacuna_signal::rows::SpanRows;
+use lacuna_signal::schema::{
+    AttrType, DURATION, NAME, START_TIME, STATUS_CODE, Scope, attribute_column,
+};
+use lacuna_signal::selector::SpanKind;
+use lacuna_signal::semconv::SERVICE_NAME;
+use lacuna_signal::value::double_text;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::error::ApiError;
+use super::go;
+use super::query::{Query, unable, units};
+use super::search::{service_kind_expr, span_kinds, spans};
+use super::source::{SourceError, TimeRange, TraceSource};
+
+const MILLIS: i64 = 1_000_000;
+const SECOND: i64 = 1_000 * MILLIS;
+const DEFAULT_LOOKBACK: i64 = 3_600 * SECOND;
+const DEFAULT_STEP: i64 = 5 * SECOND;
+const DEFAULT_RATE_PER: i64 = 600 * SECOND;
+/// Prometheus' own limit on the points of a series.
+const MAX_STEPS: i64 = 11_000;
+/// Spans that one answer is computed from, at most: about 150 MB of them.
+const MAX_SPANS: usize = 5_000_000;
+const ERROR: u8 = 2;
+
+/// What a point says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Measure {
+    /// This quantile of the durations, in milliseconds.
+    Latency(f64),
+    /// Calls per second.
+    Calls,
+    /// Failed calls over all calls.
+    Errors,
+}
+
+/// A request for metrics.
+#[derive(Debug)]
+pub struct MetricsRequest {
+    measure: Measure,
+    services: Vec<String>,
+    kinds: Vec<SpanKind>,
+    by_operation: bool,
+    end: i64,
+    lookback: i64,
+    step: i64,
+    rate_per: i64,
+}
+
+impl MetricsRequest {
+    /// Reads a request for call rates.
+    pub fn calls(query: &Query, now: i64) -> Result<Self, ApiError> {
+        Self::parse(query, now, Measure::Calls)
+    }
+
+    /// Reads a request for error rates.
+    pub fn errors(query: &Query, now: i64) -> Result<Self, ApiError> {
+        Self::parse(query, now, Measure::Errors)
+    }
+
+    /// Reads a request for latencies.
+    pub fn latencies(query: &Query, now: i64) -> Result<Self, ApiError> {
+        let quantile = go::parse_float(query.get("quantile").unwrap_or_default())
+            .map_err(|why| unable("quantile", &why))?;
+        if !(0.0..=1.0).contains(&quantile) {
+            return Err(unable("quantile", "it must be between 0 and 1"));
+        }
+        Self::parse(query, now, Measure::Latency(quantile))
+    }
+
+    fn parse(query: &Query, now: i64, measure: Measure) -> Result<Self, ApiError> {
+        let services: Vec<String> =
+            query.all("service").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        if services.is_empty() {
+            return Err(unable("service", "please provide at least one service name"));
+        }
+        let by_operation = query.v1("groupByOperation", go::parse_bool)?.unwrap_or(false);
+        let kinds = span_kinds(query)?;
+        let end = query.v1("endTs", units(MILLIS))?.unwrap_or(now);
+        let positive = |name: &str, default: i64| -> Result<i64, ApiError> {
+            let nanos = query.v1(name, units(MILLIS))?.unwrap_or(default);
+            if nanos > 0 { Ok(nanos) } else { Err(unable(name, "it must be greater than 0")) }
+        };
+        let lookback = positive("lookback", DEFAULT_LOOKBACK)?;
+        let step = positive("step", DEFAULT_STEP)?;
+        let rate_per = positive("ratePer", DEFAULT_RATE_PER)?;
+        if lookback / step > MAX_STEPS {
+            let why = format!("lookback holds more than {MAX_STEPS} steps");
+            return Err(unable("step", &why));
+        }
+        Ok(Self { measure, services, kinds, by_operation, end, lookback, step, rate_per })
+    }
+
+    fn times(&self) -> impl Iterator<Item = i64> {
+        let start = self.end.saturating_sub(self.lookback);
+        let step = self.step;
+        (0..=self.lookback / step).map(move |n| start.saturating_add(n.saturating_mul(step)))
+    }
+}
+
+/// One call.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    start: i64,
+    duration: i64,
+    failed: bool,
+}
+
+/// A family of metrics, as `/api/metrics/*` sends it, without v1's envelope.
+#[derive(Debug, Serialize)]
+pub struct Family {
+    name: String,
+    r#type: &'static str,
+    help: String,
+    metrics: Vec<Metric>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Metric {
+    labels: Vec<Label>,
+    metric_points: Vec<Point>,
+}
+
+#[derive(Debug, Serialize)]
+struct Label {
+    name: &'static str,
+    value: String,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Point {
+    time: i64,
+    value: f64,
+}
+
+/// Service and, if asked for, operation.
+type Key = (String, Option<String>);
+
+impl Family {
+    /// Reads the spans that the request is about and computes its points.
+    pub fn compute(source: &dyn TraceSource, request: &MetricsRequest) -> Result<Self, ApiError> {
+        let mut series: Vec<(Key, Vec<Call>)> = collect(source, request)?.into_iter().collect();
+        series.sort_by(|a, b| a.0.cmp(&b.0));
+        let grouped = if request.by_operation { "_operation" } else { "" };
+        let by = if request.by_operation { "service & operation" } else { "service" };
+        let (what, help) = match request.measure {
+            Measure::Calls => ("call_rate", "calls/sec".to_owned()),
+            Measure::Errors => (
+                "error_rate",
+                "error rate, computed as a fraction of errors/sec over calls/sec".to_owned(),
+            ),
+            Measure::Latency(q) => ("latencies", format!("{q:.2}th quantile latency")),
+        };
+        let metrics = series.into_iter().map(|((service, operation), calls)| {
+            let operation = operation.map(|value| Label { name: "operation", value });
+            let service = Label { name: "service_name", value: service };
+            let labels = operation.into_iter().chain([service]).collect();
+            Metric { labels, metric_points: points(calls, request) }
+        });
+        Ok(Self {
+            name: format!("service{grouped}_{what}"),
+            r#type: "GAUGE",
+            help: format!("{help}, grouped by {by}"),
+            metrics: metrics.collect(),
+        })
+    }
+}
+
+fn collect(
+    source: &dyn TraceSource,
+    request: &MetricsRequest,
+) -> Result<HashMap<Key, Vec<Call>>, ApiError> {
+    let selector = spans(service_kind_expr(&request.services, &request.kinds))?;
+    let before = request.lookback.saturating_add(request.rate_per);
+    // Windows are open at their start and closed at their end; ranges are the other way round.
+    let range = TimeRange {
+        start: request.end.saturating_sub(before).saturating_add(1),
+        end: request.end.saturating_add(1),
+    };
+    let service = attribute_column(Scope::Resource, AttrType::Str, SERVICE_NAME);
+    let columns = [service.as_str(), NAME, START_TIME, DURATION, STATUS_CODE];
+    let mut series: HashMap<Key, Vec<Call>> = HashMap::new();
+    let mut count = 0;
+    let mut key = (String::new(), None);
+    source.scan_spans(&selector, range, &columns, &mut |batch| {
+        count += batch.num_rows();
+        if count > MAX_SPANS {
+            return ControlFlow::Break(());
+        }
+        let rows = SpanRows::new(batch);
+        for row in 0..batch.num_rows() {
+            let service = rows.service(row).unwrap_or_default();
+            let operation = request.by_operation.then(|| rows.name(row));
+            if key.0 != service || key.1.as_deref() != operation {
+                key = (service.to_owned(), operation.map(str::to_owned));
+            }
+            let call = Call {
+                start: rows.start(row),
+                duration: rows.duration(row).max(0),
+                failed: rows.status_code(row) == ERROR,
+            };
+            match series.get_mut(&key) {
+                Some(calls) => calls.push(call),
+                None => {
+                    series.insert(key.clone(), vec![call]);
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    })?;
+    if count > MAX_SPANS {
+        let why = format!("more than {MAX_SPANS} spans; ask for a shorter lookback or ratePer");
+        return Err(SourceError::TooMuch(why).into());
+    }
+    Ok(series)
+}
+
+fn points(mut calls: Vec<Call>, request: &MetricsRequest) -> Vec<Point> {
+    calls.sort_by_key(|call| call.start);
+    let mut window = Window::new(&calls, matches!(request.measure, Measure::Latency(_)));
+    let seconds = request.rate_per as f64 / SECOND as f64;
+    request
+        .times()
+        .map(|time| {
+            window.slide(time.saturating_sub(request.rate_per), time);
+            let value = match request.measure {
+                Measure::Calls => window.len() as f64 / seconds,
+                // 0 / 0 is NaN, as Prometheus answers: nothing was called.
+                Measure::Errors => window.failed as f64 / window.len() as f64,
+                Measure::Latency(quantile) => match window.quantile(quantile) {
+                    Some(nanos) => nanos as f64 / MILLIS as f64,
+                    None => f64::NAN,
+                },
+            };
+            Point { time, value }
+        })
+        .collect()
+}
+
+/// The calls of a moving window over calls sorted by start.
+struct Window<'a> {
+    calls: &'a [Call],
+    first: usize,
+    end: usize,
+    failed: usize,
+    /// Durations of all calls, sorted; empty if nobody asks for quantiles.
+    durations: Vec<i64>,
+    /// A Fenwick tree: how many calls of the window have each of `durations`, from 1.
+    counts: Vec<usize>,
+}
+
+impl<'a> Window<'a> {
+    fn new(calls: &'a [Call], quantiles: bool) -> Self {
+        let mut durations: Vec<i64> = Vec::new();
+        if quantiles {
+            durations.extend(calls.iter().map(|call| call.duration));
+            durations.sort_unstable();
+            durations.dedup();
+        }
+        let counts = vec![0; durations.len() + 1];
+        Self { calls, first: 0, end: 0, failed: 0, durations, counts }
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.first
+    }
+
+    /// Moves on to the calls that start after `after` and not after `until`.
+    fn slide(&mut self, after: i64, until: i64) {
+        while let Some(call) = self.calls.get(self.end).filter(|call| call.start <= until) {
+            self.end += 1;
+            self.failed += usize::from(call.failed);
+            self.count(call.duration, |n| n + 1);
+        }
+        while let Some(call) = self.calls[..self.end].get(self.first).filter(|c| c.start <= after) {
+            self.first += 1;
+            self.failed -= usize::from(call.failed);
+            self.count(call.duration, |n| n - 1);
+        }
+    }
+
+    fn count(&mut self, duration: i64, change: impl Fn(usize) -> usize) {
+        let Ok(rank) = self.durations.binary_search(&duration) else { return };
+        let mut node = rank + 1;
+        while let Some(count) = self.counts.get_mut(node) {
+            *count = change(*count);
+            node += node & node.wrapping_neg();
+        }
+    }
+
+    /// The duration that `quantile` of the window's calls do not exceed.
+    fn quantile(&self, quantile: f64) -> Option<i64> {
+        if self.len() == 0 {
+            return None;
+        }
+        let mut left = ((quantile * self.len() as f64).ceil() as usize).clamp(1, self.len());
+        let mut node = 0;
+        let mut stride = self.counts.len().next_power_of_two();
+        while stride > 0 {
+            if let Some(count) = self.counts.get(node + stride).filter(|count| **count < left) {
+                left -= count;
+                node += stride;
+            }
+            stride /= 2;
+        }
+        self.durations.get(node).copied()
+    }
+}
+
+impl Serialize for Point {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("gaugeValue", &Gauge(self.value))?;
+        let time = jiff::Timestamp::from_nanosecond(i128::from(self.time));
+        map.serialize_entry("timestamp", &time.map_err(serde::ser::Error::custom)?.to_string())?;
+        map.end()
+    }
+}
+
+struct Gauge(f64);
+
+impl Serialize for Gauge {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        if self.0.is_finite() {
+            map.serialize_entry("doubleValue", &self.0)?;
+        } else {
+            map.serialize_entry("doubleValue", &double_text(self.0))?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_window_is_what_counting_by_hand_gives(
+            starts in proptest::collection::vec((0i64..100, 0i64..20, any::<bool>()), 0..60),
+            quantile in 0.0..=1.0f64,
+            width in 1i64..40,
+        ) {
+            let mut calls: Vec<Call> = starts
+                .into_iter()
+                .map(|(start, duration, failed)| Call { start, duration, failed })
+                .collect();
+            calls.sort_by_key(|call| call.start);
+            let mut window = Window::new(&calls, true);
+            for until in (0..120).step_by(7) {
+                window.slide(until - width, until);
+                let inside = calls.iter().filter(|c| c.start > until - width && c.start <= until);
+                let mut durations: Vec<i64> = inside.clone().map(|call| call.duration).collect();
+                durations.sort_unstable();
+                prop_assert_eq!(window.len(), durations.len());
+                prop_assert_eq!(window.failed, inside.filter(|call| call.failed).count());
+                let rank = ((quantile * durations.len() as f64).ceil() as usize).max(1) - 1;
+                prop_assert_eq!(window.quantile(quantile), durations.get(rank).copied());
+            }
+        }
+    }
+}

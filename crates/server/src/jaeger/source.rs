@@ -1,0 +1,106 @@
+//! What the query API asks of a store.
+
+use std::ops::ControlFlow;
+
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{Batch, SignalKind, TraceId};
+
+/// Why a source has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The question touches more rows than the source reads for one answer; a shorter time range
+    /// is the way out.
+    #[error("{0}")]
+    TooMuch(String),
+    /// The source failed.
+    #[error("{0}")]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl SourceError {
+    /// The source failed with `error`.
+    pub fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// From `start` (inclusive) to `end` (exclusive), nanoseconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeRange {
+    /// First nanosecond.
+    pub start: i64,
+    /// Nanosecond after the last.
+    pub end: i64,
+}
+
+/// A span name that a service uses, with one of the kinds that spans of that name have.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Operation {
+    /// Span name.
+    pub name: String,
+    /// Span kind as OTLP numbers it.
+    pub kind: u8,
+}
+
+/// Calls from one service to another, or messages that one sent and the other received.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// The calling service.
+    pub parent: String,
+    /// The called service.
+    pub child: String,
+    /// How often.
+    pub calls: u64,
+}
+
+/// The spans of one trace.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// The spans; no rows if there is no such trace.
+    pub spans: Batch,
+    /// What is missing from them, in words: the source cut them off or met damage.
+    pub warnings: Vec<String>,
+}
+
+/// The verbs that Jaeger's API needs. They block; the API calls them on threads that may.
+///
+/// Spans of a trace are whole whatever the time range by which the trace was found.
+pub trait TraceSource: Send + Sync + 'static {
+    /// All spans of a trace.
+    fn trace(&self, id: TraceId) -> Result<Trace, SourceError>;
+
+    /// Whole traces of which at least one span starts in `range` and matches
+    /// `selector`: at most `limit` of them, newest first.
+    fn find_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Trace>, SourceError>;
+
+    /// Hands the spans that start in `range` and match `selector` to `visit`, in any order, with
+    /// at least the columns named in `columns`, until `visit` breaks.
+    fn scan_spans(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        columns: &[&str],
+        visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), SourceError>;
+
+    /// Names of all services that sent spans, sorted.
+    fn services(&self) -> Result<Vec<String>, SourceError>;
+
+    /// Span names of `service`, sorted; none if the service is not known.
+    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError>;
+
+    /// Which service called which in `range`, by parent and by link.
+    fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, SourceError>;
+
+    /// Log records of a trace. A source that keeps no logs has none.
+    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
+        let _ = id;
+        Ok(Batch::empty(SignalKind::Logs))
+    }
+}

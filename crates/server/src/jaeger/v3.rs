@@ -1,0 +1,205 @@
+//! The endpoints of v3, under `/api/v3`.
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::Response;
+use axum::routing::get;
+use lacuna_signal::otlp::to_json::OtlpJson;
+use lacuna_signal::{Batch, SignalKind};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::JaegerApi;
+use super::adjust::adjust;
+use super::body;
+use super::error::ApiError;
+use super::go;
+use super::query::{Query, malformed};
+use super::search::{Search, time_range};
+use super::source::{SourceError, Trace, TraceSource};
+use super::summary::Summary;
+use super::ui::kind_name;
+use super::v1::operations_of;
+
+/// The routes.
+pub fn routes() -> Router<JaegerApi> {
+    Router::new()
+        .route("/api/v3/services", get(services))
+        .route("/api/v3/operations", get(operations))
+        .route("/api/v3/traces", get(find_traces))
+        .route("/api/v3/traces/{id}", get(trace))
+        .route("/api/v3/trace-summaries", get(trace_summaries))
+        .route("/api/v3/dependencies", get(dependencies))
+}
+
+async fn respond<T>(result: Result<T, ApiError>) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    let sent = match result {
+        Ok(value) => body::json(value, false).await,
+        Err(error) => Err(error),
+    };
+    sent.unwrap_or_else(ApiError::into_v3)
+}
+
+#[derive(Serialize)]
+struct Services {
+    services: Vec<String>,
+}
+
+async fn services(State(api): State<JaegerApi>) -> Response {
+    respond(api.ask(|source| Ok(Services { services: source.services()? })).await).await
+}
+
+#[derive(Serialize)]
+struct Operations {
+    operations: Vec<Operation>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Operation {
+    name: String,
+    span_kind: &'static str,
+}
+
+async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
+    let query = Query::parse(raw.as_deref());
+    let Some(service) = query.get("service").map(str::to_owned) else {
+        return malformed("service", "it is required").into_v3();
+    };
+    let kind = query.first(&["spanKind", "span_kind"]).map(|(_, kind)| kind.to_owned());
+    let operations = api.ask(move |source| {
+        let operations = operations_of(source, &service, kind.as_deref())?.into_iter();
+        let named = operations.map(|operation| Operation {
+            name: operation.name,
+            span_kind: match kind_name(operation.kind) {
+                "" => "internal",
+                kind => kind,
+            },
+        });
+        Ok(Operations { operations: named.collect() })
+    });
+    respond(operations.await).await
+}
+
+/// Traces as `{"result":{"resourceSpans":[…]}}`, the envelope of a gRPC gateway.
+struct Traces(Vec<Batch>);
+
+impl Serialize for Traces {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("result", &OtlpJson::new(SignalKind::Spans, &self.0))?;
+        map.end()
+    }
+}
+
+fn found(traces: Vec<Trace>, raw: bool) -> Result<Traces, ApiError> {
+    if traces.iter().all(|trace| trace.spans.num_rows() == 0) {
+        return Err(ApiError::NotFound("No traces found".to_owned()));
+    }
+    let shown = traces.into_iter().map(|trace| shown(trace, raw));
+    Ok(Traces(shown.collect::<Result<_, _>>()?))
+}
+
+fn shown(trace: Trace, raw: bool) -> Result<Batch, SourceError> {
+    if raw { Ok(trace.spans) } else { adjust(&trace.spans) }
+}
+
+async fn trace(
+    State(api): State<JaegerApi>,
+    Path(id): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    let query = Query::parse(raw.as_deref());
+    let parsed = go::parse_trace_id(&id).map_err(|why| malformed("trace_id", &why)).and_then(|id| {
+        // Hints that an id look-up does not need; read for their form.
+        query.v3(&["startTime", "start_time"], go::parse_rfc3339)?;
+        query.v3(&["endTime", "end_time"], go::parse_rfc3339)?;
+        Ok((id, query.v3(&["rawTraces", "raw_traces"], go::parse_bool)?.unwrap_or(false)))
+    });
+    let result = match parsed {
+        Err(error) => Err(error),
+        Ok((id, raw)) => {
+            api.ask(move |source| {
+                let trace = id.map(|id| source.trace(id)).transpose()?;
+                found(trace.into_iter().collect(), raw)
+            })
+            .await
+        }
+    };
+    respond(result).await
+}
+
+async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
+    let result = match Search::parse_v3(&Query::parse(raw.as_deref())) {
+        Err(error) => Err(error),
+        Ok(search) => {
+            api.ask(move |source| {
+                let selector = search.selector(source)?;
+                let traces = source.find_traces(&selector, search.range, search.limit)?;
+                found(traces, search.raw)
+            })
+            .await
+        }
+    };
+    respond(result).await
+}
+
+#[derive(Serialize)]
+struct Summaries {
+    summaries: Vec<Summary>,
+}
+
+async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
+    let result = match Search::parse_v3(&Query::parse(raw.as_deref())) {
+        Err(error) => Err(error),
+        Ok(search) => api.ask(move |source| summarise(source, &search)).await,
+    };
+    respond(result).await
+}
+
+fn summarise(source: &dyn TraceSource, search: &Search) -> Result<Summaries, ApiError> {
+    let selector = search.selector(source)?;
+    let traces = source.find_traces(&selector, search.range, search.limit)?.into_iter();
+    let summaries = traces
+        .map(|trace| Ok(Summary::of(&shown(trace, search.raw)?)))
+        .filter_map(Result::transpose);
+    Ok(Summaries { summaries: summaries.collect::<Result<_, SourceError>>()? })
+}
+
+#[derive(Serialize)]
+struct Dependencies {
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Dependency {
+    parent: String,
+    child: String,
+    call_count: String,
+}
+
+async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
+    let query = Query::parse(raw.as_deref());
+    let range = time_range(&query, &["startTime", "start_time"], &["endTime", "end_time"]);
+    let result = match range {
+        Err(error) => Err(error),
+        Ok(range) => {
+            api.ask(move |source| {
+                let edges = source.edges(range)?.into_iter();
+                let dependencies = edges.map(|edge| Dependency {
+                    parent: edge.parent,
+                    child: edge.child,
+                    // A 64-bit integer is a string in protobuf's JSON.
+                    call_count: edge.calls.to_string(),
+                });
+                Ok(Dependencies { dependencies: dependencies.collect() })
+            })
+            .await
+        }
+    };
+    respond(result).await
+}

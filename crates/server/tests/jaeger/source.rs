@@ -1,0 +1,115 @@
+//! Spans and logs in memory, and everything found by looking at each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+
+use arrow::array::BooleanArray;
+use lacuna_server::jaeger::{Edge, Operation, SourceError, TimeRange, Trace, TraceSource};
+use lacuna_signal::rows::{LogRows, SpanRows};
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{Batch, TraceId};
+
+/// All there is.
+pub struct MemorySource {
+    pub spans: Batch,
+    pub logs: Batch,
+}
+
+impl MemorySource {
+    fn rows(&self, keep: impl Fn(&SpanRows<'_>, usize) -> bool) -> Result<Batch, SourceError> {
+        let rows = SpanRows::new(&self.spans);
+        let mask: BooleanArray =
+            (0..self.spans.num_rows()).map(|row| Some(keep(&rows, row))).collect();
+        self.spans.filter(&mask).map_err(SourceError::failed)
+    }
+
+    fn matching(&self, selector: &Selector, range: TimeRange) -> Result<Batch, SourceError> {
+        let mask = selector.mask(&self.spans);
+        self.rows(|rows, row| {
+            mask.value(row) && (range.start..range.end).contains(&rows.start(row))
+        })
+    }
+}
+
+impl TraceSource for MemorySource {
+    fn trace(&self, id: TraceId) -> Result<Trace, SourceError> {
+        let spans = self.rows(|rows, row| rows.trace_id(row) == Some(id))?;
+        Ok(Trace { spans, warnings: Vec::new() })
+    }
+
+    fn find_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Trace>, SourceError> {
+        let found = self.matching(selector, range)?;
+        let rows = SpanRows::new(&found);
+        let mut newest: BTreeMap<TraceId, i64> = BTreeMap::new();
+        for row in 0..found.num_rows() {
+            let time = newest.entry(rows.trace_id(row).unwrap()).or_insert(i64::MIN);
+            *time = rows.start(row).max(*time);
+        }
+        let mut ids: Vec<_> = newest.into_iter().collect();
+        ids.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+        ids.into_iter().take(limit).map(|(id, _)| self.trace(id)).collect()
+    }
+
+    fn scan_spans(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        columns: &[&str],
+        visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let found = self.matching(selector, range)?.project(columns).map_err(SourceError::failed)?;
+        for row in 0..found.num_rows() {
+            if visit(&found.slice(row, 1)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn services(&self) -> Result<Vec<String>, SourceError> {
+        let rows = SpanRows::new(&self.spans);
+        let names = (0..self.spans.num_rows()).filter_map(|row| rows.service(row));
+        Ok(names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
+        let rows = SpanRows::new(&self.spans);
+        let of = (0..self.spans.num_rows()).filter(|row| rows.service(*row) == Some(service));
+        let operation = |row| Operation { name: rows.name(row).to_owned(), kind: rows.kind(row) };
+        Ok(of.map(operation).collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, SourceError> {
+        let rows = SpanRows::new(&self.spans);
+        let all = 0..self.spans.num_rows();
+        let mut edges: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for row in all.clone().filter(|row| (range.start..range.end).contains(&rows.start(*row))) {
+            let Some(parent) = rows.parent_span_id(row) else { continue };
+            let Some(caller) = all.clone().find(|other| {
+                rows.span_id(*other) == Some(parent) && rows.trace_id(*other) == rows.trace_id(row)
+            }) else {
+                continue;
+            };
+            let (from, to) = (rows.service(caller), rows.service(row));
+            if let (Some(from), Some(to)) = (from, to)
+                && from != to
+            {
+                *edges.entry((from.to_owned(), to.to_owned())).or_default() += 1;
+            }
+        }
+        let edge = |((parent, child), calls)| Edge { parent, child, calls };
+        Ok(edges.into_iter().map(edge).collect())
+    }
+
+    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
+        let rows = LogRows::new(&self.logs);
+        let mask: BooleanArray =
+            (0..self.logs.num_rows()).map(|row| Some(rows.trace_id(row) == Some(id))).collect();
+        self.logs.filter(&mask).map_err(SourceError::failed)
+    }
+}
