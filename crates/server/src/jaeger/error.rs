@@ -140,6 +140,11 @@ impl StructuredError {
         Self::new(StatusCode::BAD_REQUEST, msg)
     }
 
+    /// Something is missing from the answer.
+    pub fn note(msg: String) -> Self {
+        Self { code: None, msg, trace_id: None }
+    }
+
     /// One of several traces that were asked for is not there.
     pub fn trace_not_found(trace_id: String) -> Self {
         Self { code: None, msg: TRACE_NOT_FOUND.to_owned(), trace_id: Some(trace_id) }

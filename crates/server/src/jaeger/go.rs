@@ -54,15 +54,15 @@ pub fn parse_duration(text: &str) -> Result<i64, Reason> {
         if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
             return Err(invalid());
         }
-        let unit_len =
-            after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let unit_len = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, next) = after.split_at(unit_len);
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {text:?}"));
         }
         let nanos = unit_nanos(unit)
             .ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
-        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let whole: i128 =
+            if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
         total = whole
             .checked_mul(nanos)
             .and_then(|part| part.checked_add(fraction_nanos(fraction, nanos)))
@@ -151,7 +151,11 @@ fn base64_bytes(text: &str) -> Option<Vec<u8>> {
 pub fn parse_rfc3339(text: &str) -> Result<i64, Reason> {
     let fixed = text.rsplit_once(' ').map(|(time, zone)| format!("{time}+{zone}"));
     let time = fixed.as_deref().unwrap_or(text);
-    let bad = || format!("parsing time {text:?} as RFC 3339: it should look like \"2006-01-02T15:04:05.999Z\"");
+    let bad = || {
+        format!(
+            "parsing time {text:?} as RFC 3339: it should look like \"2006-01-02T15:04:05.999Z\""
+        )
+    };
     // The parser also takes forms with seconds left out or with words for the zone, which RFC 3339
     // does not have.
     if time.len() < 20 || !time.as_bytes()[10].eq_ignore_ascii_case(&b't') {
@@ -218,7 +222,14 @@ mod tests {
         assert_eq!(parse_rfc3339("1970-01-01T00:00:01Z"), Ok(second));
         assert_eq!(parse_rfc3339("1970-01-01T02:00:01.5+02:00"), Ok(second * 3 / 2));
         assert_eq!(parse_rfc3339("1970-01-01T02:00:01 02:00"), Ok(second));
-        for bad in ["", "NaN", "1970-01-01", "1970-01-01T00:00:01", "12345678901234567890", "9999-12-31T23:59:59Z"] {
+        for bad in [
+            "",
+            "NaN",
+            "1970-01-01",
+            "1970-01-01T00:00:01",
+            "12345678901234567890",
+            "9999-12-31T23:59:59Z",
+        ] {
             assert!(parse_rfc3339(bad).is_err(), "{bad}");
         }
     }

@@ -14,6 +14,7 @@ use lacuna_signal::schema::{
 use lacuna_signal::selector::SpanKind;
 use lacuna_signal::semconv::SERVICE_NAME;
 use lacuna_signal::value::double_text;
+use lacuna_store::TimeRange;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -21,7 +22,7 @@ use super::error::ApiError;
 use super::go;
 use super::query::{Query, unable, units};
 use super::search::{service_kind_expr, span_kinds, spans};
-use super::source::{SourceError, TimeRange, TraceSource};
+use super::source::{SourceError, TraceSource};
 
 const MILLIS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MILLIS;

@@ -4,7 +4,7 @@
 //! id, while Grafana's Jaeger data source speaks v1. Both are served here. `docs/api-jaeger.md`
 //! lists every endpoint, its parameters and units, and where an answer differs from Jaeger's.
 //!
-//! The module reads through [`TraceSource`] alone. Answers are serialised from Arrow columns as
+//! The module reads through [`TraceSource`] alone, which [`lacuna_store::Store`] implements. Answers are serialised from Arrow columns as
 //! they are sent; no tree of values is built.
 
 mod adjust;
@@ -16,6 +16,7 @@ mod paths;
 mod query;
 mod search;
 mod source;
+mod stored;
 mod summary;
 mod tags;
 mod transform;
@@ -29,7 +30,7 @@ use axum::Router;
 
 use error::ApiError;
 
-pub use source::{Edge, Operation, SourceError, TimeRange, Trace, TraceSource};
+pub use source::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
 
 /// Nanoseconds since the epoch.
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use lacuna_signal::rows::SpanRows;
 use lacuna_signal::{Batch, SpanId, TraceId};
+use lacuna_store::TimeRange;
 use serde::Serialize;
 
 use super::error::ApiError;
 use super::query::{Query, units};
 use super::search::{focal_expr, spans};
-use super::source::{TimeRange, TraceSource};
+use super::source::TraceSource;
 
 const MICROS: i64 = 1_000;
 /// Jaeger's UI sends no times; this far back is looked then.
@@ -118,7 +119,8 @@ fn paths_of(trace: &Batch, request: &PathsRequest) -> Vec<Vec<Step>> {
     };
     let is_step: Vec<bool> = (0..count)
         .map(|row| {
-            let enters = callers[row].is_none_or(|caller| rows.service(caller) != rows.service(row));
+            let enters =
+                callers[row].is_none_or(|caller| rows.service(caller) != rows.service(row));
             enters || (request.operation.is_some() && is_focal(row))
         })
         .collect();
@@ -131,7 +133,9 @@ fn paths_of(trace: &Batch, request: &PathsRequest) -> Vec<Vec<Step>> {
     for last in (0..count).filter(|row| is_last[*row]) {
         let mut path = vec![last];
         // A path longer than there are spans goes in a circle.
-        while let Some(step) = path.last().and_then(|row| previous[*row]).filter(|_| path.len() < count) {
+        while let Some(step) =
+            path.last().and_then(|row| previous[*row]).filter(|_| path.len() < count)
+        {
             path.push(step);
         }
         if path.iter().any(|row| is_focal(*row)) {

@@ -21,7 +21,11 @@ impl Query {
 
     /// The first value of `name`, unless it is empty: Jaeger takes an empty parameter for none.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, v)| v.as_str()).filter(|v| !v.is_empty())
+        self.0
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, v)| v.as_str())
+            .filter(|v| !v.is_empty())
     }
 
     /// The first of `names` that has a value: its name and value. v3 has a new and an old spelling
@@ -36,9 +40,7 @@ impl Query {
         name: &str,
         parse: impl Fn(&str) -> Result<T, Reason>,
     ) -> Result<Option<T>, ApiError> {
-        self.get(name)
-            .map(|text| parse(text).map_err(|why| unable(name, &why)))
-            .transpose()
+        self.get(name).map(|text| parse(text).map_err(|why| unable(name, &why))).transpose()
     }
 
     /// A v3 parameter under any of `names`, read by `parse`.

@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use lacuna_signal::selector::{
-    Expr, Intrinsic, Literal, Op, Selector, SpanKind, StatusCode,
-};
+use lacuna_signal::selector::{Expr, Intrinsic, Literal, Op, Selector, SpanKind, StatusCode};
 use lacuna_signal::{SignalKind, TraceId};
+use lacuna_store::TimeRange;
 
 use super::error::ApiError;
 use super::go;
 use super::query::{Query, malformed, unable, units};
-use super::source::{SourceError, TimeRange, TraceSource};
+use super::source::{SourceError, TraceSource};
 
 /// Traces in an answer unless the request says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -125,7 +124,10 @@ impl Search {
     pub fn parse_v3(query: &Query) -> Result<Self, ApiError> {
         for name in ["query.filter", "query.pagination.pageSize", "query.pagination.pageToken"] {
             if query.get(name).is_some() {
-                return Err(malformed(name, "not supported; use query.attributes and query.searchDepth"));
+                return Err(malformed(
+                    name,
+                    "not supported; use query.attributes and query.searchDepth",
+                ));
             }
         }
         let tags: BTreeMap<String, String> = query
@@ -136,7 +138,8 @@ impl Search {
         let min_names = ["query.startTimeMin", "query.start_time_min"];
         let max_names = ["query.startTimeMax", "query.start_time_max"];
         let range = time_range(query, &min_names, &max_names)?;
-        let depth_names = ["query.searchDepth", "query.search_depth", "query.num_traces", "query.numTraces"];
+        let depth_names =
+            ["query.searchDepth", "query.search_depth", "query.num_traces", "query.numTraces"];
         let limit = query
             .v3(&depth_names, |text| {
                 let depth = go::parse_int(text)?;
@@ -155,7 +158,12 @@ impl Search {
         Ok(Self {
             service: text(&["query.serviceName", "query.service_name"]),
             // Some versions of Jaeger's UI call the operation the span's name.
-            operation: text(&["query.operationName", "query.operation_name", "query.spanName", "query.span_name"]),
+            operation: text(&[
+                "query.operationName",
+                "query.operation_name",
+                "query.spanName",
+                "query.span_name",
+            ]),
             tags,
             range,
             min_duration,
@@ -181,9 +189,7 @@ impl Search {
             parts.push(operation_expr(operation, &services, source)?);
         }
         parts.extend(self.tags.iter().map(|(key, value)| tag_expr(key, value)));
-        let duration = |op, nanos| {
-            Expr::compare(Intrinsic::Duration, op, Literal::Duration(nanos))
-        };
+        let duration = |op, nanos| Expr::compare(Intrinsic::Duration, op, Literal::Duration(nanos));
         if self.min_duration != 0 {
             parts.push(duration(Op::Ge, self.min_duration));
         }
@@ -269,7 +275,8 @@ fn tag_expr(key: &str, value: &str) -> Expr {
     let field = |field: Intrinsic| Expr::text(field, value);
     let derived = match key {
         "error" => {
-            let failed = Expr::compare(Intrinsic::Status, Op::Eq, Literal::Status(StatusCode::Error));
+            let failed =
+                Expr::compare(Intrinsic::Status, Op::Eq, Literal::Status(StatusCode::Error));
             match value {
                 "true" => Some(failed),
                 // Jaeger has no `error` tag on a span that did not fail; asking for `false` can
@@ -306,7 +313,11 @@ pub fn service_kind_expr(services: &[String], kinds: &[SpanKind]) -> Expr {
 /// The span is of `service` and, if given, of name `operation`.
 pub fn focal_expr(service: &str, operation: Option<&str>) -> Expr {
     let service = Expr::service(service);
-    Expr::all([Some(service), operation.map(|name| Expr::text(Intrinsic::Name, name))].into_iter().flatten())
+    Expr::all(
+        [Some(service), operation.map(|name| Expr::text(Intrinsic::Name, name))]
+            .into_iter()
+            .flatten(),
+    )
 }
 
 /// Reads `spanKind` parameters by Jaeger's names; `server` if there are none.

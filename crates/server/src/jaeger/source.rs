@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind, TraceId};
+use lacuna_store::TimeRange;
 
 /// Why a source has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +26,6 @@ impl SourceError {
     }
 }
 
-/// From `start` (inclusive) to `end` (exclusive), nanoseconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeRange {
-    /// First nanosecond.
-    pub start: i64,
-    /// Nanosecond after the last.
-    pub end: i64,
-}
-
 /// A span name that a service uses, with one of the kinds that spans of that name have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Operation {
@@ -52,6 +44,15 @@ pub struct Edge {
     pub child: String,
     /// How often.
     pub calls: u64,
+}
+
+/// All edges.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Edges {
+    /// The edges, by parent and child.
+    pub edges: Vec<Edge>,
+    /// What is missing from them, in words.
+    pub warnings: Vec<String>,
 }
 
 /// The spans of one trace.
@@ -96,7 +97,7 @@ pub trait TraceSource: Send + Sync + 'static {
     fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError>;
 
     /// Which service called which in `range`, by parent and by link.
-    fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, SourceError>;
+    fn edges(&self, range: TimeRange) -> Result<Edges, SourceError>;
 
     /// Log records of a trace. A source that keeps no logs has none.
     fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {

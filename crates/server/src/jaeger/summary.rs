@@ -53,9 +53,9 @@ impl Summary {
             orphans += usize::from(rows.parent_span_id(row).is_some_and(|p| !ids.contains(&p)));
         }
         // The earliest root; in a trace whose root never came, the earliest span.
-        let root = all.clone().min_by_key(|row| {
-            (rows.parent_span_id(*row).is_some(), rows.start(*row))
-        })?;
+        let root = all
+            .clone()
+            .min_by_key(|row| (rows.parent_span_id(*row).is_some(), rows.start(*row)))?;
         let start = all.clone().map(|row| rows.start(row)).min().unwrap_or_default();
         let end = all.clone().map(|row| rows.end(row)).max().unwrap_or_default();
         Some(Self {

@@ -71,7 +71,9 @@ fn plain(any_value: Json) -> Json {
     let Json::Object(members) = any_value else { return any_value };
     let Some((ty, value)) = members.into_iter().next() else { return Json::Null };
     match (ty.as_str(), value) {
-        ("intValue", Json::String(text)) => text.parse::<i64>().map_or(Json::String(text), Json::from),
+        ("intValue", Json::String(text)) => {
+            text.parse::<i64>().map_or(Json::String(text), Json::from)
+        }
         ("arrayValue", Json::Object(mut array)) => match array.remove("values") {
             Some(Json::Array(values)) => values.into_iter().map(plain).collect(),
             _ => Json::Array(Vec::new()),
@@ -100,9 +102,18 @@ mod tests {
     fn composite_values_are_plain_json_text() {
         let cases = [
             ("{}", ""),
-            (r#"{"arrayValue":{"values":[{"stringValue":"a"},{"intValue":"1"},{"boolValue":true},{}]}}"#, r#"["a",1,true,null]"#),
-            (r#"{"kvlistValue":{"values":[{"key":"k","value":{"doubleValue":0.5}},{"key":"e","value":{"arrayValue":{"values":[]}}}]}}"#, r#"{"e":[],"k":0.5}"#),
-            (r#"{"arrayValue":{"values":[{"bytesValue":"AQI="},{"doubleValue":"NaN"}]}}"#, r#"["AQI=","NaN"]"#),
+            (
+                r#"{"arrayValue":{"values":[{"stringValue":"a"},{"intValue":"1"},{"boolValue":true},{}]}}"#,
+                r#"["a",1,true,null]"#,
+            ),
+            (
+                r#"{"kvlistValue":{"values":[{"key":"k","value":{"doubleValue":0.5}},{"key":"e","value":{"arrayValue":{"values":[]}}}]}}"#,
+                r#"{"e":[],"k":0.5}"#,
+            ),
+            (
+                r#"{"arrayValue":{"values":[{"bytesValue":"AQI="},{"doubleValue":"NaN"}]}}"#,
+                r#"["AQI=","NaN"]"#,
+            ),
             ("not json", "not json"),
         ];
         for (otlp, expected) in cases {
@@ -113,8 +124,14 @@ mod tests {
     #[test]
     fn values_are_native_json_with_their_type() {
         let tag = |value| serde_json::to_string(&Tag::new("k", value)).unwrap();
-        assert_eq!(tag(Value::Int(9_007_199_254_740_991)), r#"{"key":"k","type":"int64","value":9007199254740991}"#);
-        assert_eq!(tag(Value::Int(i64::MIN)), r#"{"key":"k","type":"int64","value":"-9223372036854775808"}"#);
+        assert_eq!(
+            tag(Value::Int(9_007_199_254_740_991)),
+            r#"{"key":"k","type":"int64","value":9007199254740991}"#
+        );
+        assert_eq!(
+            tag(Value::Int(i64::MIN)),
+            r#"{"key":"k","type":"int64","value":"-9223372036854775808"}"#
+        );
         assert_eq!(tag(Value::Double(f64::NAN)), r#"{"key":"k","type":"float64","value":"NaN"}"#);
         assert_eq!(tag(Value::Bytes(&[1, 2])), r#"{"key":"k","type":"binary","value":"AQI="}"#);
         assert_eq!(tag(Value::Bool(true)), r#"{"key":"k","type":"bool","value":true}"#);

@@ -334,9 +334,8 @@ impl Serialize for Logs<'_, '_> {
             for row in records {
                 let record = Log::Record { rows, attributes, row: *row };
                 // An emitter in transition sends an event both ways; it is one event.
-                let same = |log: &Log<'_, '_>| {
-                    log.time() == record.time() && log.name() == record.name()
-                };
+                let same =
+                    |log: &Log<'_, '_>| log.time() == record.time() && log.name() == record.name();
                 if !logs[..events].iter().any(same) {
                     logs.push(record);
                 }

@@ -7,6 +7,7 @@ use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use lacuna_signal::{Batch, TraceId};
+use lacuna_store::TimeRange;
 use serde::Serialize;
 
 use super::JaegerApi;
@@ -18,7 +19,7 @@ use super::metrics::{Family, MetricsRequest};
 use super::paths::{self, PathsRequest};
 use super::query::{Query, units};
 use super::search::V1Search;
-use super::source::{Operation, SourceError, TimeRange, Trace, TraceSource};
+use super::source::{Edges, Operation, SourceError, Trace, TraceSource};
 use super::transform;
 use super::ui::{UiTrace, kind_name, v1_trace_id};
 
@@ -188,10 +189,7 @@ async fn search(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Respon
     respond(&query, result).await
 }
 
-fn find(
-    source: &dyn TraceSource,
-    request: &V1Search,
-) -> Result<Envelope<Vec<UiTrace>>, ApiError> {
+fn find(source: &dyn TraceSource, request: &V1Search) -> Result<Envelope<Vec<UiTrace>>, ApiError> {
     let search = &request.search;
     if !request.trace_ids.is_empty() {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
@@ -229,7 +227,8 @@ async fn transform_otlp(
     let result = match body {
         Ok(body) => api.ask(move |_| transform::transform(&body)).await,
         Err(error) => {
-            let message = format!("cannot read the body (at most {TRANSFORM_LIMIT} bytes): {error}");
+            let message =
+                format!("cannot read the body (at most {TRANSFORM_LIMIT} bytes): {error}");
             Err(if error.status() == http::StatusCode::PAYLOAD_TOO_LARGE {
                 ApiError::TooLarge(message)
             } else {
@@ -255,7 +254,7 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
         Err(error) => Err(error),
         Ok(range) => {
             api.ask(move |source| {
-                let mut edges = source.edges(range)?;
+                let Edges { mut edges, warnings } = source.edges(range)?;
                 if let Some(service) = service {
                     edges.retain(|edge| edge.parent == service || edge.child == service);
                 }
@@ -264,7 +263,10 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
                     child: edge.child,
                     call_count: edge.calls,
                 });
-                Ok(Envelope::of(Some(links.collect::<Vec<_>>())))
+                let data = Some(links.collect::<Vec<_>>());
+                let errors: Vec<_> = warnings.into_iter().map(StructuredError::note).collect();
+                let errors = (!errors.is_empty()).then_some(errors);
+                Ok(Envelope { errors, ..Envelope::of(data) })
             })
             .await
         }

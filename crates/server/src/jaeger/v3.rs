@@ -113,12 +113,13 @@ async fn trace(
     RawQuery(raw): RawQuery,
 ) -> Response {
     let query = Query::parse(raw.as_deref());
-    let parsed = go::parse_trace_id(&id).map_err(|why| malformed("trace_id", &why)).and_then(|id| {
-        // Hints that an id look-up does not need; read for their form.
-        query.v3(&["startTime", "start_time"], go::parse_rfc3339)?;
-        query.v3(&["endTime", "end_time"], go::parse_rfc3339)?;
-        Ok((id, query.v3(&["rawTraces", "raw_traces"], go::parse_bool)?.unwrap_or(false)))
-    });
+    let parsed =
+        go::parse_trace_id(&id).map_err(|why| malformed("trace_id", &why)).and_then(|id| {
+            // Hints that an id look-up does not need; read for their form.
+            query.v3(&["startTime", "start_time"], go::parse_rfc3339)?;
+            query.v3(&["endTime", "end_time"], go::parse_rfc3339)?;
+            Ok((id, query.v3(&["rawTraces", "raw_traces"], go::parse_bool)?.unwrap_or(false)))
+        });
     let result = match parsed {
         Err(error) => Err(error),
         Ok((id, raw)) => {
@@ -189,7 +190,7 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
         Err(error) => Err(error),
         Ok(range) => {
             api.ask(move |source| {
-                let edges = source.edges(range)?.into_iter();
+                let edges = source.edges(range)?.edges.into_iter();
                 let dependencies = edges.map(|edge| Dependency {
                     parent: edge.parent,
                     child: edge.child,

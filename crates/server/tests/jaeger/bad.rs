@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use http::StatusCode;
-use lacuna_server::jaeger::{Edge, Operation, SourceError, TimeRange, Trace, TraceSource};
+use lacuna_server::jaeger::{Edges, Operation, SourceError, Trace, TraceSource};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
+use lacuna_store::TimeRange;
 use proptest::prelude::*;
 
 use crate::harness::Server;
@@ -18,31 +19,85 @@ async fn v1_says_what_is_wrong() {
     let server = Server::new();
     let cases = [
         ("/api/operations", "parameter 'service' is required"),
-        ("/api/traces?start=a", "unable to parse param 'start': strconv.ParseInt: parsing \"a\": invalid syntax"),
-        ("/api/traces?end=99999999999999999999", "unable to parse param 'end': strconv.ParseInt: parsing \"99999999999999999999\": value out of range"),
+        (
+            "/api/traces?start=a",
+            "unable to parse param 'start': strconv.ParseInt: parsing \"a\": invalid syntax",
+        ),
+        (
+            "/api/traces?end=99999999999999999999",
+            "unable to parse param 'end': strconv.ParseInt: parsing \"99999999999999999999\": value out of range",
+        ),
         ("/api/traces?start=2&end=1", "invalid parameter: start time must be before end time"),
         ("/api/traces?limit=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
         ("/api/traces?limit=0", "invalid parameter: limit must be greater than 0"),
         ("/api/traces?limit=-5", "invalid parameter: limit must be greater than 0"),
         ("/api/traces?tag=x", "malformed 'tag' parameter, expecting key:value, received: x"),
-        ("/api/traces?minDuration=5", "unable to parse param 'minDuration': time: missing unit in duration \"5\""),
-        ("/api/traces?maxDuration=1y", "unable to parse param 'maxDuration': time: unknown unit \"y\" in duration \"1y\""),
-        ("/api/traces?minDuration=2s&maxDuration=1s", "'maxDuration' should be greater than 'minDuration'"),
-        ("/api/traces?raw=foobar", "unable to parse param 'raw': strconv.ParseBool: parsing \"foobar\": invalid syntax"),
-        ("/api/traces?traceID=zz", "cannot parse traceID param: strconv.ParseUint: parsing \"zz\": invalid syntax"),
+        (
+            "/api/traces?minDuration=5",
+            "unable to parse param 'minDuration': time: missing unit in duration \"5\"",
+        ),
+        (
+            "/api/traces?maxDuration=1y",
+            "unable to parse param 'maxDuration': time: unknown unit \"y\" in duration \"1y\"",
+        ),
+        (
+            "/api/traces?minDuration=2s&maxDuration=1s",
+            "'maxDuration' should be greater than 'minDuration'",
+        ),
+        (
+            "/api/traces?raw=foobar",
+            "unable to parse param 'raw': strconv.ParseBool: parsing \"foobar\": invalid syntax",
+        ),
+        (
+            "/api/traces?traceID=zz",
+            "cannot parse traceID param: strconv.ParseUint: parsing \"zz\": invalid syntax",
+        ),
         ("/api/traces/chumbawumba", "strconv.ParseUint: parsing \"chumbawumba\": invalid syntax"),
-        ("/api/traces/123456789012345678901234567890123", "TraceID cannot be longer than 32 hex characters: 123456789012345678901234567890123"),
-        ("/api/traces/1?start=a", "unable to parse param 'start': strconv.ParseInt: parsing \"a\": invalid syntax"),
-        ("/api/dependencies?endTs=x", "unable to parse param 'endTs': strconv.ParseInt: parsing \"x\": invalid syntax"),
-        ("/api/dependencies?lookback=1h", "unable to parse param 'lookback': strconv.ParseInt: parsing \"1h\": invalid syntax"),
+        (
+            "/api/traces/123456789012345678901234567890123",
+            "TraceID cannot be longer than 32 hex characters: 123456789012345678901234567890123",
+        ),
+        (
+            "/api/traces/1?start=a",
+            "unable to parse param 'start': strconv.ParseInt: parsing \"a\": invalid syntax",
+        ),
+        (
+            "/api/dependencies?endTs=x",
+            "unable to parse param 'endTs': strconv.ParseInt: parsing \"x\": invalid syntax",
+        ),
+        (
+            "/api/dependencies?lookback=1h",
+            "unable to parse param 'lookback': strconv.ParseInt: parsing \"1h\": invalid syntax",
+        ),
         ("/api/deep-dependencies", "parameter 'service' is required"),
-        ("/api/metrics/calls", "unable to parse param 'service': please provide at least one service name"),
-        ("/api/metrics/latencies?service=a", "unable to parse param 'quantile': strconv.ParseFloat: parsing \"\": invalid syntax"),
-        ("/api/metrics/latencies?service=a&quantile=95", "unable to parse param 'quantile': it must be between 0 and 1"),
-        ("/api/metrics/errors?service=a&spanKind=x", "unable to parse param 'spanKind': unsupported span kind: 'x'"),
-        ("/api/metrics/calls?service=a&step=0", "unable to parse param 'step': it must be greater than 0"),
-        ("/api/metrics/calls?service=a&ratePer=-1", "unable to parse param 'ratePer': it must be greater than 0"),
-        ("/api/metrics/calls?service=a&step=1", "unable to parse param 'step': lookback holds more than 11000 steps"),
+        (
+            "/api/metrics/calls",
+            "unable to parse param 'service': please provide at least one service name",
+        ),
+        (
+            "/api/metrics/latencies?service=a",
+            "unable to parse param 'quantile': strconv.ParseFloat: parsing \"\": invalid syntax",
+        ),
+        (
+            "/api/metrics/latencies?service=a&quantile=95",
+            "unable to parse param 'quantile': it must be between 0 and 1",
+        ),
+        (
+            "/api/metrics/errors?service=a&spanKind=x",
+            "unable to parse param 'spanKind': unsupported span kind: 'x'",
+        ),
+        (
+            "/api/metrics/calls?service=a&step=0",
+            "unable to parse param 'step': it must be greater than 0",
+        ),
+        (
+            "/api/metrics/calls?service=a&ratePer=-1",
+            "unable to parse param 'ratePer': it must be greater than 0",
+        ),
+        (
+            "/api/metrics/calls?service=a&step=1",
+            "unable to parse param 'step': lookback holds more than 11000 steps",
+        ),
     ];
     for (uri, message) in cases {
         let answer = server.get(uri).await;
@@ -96,7 +151,12 @@ async fn v3_says_what_is_wrong() {
 #[tokio::test]
 async fn bodies_that_are_not_otlp() {
     let server = Server::new();
-    for body in ["", "nonsense", "[]", r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xx"}]}]}]}"#] {
+    for body in [
+        "",
+        "nonsense",
+        "[]",
+        r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xx"}]}]}]}"#,
+    ] {
         let answer = server.post("/api/transform", body).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
         assert_eq!(answer.json()["errors"][0]["code"], 400);
@@ -162,7 +222,7 @@ impl TraceSource for Broken {
         self.fail()
     }
 
-    fn edges(&self, _: TimeRange) -> Result<Vec<Edge>, SourceError> {
+    fn edges(&self, _: TimeRange) -> Result<Edges, SourceError> {
         self.fail()
     }
 }
@@ -171,16 +231,29 @@ impl TraceSource for Broken {
 async fn a_broken_source_is_an_error_not_an_end() {
     for panics in [false, true] {
         let server = Server::over(Broken(panics));
-        let v1 = ["services", "operations?service=a", "services/a/operations", "traces?service=a",
-            "traces?traceID=1", "traces/1", "dependencies", "deep-dependencies?service=a"];
+        let v1 = [
+            "services",
+            "operations?service=a",
+            "services/a/operations",
+            "traces?service=a",
+            "traces?traceID=1",
+            "traces/1",
+            "dependencies",
+            "deep-dependencies?service=a",
+        ];
         for path in v1 {
             let answer = server.get(&format!("/api/{path}")).await;
             assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
             assert_eq!(answer.json()["errors"][0]["code"], 500);
         }
-        let v3 = ["services".to_owned(), "operations?service=a".to_owned(), "traces/1".to_owned(),
-            format!("traces?{RANGE}"), format!("trace-summaries?{RANGE}"),
-            "dependencies?startTime=2023-11-14T22:13:20Z&endTime=2023-11-14T22:13:21Z".to_owned()];
+        let v3 = [
+            "services".to_owned(),
+            "operations?service=a".to_owned(),
+            "traces/1".to_owned(),
+            format!("traces?{RANGE}"),
+            format!("trace-summaries?{RANGE}"),
+            "dependencies?startTime=2023-11-14T22:13:20Z&endTime=2023-11-14T22:13:21Z".to_owned(),
+        ];
         for path in v3 {
             let answer = server.get(&format!("/api/v3/{path}")).await;
             assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");

@@ -85,7 +85,9 @@ async fn grafana() {
     let server = Server::new();
     let services = server.get("/api/services").await.json();
     assert!(services["data"].as_array().unwrap().iter().all(Value::is_string));
-    assert!(services["total"].is_u64() && services["limit"].is_u64() && services["offset"].is_u64());
+    assert!(
+        services["total"].is_u64() && services["limit"].is_u64() && services["offset"].is_u64()
+    );
     let operations = server.get("/api/services/essay_lifecycle_service/operations").await.data();
     assert!(operations.as_array().unwrap().iter().all(Value::is_string));
     let search = "/api/traces?limit=20&maxDuration=10s&minDuration=1ms\

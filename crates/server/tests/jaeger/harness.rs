@@ -31,13 +31,22 @@ pub fn batch(kind: SignalKind, protobuf: Vec<u8>) -> Batch {
 }
 
 pub fn spans(json: &str) -> Batch {
-    let request: ExportTraceServiceRequest = serde_json::from_str(json).unwrap();
-    batch(SignalKind::Spans, request.encode_to_vec())
+    batch(SignalKind::Spans, spans_request(json))
 }
 
 pub fn logs(json: &str) -> Batch {
+    batch(SignalKind::Logs, logs_request(json))
+}
+
+/// An export request in protobuf of the same in JSON.
+pub fn spans_request(json: &str) -> Vec<u8> {
+    let request: ExportTraceServiceRequest = serde_json::from_str(json).unwrap();
+    request.encode_to_vec()
+}
+
+pub fn logs_request(json: &str) -> Vec<u8> {
     let request: ExportLogsServiceRequest = serde_json::from_str(json).unwrap();
-    batch(SignalKind::Logs, request.encode_to_vec())
+    request.encode_to_vec()
 }
 
 pub struct Answer {

@@ -30,7 +30,8 @@ async fn twenty_thousand_spans() {
             .collect(),
         ..Default::default()
     };
-    let scope_spans = vec![ScopeSpans { spans: (1..=SPANS).map(span).collect(), ..Default::default() }];
+    let scope_spans =
+        vec![ScopeSpans { spans: (1..=SPANS).map(span).collect(), ..Default::default() }];
     let resource_spans = vec![ResourceSpans { scope_spans, ..Default::default() }];
     let request = ExportTraceServiceRequest { resource_spans };
     let spans = batch(SignalKind::Spans, request.encode_to_vec());

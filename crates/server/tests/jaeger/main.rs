@@ -11,5 +11,6 @@ mod large;
 mod metrics;
 mod search;
 mod source;
+mod stored;
 mod v1;
 mod v3;

@@ -16,7 +16,10 @@ async fn the_post_mortems_own_requests() {
     assert_eq!(server.get(uri).await.trace_ids(), [A]);
     assert_eq!(found("service=essay_lifecycle_service&operation=db.*").await, [A]);
     assert_eq!(found("").await, [B, A]);
-    assert_eq!(found("service=file_service,essay_lifecycle_service,batch_orchestrator_service").await, [B, A]);
+    assert_eq!(
+        found("service=file_service,essay_lifecycle_service,batch_orchestrator_service").await,
+        [B, A]
+    );
 }
 
 /// A name that exists is itself; only one that does not is a pattern.
@@ -64,7 +67,10 @@ async fn tags_of_every_place_and_type() {
         assert!(found(query).await.is_empty(), "{query}");
     }
     assert_eq!(found("tag=error:true").await, [B, A]);
-    assert_eq!(found("service=essay_lifecycle_service&operation=db.query&tag=error:false").await, [A]);
+    assert_eq!(
+        found("service=essay_lifecycle_service&operation=db.query&tag=error:false").await,
+        [A]
+    );
 }
 
 #[tokio::test]

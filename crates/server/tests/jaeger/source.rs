@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use arrow::array::BooleanArray;
-use lacuna_server::jaeger::{Edge, Operation, SourceError, TimeRange, Trace, TraceSource};
+use lacuna_server::jaeger::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
+use lacuna_store::TimeRange;
 
 /// All there is.
 pub struct MemorySource {
@@ -62,7 +63,8 @@ impl TraceSource for MemorySource {
         columns: &[&str],
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
     ) -> Result<(), SourceError> {
-        let found = self.matching(selector, range)?.project(columns).map_err(SourceError::failed)?;
+        let found =
+            self.matching(selector, range)?.project(columns).map_err(SourceError::failed)?;
         for row in 0..found.num_rows() {
             if visit(&found.slice(row, 1)).is_break() {
                 break;
@@ -84,7 +86,7 @@ impl TraceSource for MemorySource {
         Ok(of.map(operation).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    fn edges(&self, range: TimeRange) -> Result<Vec<Edge>, SourceError> {
+    fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
         let rows = SpanRows::new(&self.spans);
         let all = 0..self.spans.num_rows();
         let mut edges: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -103,7 +105,7 @@ impl TraceSource for MemorySource {
             }
         }
         let edge = |((parent, child), calls)| Edge { parent, child, calls };
-        Ok(edges.into_iter().map(edge).collect())
+        Ok(Edges { edges: edges.into_iter().map(edge).collect(), warnings: Vec::new() })
     }
 
     fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {

@@ -45,7 +45,8 @@ async fn ids_in_every_spelling() {
     assert_eq!(short.trace_ids(), ["0000000000000abc"]);
     assert_eq!(server.get("/api/traces/AAAAAAAAAAAAAAAAAAAKvA==").await.text, short.text);
     assert_eq!(server.get("/api/traces/AAAAAAAACrw=").await.text, short.text);
-    let encoded = server.get("/api/traces/%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2Fw==");
+    let encoded = server
+        .get("/api/traces/%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2F%2Fw==");
     assert_eq!(encoded.await.trace_ids(), ["f".repeat(32)]);
 }
 
@@ -58,7 +59,8 @@ async fn times_do_not_hide_a_trace_asked_for_by_id() {
 
 #[tokio::test]
 async fn several_ids_at_once() {
-    let uri = "/api/traces?traceID=abc&traceID=0&traceID=0af7651916cd43dd8448eb211c80319c&traceID=77";
+    let uri =
+        "/api/traces?traceID=abc&traceID=0&traceID=0af7651916cd43dd8448eb211c80319c&traceID=77";
     let answer = Server::new().get(uri).await;
     assert_eq!(answer.trace_ids(), ["0000000000000abc", "0af7651916cd43dd8448eb211c80319c"]);
     assert_json_snapshot!("several_ids_errors", answer.json()["errors"]);
@@ -92,13 +94,18 @@ async fn a_shared_span_id_is_separated() {
         span("00000000000000a1", 2, "", "serve"),
         span("00000000000000a2", 1, "00000000000000a1", "work"),
     ];
-    let json = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, all.join(","));
+    let json =
+        format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, all.join(","));
     let logs = lacuna_signal::Batch::empty(lacuna_signal::SignalKind::Logs);
     let server = Server::over(MemorySource { spans: spans(&json), logs });
     let data = server.get("/api/traces/b").await.data();
     let parts = data[0]["spans"].as_array().unwrap().iter().map(|span| {
         let text = |value: &serde_json::Value| value.as_str().unwrap_or("").to_owned();
-        (text(&span["operationName"]), text(&span["spanID"]), text(&span["references"][0]["spanID"]))
+        (
+            text(&span["operationName"]),
+            text(&span["spanID"]),
+            text(&span["references"][0]["spanID"]),
+        )
     });
     let expected = [
         ("call", "00000000000000a1", ""),

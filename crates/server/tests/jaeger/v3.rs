@@ -44,14 +44,21 @@ async fn search_and_summaries() {
 #[tokio::test]
 async fn every_parameter_in_both_spellings() {
     let server = Server::new();
-    let old = "query.start_time_min=2023-11-14T22:13:20Z&query.start_time_max=2023-11-14T22:14:20.5Z";
+    let old =
+        "query.start_time_min=2023-11-14T22:13:20Z&query.start_time_max=2023-11-14T22:14:20.5Z";
     let conditions = [
         ("query.serviceName=file_service", "query.service_name=file_service"),
         ("query.operationName=db.query", "query.operation_name=db.query"),
         ("query.spanName=db.query", "query.span_name=db.query"),
         ("query.durationMin=1s", "query.duration_min=1s"),
-        ("query.durationMax=40ms&query.operationName=db.query", "query.duration_max=40ms&query.operation_name=db.query"),
-        ("query.attributes=%7B%22correlation_id%22%3A%22c-1%22%7D", "query.attributes=%7B%22correlation_id%22%3A%22c-1%22%7D"),
+        (
+            "query.durationMax=40ms&query.operationName=db.query",
+            "query.duration_max=40ms&query.operation_name=db.query",
+        ),
+        (
+            "query.attributes=%7B%22correlation_id%22%3A%22c-1%22%7D",
+            "query.attributes=%7B%22correlation_id%22%3A%22c-1%22%7D",
+        ),
         ("query.searchDepth=1", "query.search_depth=1"),
         ("query.searchDepth=1&query.rawTraces=true", "query.num_traces=1&query.raw_traces=true"),
     ];
@@ -69,7 +76,9 @@ async fn every_parameter_in_both_spellings() {
 async fn the_end_of_the_range_is_not_in_it() {
     let server = Server::new();
     let until = |end: &str| {
-        format!("/api/v3/trace-summaries?query.startTimeMin=2023-11-14T22:13:30Z&query.startTimeMax={end}")
+        format!(
+            "/api/v3/trace-summaries?query.startTimeMin=2023-11-14T22:13:30Z&query.startTimeMax={end}"
+        )
     };
     let at = server.get(&until("2023-11-14T22:13:30.000000001Z")).await.json();
     assert_eq!(at["summaries"].as_array().unwrap().len(), 1);
@@ -81,10 +90,13 @@ async fn the_end_of_the_range_is_not_in_it() {
 async fn nothing_found_is_404_for_traces_and_an_empty_list_for_summaries() {
     let server = Server::new();
     let range = "query.startTimeMin=2020-01-01T00:00:00Z&query.startTimeMax=2020-01-02T00:00:00Z";
-    for uri in [format!("/api/v3/traces?{range}"), "/api/v3/traces/1".into(), "/api/v3/traces/0".into()] {
+    for uri in
+        [format!("/api/v3/traces?{range}"), "/api/v3/traces/1".into(), "/api/v3/traces/0".into()]
+    {
         let answer = server.get(&uri).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{uri}");
-        let error = serde_json::json!({ "error": { "httpCode": 404, "message": "No traces found" } });
+        let error =
+            serde_json::json!({ "error": { "httpCode": 404, "message": "No traces found" } });
         assert_eq!(answer.json(), error);
     }
     let summaries = server.get(&format!("/api/v3/trace-summaries?{range}")).await;

@@ -1,0 +1,94 @@
+//! The store as a source.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{Batch, SignalKind, TraceId};
+use lacuna_store::{Finding, Found, Store, StoreError, TimeRange};
+
+use super::source::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
+
+/// Names in a list, at most.
+const NAMES: usize = 100_000;
+/// Spans that are read to find out who calls whom, at most.
+const EDGE_SPANS: usize = 20_000_000;
+/// Log records that are shown with a trace, at most.
+const TRACE_LOGS: usize = 10_000;
+
+impl From<StoreError> for SourceError {
+    fn from(error: StoreError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// What an answer lacks, in words.
+fn warnings(cut: bool, what: &str, damaged: &[Finding]) -> Vec<String> {
+    let cut = cut.then(|| format!("only a part: there are more {what} than are read at once"));
+    let damaged = damaged.iter().map(|finding| format!("a part may be missing: {finding}"));
+    cut.into_iter().chain(damaged).collect()
+}
+
+impl TraceSource for Store {
+    fn trace(&self, id: TraceId) -> Result<Trace, SourceError> {
+        let Found { items, cut, damaged, .. } = Store::trace(self, id, None)?;
+        Ok(Trace { spans: items, warnings: warnings(cut, "spans", &damaged) })
+    }
+
+    fn find_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<Trace>, SourceError> {
+        let found = Store::find_traces(self, selector, range, limit)?;
+        let traces = found.items.iter().map(|found| TraceSource::trace(self, found.trace_id));
+        traces.collect()
+    }
+
+    fn scan_spans(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        columns: &[&str],
+        visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        let kind = SignalKind::Spans;
+        for batch in self.scan(kind, Some(selector), range, Some(columns), usize::MAX)? {
+            if visit(&batch?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn services(&self) -> Result<Vec<String>, SourceError> {
+        let found = Store::services(self, TimeRange::ALL, NAMES)?.items.into_iter();
+        let of_spans = found.filter(|service| service.spans > 0 && !service.name.is_empty());
+        Ok(of_spans.map(|service| service.name).collect())
+    }
+
+    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
+        let found = Store::operations(self, service, None, TimeRange::ALL, NAMES)?.items;
+        let operation =
+            |found: lacuna_store::Operation| Operation { name: found.name, kind: found.kind };
+        Ok(found.into_iter().map(operation).collect())
+    }
+
+    fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
+        let Found { items, cut, damaged, .. } = Store::edges(self, range, EDGE_SPANS)?;
+        let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
+        for edge in items.edges {
+            *calls.entry((edge.parent, edge.child)).or_default() += edge.calls;
+        }
+        let edge = |((parent, child), calls)| Edge { parent, child, calls };
+        Ok(Edges {
+            edges: calls.into_iter().map(edge).collect(),
+            warnings: warnings(cut, "spans", &damaged),
+        })
+    }
+
+    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
+        Ok(Store::logs_of_trace(self, id, None, TRACE_LOGS)?.items)
+    }
+}
