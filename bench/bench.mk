@@ -1,0 +1,44 @@
+# Measurements of the real `lacuna serve`; each prints its figures. Included by the Makefile.
+# More options: BENCH_ARGS="--spans 5000000", or the commands' own --help.
+CARGO ?= cargo
+BENCH_TARGET := $(or $(CARGO_TARGET_DIR),target)/release
+BENCH := $(BENCH_TARGET)/lacuna-bench
+BENCH_LACUNA := --lacuna $(BENCH_TARGET)/lacuna
+
+.PHONY: bench-build bench bench-baselines bench-ingest bench-ingest-sdk bench-ingest-http \
+	bench-ingest-gzip bench-steady bench-query bench-restart
+
+bench-build:
+	$(CARGO) build --release -p lacuna -p lacuna-bench
+
+# What the machine does without Lacuna.
+bench-baselines: bench-build
+	$(BENCH) ingest --only-baselines $(BENCH_ARGS)
+
+# As Collectors send: 8192 spans a request over gRPC.
+bench-ingest: bench-build
+	$(BENCH) ingest $(BENCH_LACUNA) --spans 4000000 $(BENCH_ARGS)
+
+# As SDKs send: 512 spans a request over many connections.
+bench-ingest-sdk: bench-build
+	$(BENCH) ingest $(BENCH_LACUNA) --batch 512 --connections 16 --in-flight 2 $(BENCH_ARGS)
+
+bench-ingest-http: bench-build
+	$(BENCH) ingest $(BENCH_LACUNA) --transport http $(BENCH_ARGS)
+
+bench-ingest-gzip: bench-build
+	$(BENCH) ingest $(BENCH_LACUNA) --gzip $(BENCH_ARGS)
+	$(BENCH) ingest $(BENCH_LACUNA) --gzip --transport http $(BENCH_ARGS)
+
+# Ten million spans at 50 000 a second: memory and latency at a steady load.
+bench-steady: bench-build
+	$(BENCH) ingest $(BENCH_LACUNA) --spans 10000000 --rate 50000 --batch 2048 $(BENCH_ARGS)
+
+bench-query: bench-build
+	$(BENCH) query $(BENCH_LACUNA) $(BENCH_ARGS)
+
+bench-restart: bench-build
+	$(BENCH) restart $(BENCH_LACUNA) $(BENCH_ARGS)
+
+bench: bench-baselines bench-ingest bench-ingest-sdk bench-ingest-http bench-ingest-gzip \
+	bench-steady bench-query bench-restart
