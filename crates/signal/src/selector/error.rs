@@ -101,8 +101,8 @@ impl Complaint {
     }
 }
 
-/// The one of `known` that `text` is most likely a slip of.
-pub(super) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// The one of `known` that `text` is most likely a slip of, for messages.
+pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = text.chars().count();
     if length > 40 {
         return None;

@@ -289,7 +289,7 @@ fn exponent(text: &str) -> Option<usize> {
 
 /// Reads a duration such as `1.5ms`, `2s` or `1h30m`; `None` if it is none or has more than 64
 /// bits of nanoseconds.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
+pub fn parse_duration(text: &str) -> Option<i64> {
     let mut rest = text;
     let mut total: i128 = 0;
     while !rest.is_empty() {

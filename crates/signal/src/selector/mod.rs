@@ -37,9 +37,10 @@ pub use ast::{
     Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode,
 };
 pub use columns::{Columns, Equality};
-pub use error::SelectorError;
+pub use error::{SelectorError, nearest};
 pub use field::{FieldAccess, FieldReader, FieldValue};
 pub use index::BatchIndex;
+pub use lexer::parse_duration;
 
 /// A predicate over spans or over log records, checked and ready to run.
 ///

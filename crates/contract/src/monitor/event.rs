@@ -1,0 +1,225 @@
+//! What a contract sees of a row.
+
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use arrow::array::{Array, AsArray, FixedSizeBinaryArray, StringViewArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use foldhash::quality::FixedState;
+use lacuna_signal::selector::{BatchIndex, FieldReader, FieldValue, Op};
+use lacuna_signal::{SignalKind, TraceId, Value, schema};
+
+use super::key;
+use crate::spec::{Condition, Role, Side, Term};
+
+/// One matching event.
+#[derive(Debug, Clone)]
+pub(super) struct Event {
+    /// Nanoseconds since the epoch.
+    pub(super) start: i64,
+    pub(super) end: i64,
+    /// What tells it from others: the same event delivered twice has the same.
+    pub(super) id: u64,
+    pub(super) trace: Option<TraceId>,
+    /// What it adds to its side of a balance.
+    pub(super) amount: f64,
+    /// What the conditions read of it.
+    pub(super) fields: Option<Box<[Option<Held>]>>,
+}
+
+/// A field's value, kept after its batch is gone.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Held {
+    Text(Box<str>),
+    Int(i64),
+    Double(f64),
+    Bool(bool),
+}
+
+impl Held {
+    fn new(value: FieldValue<'_>) -> Self {
+        match value {
+            FieldValue::Value(Value::Int(value)) => Self::Int(value),
+            FieldValue::Value(Value::Double(value)) => Self::Double(value),
+            FieldValue::Value(Value::Bool(value)) => Self::Bool(value),
+            other => Self::Text(other.text().into()),
+        }
+    }
+
+    fn value(&self) -> FieldValue<'_> {
+        FieldValue::Value(match self {
+            Self::Text(text) => Value::Str(text),
+            Self::Int(value) => Value::Int(*value),
+            Self::Double(value) => Value::Double(*value),
+            Self::Bool(value) => Value::Bool(*value),
+        })
+    }
+}
+
+/// Whether `when` and `expect` make a pair. A field that one of them lacks makes none.
+pub(super) fn pair(conditions: &[Condition], when: &Event, expect: &Event) -> bool {
+    let field = |event: &Event, index: usize| -> Option<Held> {
+        event.fields.as_ref()?.get(index)?.clone()
+    };
+    let term = |term: &Term| match term {
+        Term::Field(Role::When, index) => field(when, *index),
+        Term::Field(_, index) => field(expect, *index),
+        Term::Text(text) => Some(Held::Text(text.as_str().into())),
+        Term::Number(number) => Some(Held::Double(*number)),
+        Term::Bool(value) => Some(Held::Bool(*value)),
+    };
+    conditions.iter().all(|Condition { left, op, right }| {
+        let op: Op = *op;
+        match (term(left), term(right)) {
+            (Some(left), Some(right)) => left.value().compare(op, &right.value()),
+            _ => false,
+        }
+    })
+}
+
+/// The columns of a batch that place its rows: when, where from, and which.
+pub(super) struct Rows<'a> {
+    kind: SignalKind,
+    start: &'a [i64],
+    duration: Option<&'a [i64]>,
+    trace: Option<&'a FixedSizeBinaryArray>,
+    span: Option<&'a FixedSizeBinaryArray>,
+    body: Option<&'a StringViewArray>,
+    service: Option<&'a StringViewArray>,
+}
+
+impl<'a> Rows<'a> {
+    /// `None` if the batch has no times, without which nothing can be said.
+    pub(super) fn new(index: &BatchIndex<'a>) -> Option<Self> {
+        let kind = index.kind();
+        let id = |name| index.column(name).and_then(|column| column.as_fixed_size_binary_opt());
+        let start = index.column(kind.time_column())?;
+        let start = start.as_primitive_opt::<TimestampNanosecondType>()?;
+        Some(Self {
+            kind,
+            start: start.values(),
+            duration: index
+                .column(schema::DURATION)
+                .and_then(|column| column.as_primitive_opt::<Int64Type>())
+                .map(|column| &**column.values()),
+            trace: id(schema::TRACE_ID),
+            span: id(schema::SPAN_ID),
+            body: index.column(schema::BODY).and_then(|column| column.as_string_view_opt()),
+            service: index.batch().service_column(),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.start.len()
+    }
+
+    pub(super) fn start(&self, row: usize) -> i64 {
+        self.start[row]
+    }
+
+    /// A span that ends before it starts, by a clock set back, ends when it starts.
+    pub(super) fn end(&self, row: usize) -> i64 {
+        let duration = self.duration.map_or(0, |duration| duration[row]);
+        self.start[row].saturating_add(duration.max(0))
+    }
+
+    /// The greatest end.
+    pub(super) fn last(&self) -> Option<i64> {
+        (0..self.len()).map(|row| self.end(row)).max()
+    }
+
+    /// Whether two rows have the same service, if that can be seen at once.
+    pub(super) fn same_service(&self, a: usize, b: usize) -> bool {
+        self.service.is_none_or(|column| match (column.is_valid(a), column.is_valid(b)) {
+            (true, true) => column.views()[a] == column.views()[b],
+            (a, b) => a == b,
+        })
+    }
+
+    pub(super) fn service(&self, row: usize) -> &'a str {
+        self.service.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
+    }
+
+    pub(super) fn trace(&self, row: usize) -> Option<TraceId> {
+        let column = self.trace.filter(|column| column.is_valid(row))?;
+        TraceId::from_bytes(column.value(row))
+    }
+
+    /// A span is its trace and span id; a log record, which has none of its own, is its time,
+    /// place and text.
+    fn id(&self, row: usize) -> u64 {
+        let mut hasher = FixedState::default().build_hasher();
+        for column in [self.trace, self.span].into_iter().flatten() {
+            if column.is_valid(row) {
+                column.value(row).hash(&mut hasher);
+            }
+        }
+        if self.kind == SignalKind::Logs || self.span.is_none() {
+            self.start[row].hash(&mut hasher);
+            self.service(row).hash(&mut hasher);
+            if let Some(body) = self.body.filter(|body| body.is_valid(row)) {
+                body.value(row).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+}
+
+/// One side of a contract, bound to a batch.
+pub(super) struct SideReader<'a> {
+    key: Vec<FieldReader<'a>>,
+    sum: Option<FieldReader<'a>>,
+    fields: Vec<FieldReader<'a>>,
+}
+
+/// Why an event does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// A field of the key is missing or of a type that cannot be a key.
+    Key,
+    /// What is to be added up is missing or no number.
+    Amount,
+}
+
+impl<'a> SideReader<'a> {
+    pub(super) fn new(side: &Side, index: &BatchIndex<'a>) -> Self {
+        Self {
+            key: side.key.iter().map(|field| field.bind(index)).collect(),
+            sum: side.sum.as_ref().map(|field| field.bind(index)),
+            fields: side.fields.iter().map(|field| field.bind(index)).collect(),
+        }
+    }
+
+    /// Reads the event in `row`, and its key into `key`.
+    pub(super) fn read(
+        &self,
+        rows: &Rows<'a>,
+        row: usize,
+        key: &mut Vec<u8>,
+    ) -> Result<Event, Flaw> {
+        key.clear();
+        for field in &self.key {
+            let value = field.get(row).ok_or(Flaw::Key)?;
+            if !key::push(value, key) {
+                return Err(Flaw::Key);
+            }
+        }
+        let amount = match &self.sum {
+            Some(field) => field
+                .get(row)
+                .and_then(|value| value.as_f64())
+                .filter(|amount| amount.is_finite())
+                .ok_or(Flaw::Amount)?,
+            None => 1.0,
+        };
+        let fields = (!self.fields.is_empty())
+            .then(|| self.fields.iter().map(|field| field.get(row).map(Held::new)).collect());
+        Ok(Event {
+            start: rows.start(row),
+            end: rows.end(row),
+            id: rows.id(row),
+            trace: rows.trace(row),
+            amount,
+            fields,
+        })
+    }
+}

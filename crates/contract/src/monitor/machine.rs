@@ -1,0 +1,398 @@
+//! One contract at work: its keys, deadlines and counts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use lacuna_signal::finding::Verdict;
+use lacuna_signal::selector::{BatchIndex, Equality, Field};
+
+use super::event::{Flaw, Rows, SideReader};
+use super::judge::{Context, Judged, Side as Sided};
+use super::presence::Presence;
+use super::state::{Dropped, Key, Obligations, obligations};
+use super::table::Table;
+use crate::spec::{Contract, Role, Side};
+
+/// Deadlines are kept in buckets of 2^27 ns, 134 ms: four bytes an obligation, and a finding at
+/// most so much later.
+const BUCKET: u32 = 27;
+/// Activations are counted by the minute, for two weeks.
+const MINUTE: i64 = 60_000_000_000;
+const MAX_MINUTES: usize = 20_160;
+/// Names of services are kept up to so many a side.
+const MAX_SERVICES: usize = 1_024;
+
+/// Counts of one contract since it was loaded.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stats {
+    /// Matching events, by [`role`].
+    pub(super) matched: [u64; 3],
+    /// Of them, those without a usable key.
+    pub(super) key_missing: [u64; 3],
+    /// Of them, those without a number to add up.
+    pub(super) amount_missing: u64,
+    /// Events that came after the watermark had passed them.
+    pub(super) late: u64,
+    /// Open obligations given up to stay within bounds.
+    pub(super) evicted_open: u64,
+    /// Settled keys forgotten to stay within bounds.
+    pub(super) evicted_settled: u64,
+    pub(super) last_when: Option<i64>,
+    pub(super) last_expect: Option<i64>,
+}
+
+pub(super) fn role(role: Role) -> usize {
+    match role {
+        Role::When => 0,
+        Role::Expect => 1,
+        Role::RefusedBy => 2,
+    }
+}
+
+/// Services that sent a side's events, and the start of the first.
+type Services = HashMap<Box<str>, i64, foldhash::fast::RandomState>;
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) contract: Arc<Contract>,
+    pub(super) table: Table<Key>,
+    due: BTreeMap<i64, Vec<u32>>,
+    /// Settled keys in the order in which they settled, fulfilled ones and others.
+    settled: VecDeque<u32>,
+    settled_bad: VecDeque<u32>,
+    /// Keys with obligations that are settled and not fulfilled.
+    pub(super) bad: HashSet<u32, foldhash::fast::RandomState>,
+    /// Keys with obligations whose evidence was missing.
+    unknown: HashSet<u32, foldhash::fast::RandomState>,
+    pub(super) counts: [u64; Verdict::ALL.len()],
+    pub(super) timeline: BTreeMap<i64, u64>,
+    pub(super) stats: Stats,
+    pub(super) evidence: Evidence,
+    /// By verdict, first and last activation of what was forgotten.
+    pub(super) forgotten: BTreeMap<Verdict, (i64, i64)>,
+    /// Verdicts that a finding was made of, with what it said last.
+    pub(super) raised: BTreeMap<Verdict, super::report::Raised>,
+    pub(super) changed: bool,
+    key: Vec<u8>,
+}
+
+/// Which services a contract's sides come from.
+#[derive(Debug, Default)]
+pub(super) struct Evidence {
+    pub(super) whens: Services,
+    pub(super) expects: Services,
+    named_when: Vec<String>,
+    named_expect: Vec<String>,
+}
+
+impl Evidence {
+    fn new(contract: &Contract) -> Self {
+        let named = |side: &Side| {
+            let service = Field::service();
+            let required = side.selector.required_equalities();
+            let named = required.iter().filter(|Equality { field, .. }| **field == service);
+            named.map(|term| term.text.to_owned()).collect()
+        };
+        Self {
+            named_when: named(&contract.when),
+            named_expect: named(&contract.expect),
+            ..Self::default()
+        }
+    }
+
+    fn note(&mut self, role: Role, service: &str, start: i64) {
+        let services = match role {
+            Role::When => &mut self.whens,
+            Role::Expect => &mut self.expects,
+            Role::RefusedBy => return,
+        };
+        if let Some(first) = services.get_mut(service) {
+            *first = start.min(*first);
+        } else if services.len() < MAX_SERVICES {
+            services.insert(service.into(), start);
+        }
+    }
+
+    /// Whether a side's services sent none of its kind of signal in `from..=to`, though at least
+    /// one of them did before. A side's services are those that its selector names and those from
+    /// which its events came before `from`.
+    pub(super) fn silent(
+        &self,
+        contract: &Contract,
+        presence: &Presence,
+        side: Sided,
+        from: i64,
+        to: i64,
+    ) -> bool {
+        let (named, seen, kind) = match side {
+            Sided::When => (&self.named_when, &self.whens, contract.when.selector.kind()),
+            Sided::Expect => (&self.named_expect, &self.expects, contract.expect.selector.kind()),
+        };
+        let named =
+            named.iter().map(String::as_str).filter(|service| presence.before(kind, service, from));
+        let seen = seen.iter().filter(|(_, first)| **first < from).map(|(service, _)| &**service);
+        let mut any = false;
+        for service in named.chain(seen) {
+            if presence.within(kind, service, from, to) {
+                return false;
+            }
+            any = true;
+        }
+        any
+    }
+}
+
+impl Machine {
+    pub(super) fn new(contract: Arc<Contract>) -> Self {
+        Self {
+            evidence: Evidence::new(&contract),
+            contract,
+            table: Table::default(),
+            due: BTreeMap::new(),
+            settled: VecDeque::new(),
+            settled_bad: VecDeque::new(),
+            bad: HashSet::default(),
+            unknown: HashSet::default(),
+            counts: [0; Verdict::ALL.len()],
+            timeline: BTreeMap::new(),
+            stats: Stats::default(),
+            forgotten: BTreeMap::new(),
+            raised: BTreeMap::new(),
+            changed: false,
+            key: Vec::new(),
+        }
+    }
+
+    /// Number of open obligations.
+    pub(super) fn open(&self) -> u64 {
+        self.counts[Verdict::Open as usize]
+    }
+
+    /// Takes a batch's events.
+    pub(super) fn observe(
+        &mut self,
+        index: &BatchIndex<'_>,
+        rows: &Rows<'_>,
+        presence: &Presence,
+        watermark: i64,
+    ) {
+        let contract = self.contract.clone();
+        for (role, side) in contract.sides() {
+            if side.selector.kind() != index.kind() {
+                continue;
+            }
+            let mask = side.selector.mask_in(index);
+            if !mask.has_true() {
+                continue;
+            }
+            let reader = SideReader::new(side, index);
+            for row in mask.values().set_indices() {
+                self.take(&contract, role, rows, &reader, row, presence, watermark);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the loop's body, split off to be read")]
+    fn take(
+        &mut self,
+        contract: &Contract,
+        role: Role,
+        rows: &Rows<'_>,
+        reader: &SideReader<'_>,
+        row: usize,
+        presence: &Presence,
+        watermark: i64,
+    ) {
+        let start = rows.start(row);
+        self.stats.matched[self::role(role)] += 1;
+        self.evidence.note(role, rows.service(row), start);
+        let last = match role {
+            Role::When => &mut self.stats.last_when,
+            _ => &mut self.stats.last_expect,
+        };
+        *last = (*last).max(Some(start));
+        let mut key = std::mem::take(&mut self.key);
+        match reader.read(rows, row, &mut key) {
+            Ok(event) => {
+                self.stats.late += u64::from(event.end <= watermark);
+                self.add(contract, role, &key, event, presence, watermark);
+            }
+            Err(Flaw::Key) => self.stats.key_missing[self::role(role)] += 1,
+            Err(Flaw::Amount) => self.stats.amount_missing += 1,
+        }
+        self.key = key;
+    }
+
+    fn add(
+        &mut self,
+        contract: &Contract,
+        role: Role,
+        key: &[u8],
+        event: super::event::Event,
+        presence: &Presence,
+        watermark: i64,
+    ) {
+        let Some(slot) = self.table.entry(key, || Key::new(contract.kind)) else {
+            self.stats.evicted_settled += 1;
+            return;
+        };
+        let mut dropped = Dropped::default();
+        let changed = self
+            .table
+            .get_mut(slot)
+            .is_some_and(|key| key.add(contract, role, event, &mut dropped));
+        self.stats.evicted_open += dropped.open;
+        self.stats.evicted_settled += dropped.events - dropped.open;
+        self.counts[Verdict::Open as usize] -= dropped.open;
+        if changed {
+            let moved = role != Role::Expect && obligations(contract) == Obligations::Key;
+            self.refresh(slot, moved, presence, watermark);
+        }
+    }
+
+    /// Judges a key's obligations anew. `moved` says that a deadline may have moved.
+    fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
+        let Self { contract, table, due, counts, timeline, evidence, .. } = self;
+        let Some(key) = table.get_mut(slot) else { return };
+        let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
+        let context = Context { watermark, silent: &silent };
+        let (mut changed, mut unknown) = (false, false);
+        key.judge(contract, &context, |old, new: &Judged| {
+            if old != Some(new.verdict) {
+                changed = true;
+                if let Some(old) = old {
+                    counts[old as usize] -= 1;
+                } else {
+                    *timeline.entry(new.activated.div_euclid(MINUTE)).or_default() += 1;
+                    if timeline.len() > MAX_MINUTES {
+                        timeline.pop_first();
+                    }
+                }
+                counts[new.verdict as usize] += 1;
+            }
+            if new.verdict == Verdict::Open && (moved || old != Some(Verdict::Open)) {
+                due.entry(new.deadline >> BUCKET).or_default().push(slot);
+            }
+            unknown |= new.verdict == Verdict::Unknown;
+        });
+        let queue = (key.open == 0 && !key.queued).then(|| {
+            key.queued = true;
+            if key.bad > 0 { &mut self.settled_bad } else { &mut self.settled }
+        });
+        if let Some(queue) = queue {
+            queue.push_back(slot);
+        }
+        if key.bad > 0 {
+            self.bad.insert(slot);
+        } else {
+            self.bad.remove(&slot);
+        }
+        if unknown {
+            self.unknown.insert(slot);
+        } else {
+            self.unknown.remove(&slot);
+        }
+        self.changed |= changed;
+    }
+
+    /// Settles what is due by `watermark`.
+    pub(super) fn advance(&mut self, presence: &Presence, watermark: i64) {
+        while let Some(bucket) = self.due.first_entry() {
+            // The whole bucket must be due: the last nanosecond of it.
+            if (bucket.key() + 1) << BUCKET > watermark {
+                return;
+            }
+            for slot in bucket.remove() {
+                if self.table.get(slot).is_some_and(|key| key.open > 0) {
+                    self.refresh(slot, false, presence, watermark);
+                }
+            }
+        }
+    }
+
+    /// Judges again what rested on silence, after signals came that it did not know of.
+    pub(super) fn doubt(&mut self, presence: &Presence, watermark: i64) {
+        let slots: Vec<u32> = self.unknown.iter().copied().collect();
+        for slot in slots {
+            self.refresh(slot, false, presence, watermark);
+        }
+    }
+
+    /// Judges everything, at the end of the data.
+    pub(super) fn finish(&mut self, presence: &Presence, watermark: i64) {
+        self.due.clear();
+        for slot in 0..self.table.end() {
+            self.refresh(slot, true, presence, watermark);
+        }
+    }
+
+    /// Forgets settled keys beyond `max_held` keys, fulfilled ones first, and those that are not
+    /// fulfilled beyond `max_bad`.
+    pub(super) fn bound(&mut self, max_held: usize, max_bad: usize) {
+        while self.table.len() > max_held || self.bad.len() > max_bad {
+            let bad_first = self.bad.len() > max_bad;
+            let (queue, from_bad) = match (bad_first, self.settled.front()) {
+                (false, Some(_)) => (&mut self.settled, false),
+                _ => (&mut self.settled_bad, true),
+            };
+            let Some(slot) = queue.pop_front() else { return };
+            let Some(key) = self.table.get_mut(slot) else { continue };
+            if !key.queued || key.open > 0 {
+                // It will be queued again when it settles.
+                key.queued = false;
+            } else if (key.bad > 0) != from_bad {
+                let queue = if from_bad { &mut self.settled } else { &mut self.settled_bad };
+                queue.push_back(slot);
+                if bad_first && !from_bad {
+                    continue;
+                }
+            } else {
+                self.forget(slot);
+                self.stats.evicted_settled += 1;
+            }
+        }
+    }
+
+    fn forget(&mut self, slot: u32) {
+        if self.bad.contains(&slot) {
+            for (verdict, activated) in self.activations(slot) {
+                let span = self.forgotten.entry(verdict).or_insert((activated, activated));
+                *span = (span.0.min(activated), span.1.max(activated));
+            }
+        }
+        self.bad.remove(&slot);
+        self.unknown.remove(&slot);
+        self.table.remove(slot);
+        self.changed = true;
+    }
+
+    /// Gives up the key whose deadline comes first; `false` if nothing is open.
+    pub(super) fn evict_open(&mut self) -> bool {
+        while let Some(mut bucket) = self.due.first_entry() {
+            let Some(slot) = bucket.get_mut().pop() else {
+                bucket.remove();
+                continue;
+            };
+            let open = self.table.get(slot).map_or(0, |key| u64::from(key.open));
+            if open > 0 {
+                self.forget(slot);
+                self.counts[Verdict::Open as usize] -= open;
+                self.stats.evicted_open += open;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Bytes of memory that the contract's state takes.
+    pub(super) fn memory(&self) -> usize {
+        let keys = self.table.slots().filter_map(|slot| self.table.get(slot));
+        let due: usize = self.due.values().map(|bucket| bucket.capacity() * 4 + 48).sum();
+        self.table.memory()
+            + keys.map(Key::memory).sum::<usize>()
+            + due
+            + (self.settled.capacity() + self.settled_bad.capacity()) * 4
+            + (self.bad.capacity() + self.unknown.capacity()) * 5
+    }
+}

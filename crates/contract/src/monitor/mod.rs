@@ -1,0 +1,272 @@
+//! The engine: batches of spans and logs in, verdicts and findings out.
+//!
+//! Time is event time. The watermark is the greatest end of any event seen, less the lateness that
+//! is allowed for; a deadline is settled when the watermark passes it. An event that comes later
+//! still changes the verdict, so out-of-order and late arrivals end in the same verdicts as order
+//! does. When nothing at all arrives, the watermark follows the wall clock.
+
+mod event;
+mod judge;
+mod key;
+mod machine;
+mod presence;
+mod report;
+mod state;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lacuna_signal::finding::{Finding, Instance, Verdict};
+use lacuna_signal::selector::BatchIndex;
+use lacuna_signal::{Batch, SignalKind};
+
+pub use report::{ContractStatus, Health};
+
+use crate::spec::{Contract, ContractSet};
+use event::Rows;
+use judge::Context;
+use machine::Machine;
+use presence::Presence;
+
+/// How a monitor runs.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How much later than others an event may come without changing any verdict on the way.
+    pub lateness: Duration,
+    /// After so much wall time without any event the watermark follows the wall clock.
+    pub idle: Duration,
+    /// Open obligations of all contracts; beyond it those due first are given up, and counted.
+    pub max_open: usize,
+    /// Keys that a contract remembers; beyond it settled ones are forgotten, fulfilled ones first.
+    pub max_keys: usize,
+    /// Keys that are not fulfilled that a contract remembers.
+    pub max_instances: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            lateness: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            max_open: 1_000_000,
+            max_keys: 2_000_000,
+            max_instances: 100_000,
+        }
+    }
+}
+
+/// Watches contracts over a stream of batches.
+#[derive(Debug)]
+pub struct Monitor {
+    options: Options,
+    machines: Vec<Machine>,
+    presence: Presence,
+    /// Greatest end of any event.
+    last: Option<i64>,
+    watermark: i64,
+    /// Wall clock when last told, and when events last came by it.
+    wall: Option<i64>,
+    last_arrival: Option<i64>,
+    arrived: bool,
+}
+
+impl Monitor {
+    /// A monitor that has seen nothing.
+    pub fn new(contracts: &ContractSet, options: Options) -> Self {
+        Self {
+            options,
+            machines: contracts.contracts().iter().cloned().map(Machine::new).collect(),
+            presence: Presence::new(gap(contracts)),
+            last: None,
+            watermark: i64::MIN,
+            wall: None,
+            last_arrival: None,
+            arrived: false,
+        }
+    }
+
+    /// Takes a batch's rows, in any order. Metric points are passed over.
+    pub fn observe(&mut self, batch: &Batch) {
+        if batch.kind() == SignalKind::Points || batch.num_rows() == 0 {
+            return;
+        }
+        let index = BatchIndex::new(batch);
+        let Some(rows) = Rows::new(&index) else { return };
+        let doubt = self.presence.observe(batch.kind(), &rows, self.watermark);
+        for machine in &mut self.machines {
+            machine.observe(&index, &rows, &self.presence, self.watermark);
+            if doubt {
+                machine.doubt(&self.presence, self.watermark);
+            }
+        }
+        self.arrived = true;
+        let last = rows.last().max(self.last).unwrap_or(i64::MIN);
+        self.last = Some(last);
+        // A clock that is ahead must not settle what is not due by anybody else's.
+        let ahead = self.wall.map_or(i64::MAX, |wall| wall.saturating_add(self.lateness()));
+        // An event that ends just then may still come, so the watermark stays before it.
+        let watermark = last.min(ahead).saturating_sub(self.lateness()).saturating_sub(1);
+        self.advance(watermark);
+        self.bound();
+    }
+
+    /// Tells the time. While events arrive it changes nothing; after [`Options::idle`] without any
+    /// the watermark follows it, so that a source that stalls does not stop deadlines.
+    pub fn advance_wall_clock(&mut self, now: Timestamp) {
+        let now = nanos(now);
+        self.wall = Some(now);
+        if self.arrived || self.last_arrival.is_none() {
+            self.arrived = false;
+            self.last_arrival = Some(now);
+        }
+        let idle = i64::try_from(self.options.idle.as_nanos()).unwrap_or(i64::MAX);
+        let since = now.saturating_sub(self.last_arrival.unwrap_or(now));
+        if since >= idle && self.last.is_some() {
+            self.advance(now.saturating_sub(self.lateness()));
+        }
+    }
+
+    /// Ends the data: every deadline up to the greatest end of any event is settled, without
+    /// lateness. What is due later stays open.
+    pub fn finish(&mut self) {
+        let Some(last) = self.last else { return };
+        self.watermark = self.watermark.max(last);
+        for machine in &mut self.machines {
+            machine.finish(&self.presence, self.watermark);
+        }
+    }
+
+    fn lateness(&self) -> i64 {
+        i64::try_from(self.options.lateness.as_nanos()).unwrap_or(i64::MAX)
+    }
+
+    fn advance(&mut self, watermark: i64) {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            for machine in &mut self.machines {
+                machine.advance(&self.presence, watermark);
+            }
+        }
+    }
+
+    fn bound(&mut self) {
+        for machine in &mut self.machines {
+            machine.bound(self.options.max_keys, self.options.max_instances);
+        }
+        let max = self.options.max_open as u64;
+        let mut open: u64 = self.machines.iter().map(Machine::open).sum();
+        while open > max {
+            let Some(most) = self.machines.iter_mut().max_by_key(|machine| machine.open()) else {
+                return;
+            };
+            let before = most.open();
+            if !most.evict_open() {
+                return;
+            }
+            open -= before - most.open();
+        }
+    }
+
+    /// Takes another set of contracts. Those that did not change keep their obligations and
+    /// counts; new and changed ones begin anew.
+    pub fn reload(&mut self, contracts: &ContractSet) {
+        let mut old: Vec<Machine> = std::mem::take(&mut self.machines);
+        self.machines = contracts
+            .contracts()
+            .iter()
+            .map(|contract| match old.iter().position(|machine| machine.contract == *contract) {
+                Some(at) => old.swap_remove(at),
+                None => Machine::new(contract.clone()),
+            })
+            .collect();
+        let gap = gap(contracts);
+        if gap < self.presence.gap() {
+            // Known presence is too coarse for the shorter questions; it is learnt anew.
+            self.presence = Presence::new(gap);
+        }
+    }
+
+    /// The contracts, in order.
+    pub fn contracts(&self) -> impl Iterator<Item = &Arc<Contract>> {
+        self.machines.iter().map(|machine| &machine.contract)
+    }
+
+    /// Event time up to which deadlines are settled; `None` before the first event.
+    pub fn watermark(&self) -> Option<Timestamp> {
+        let nanos = (self.watermark > i64::MIN).then_some(self.watermark)?;
+        Timestamp::from_nanosecond(i128::from(nanos)).ok()
+    }
+
+    /// How far back a new monitor must be fed so that every obligation that may still be open is
+    /// known again: the longest deadline, twice, and the lateness.
+    pub fn horizon(&self) -> Duration {
+        let longest = self.machines.iter().filter_map(|machine| machine.contract.within).max();
+        let longest = Duration::from_nanos(longest.unwrap_or(0).unsigned_abs());
+        longest.saturating_mul(2).saturating_add(self.options.lateness)
+    }
+
+    /// Whether any verdict changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        let changed = self.machines.iter().any(|machine| machine.changed);
+        self.machines.iter_mut().for_each(|machine| machine.changed = false);
+        changed
+    }
+
+    /// Number of open obligations of all contracts.
+    pub fn open(&self) -> u64 {
+        self.machines.iter().map(Machine::open).sum()
+    }
+
+    /// All findings: one a contract and verdict, those that no longer hold as resolved.
+    pub fn findings(&mut self) -> Vec<Finding> {
+        let (presence, watermark) = (&self.presence, self.watermark);
+        self.machines.iter_mut().flat_map(|machine| machine.findings(presence, watermark)).collect()
+    }
+
+    /// How every contract is doing, in order.
+    pub fn status(&self) -> Vec<ContractStatus> {
+        let status = |machine: &Machine| machine.status(&self.presence, self.watermark);
+        self.machines.iter().map(status).collect()
+    }
+
+    /// Number of obligations of each contract by verdict, in order.
+    pub fn verdict_counts(&self) -> impl Iterator<Item = (&str, Verdict, u64)> {
+        self.machines.iter().flat_map(|machine| {
+            let count =
+                |v: &Verdict| (machine.contract.name.as_str(), *v, machine.counts[*v as usize]);
+            Verdict::ALL.iter().map(count).collect::<Vec<_>>()
+        })
+    }
+
+    /// Instances of a contract whose verdict `wanted` wants, oldest first, at most `limit`, and
+    /// whether there were more. `None` if there is no such contract.
+    pub fn instances(
+        &self,
+        contract: &str,
+        wanted: impl Fn(Verdict) -> bool,
+        limit: usize,
+    ) -> Option<(Vec<Instance>, bool)> {
+        let machine = self.machines.iter().find(|machine| machine.contract.name == contract)?;
+        let silent = |side, from, to| {
+            machine.evidence.silent(&machine.contract, &self.presence, side, from, to)
+        };
+        let context = Context { watermark: self.watermark, silent: &silent };
+        Some(machine.instances(&context, wanted, limit))
+    }
+}
+
+/// The shortest span over which anybody asks whether a service was silent.
+fn gap(contracts: &ContractSet) -> i64 {
+    contracts
+        .contracts()
+        .iter()
+        .filter_map(|contract| contract.within)
+        .min()
+        .unwrap_or(1_000_000_000)
+}
+
+fn nanos(time: Timestamp) -> i64 {
+    i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX)
+}

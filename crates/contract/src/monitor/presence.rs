@@ -1,0 +1,171 @@
+//! When which service sent which kind of signal: the evidence that evidence arrives.
+
+use hashbrown::HashMap;
+use lacuna_signal::SignalKind;
+
+use super::event::Rows;
+
+/// Of each service and kind of signal, the times at which there were any, as intervals.
+///
+/// Points closer to each other than `gap`, the shortest span that anybody asks about, make one
+/// interval: any such span that touches the interval then holds a point of it, so the answers are
+/// exact.
+#[derive(Debug, Clone)]
+pub(super) struct Presence {
+    gap: i64,
+    tracks: HashMap<(SignalKind, Box<str>), Track, foldhash::fast::RandomState>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Track {
+    first: i64,
+    /// Disjoint, in order, `gap` or more apart.
+    spans: Vec<(i64, i64)>,
+}
+
+/// A service that comes and goes has at most this many intervals; the oldest are forgotten.
+const MAX_SPANS: usize = 65_536;
+
+impl Presence {
+    pub(super) fn new(gap: i64) -> Self {
+        Self { gap: gap.max(1), tracks: HashMap::default() }
+    }
+
+    /// The shortest span that can be asked about, nanoseconds.
+    pub(super) fn gap(&self) -> i64 {
+        self.gap
+    }
+
+    /// Takes note of a batch's rows; says whether one of them lies at or before `watermark`, where
+    /// verdicts may already rest on its absence.
+    pub(super) fn observe(&mut self, kind: SignalKind, rows: &Rows<'_>, watermark: i64) -> bool {
+        let mut late = false;
+        let mut row = 0;
+        while row < rows.len() {
+            let service = rows.service(row);
+            if !self.tracks.contains_key(&(kind, service) as &dyn TrackKey) {
+                let track = Track { first: rows.start(row), spans: Vec::new() };
+                self.tracks.insert((kind, service.into()), track);
+            }
+            let Some(track) = self.tracks.get_mut(&(kind, service) as &dyn TrackKey) else { break };
+            // Rows of one resource come together, so the track is looked up once for many.
+            loop {
+                let (start, end) = (rows.start(row), rows.end(row));
+                late |= start <= watermark;
+                track.insert(start, self.gap);
+                if end != start {
+                    track.insert(end, self.gap);
+                }
+                row += 1;
+                if row == rows.len() || !rows.same_service(row - 1, row) {
+                    break;
+                }
+            }
+        }
+        late
+    }
+
+    /// Whether the service sent anything before `time`.
+    pub(super) fn before(&self, kind: SignalKind, service: &str, time: i64) -> bool {
+        self.tracks.get(&(kind, service) as &dyn TrackKey).is_some_and(|track| track.first < time)
+    }
+
+    /// Whether the service sent anything in `from..=to`, which is at least as long as the gap.
+    pub(super) fn within(&self, kind: SignalKind, service: &str, from: i64, to: i64) -> bool {
+        self.tracks.get(&(kind, service) as &dyn TrackKey).is_some_and(|track| {
+            let at = track.spans.partition_point(|(_, last)| *last < from);
+            track.spans.get(at).is_some_and(|(first, _)| *first <= to)
+        })
+    }
+}
+
+impl Track {
+    fn insert(&mut self, time: i64, gap: i64) {
+        self.first = self.first.min(time);
+        if let Some((first, last)) = self.spans.last_mut() {
+            if *first <= time && time <= *last {
+                return;
+            }
+            if time > *last {
+                if time.saturating_sub(*last) < gap {
+                    *last = time;
+                } else {
+                    self.spans.push((time, time));
+                    if self.spans.len() > MAX_SPANS {
+                        self.spans.drain(..MAX_SPANS / 2);
+                    }
+                }
+                return;
+            }
+        }
+        let at = self.spans.partition_point(|(_, last)| *last < time);
+        if self.spans.get(at).is_some_and(|(first, _)| *first <= time) {
+            return;
+        }
+        let joins_next =
+            self.spans.get(at).is_some_and(|(first, _)| first.saturating_sub(time) < gap);
+        let joins_last = at > 0 && time.saturating_sub(self.spans[at - 1].1) < gap;
+        match (joins_last, joins_next) {
+            (true, true) => {
+                let (_, last) = self.spans.remove(at);
+                self.spans[at - 1].1 = last;
+            }
+            (true, false) => self.spans[at - 1].1 = time,
+            (false, true) => self.spans[at].0 = time,
+            (false, false) => self.spans.insert(at, (time, time)),
+        }
+    }
+}
+
+/// Looking a track up without making an owned key.
+trait TrackKey {
+    fn parts(&self) -> (SignalKind, &str);
+}
+
+impl TrackKey for (SignalKind, &str) {
+    fn parts(&self) -> (SignalKind, &str) {
+        (self.0, self.1)
+    }
+}
+
+impl std::hash::Hash for dyn TrackKey + '_ {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let (kind, service) = self.parts();
+        kind.hash(state);
+        service.hash(state);
+    }
+}
+
+impl hashbrown::Equivalent<(SignalKind, Box<str>)> for dyn TrackKey + '_ {
+    fn equivalent(&self, key: &(SignalKind, Box<str>)) -> bool {
+        let (kind, service) = self.parts();
+        kind == key.0 && service == &*key.1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn answers_as_the_plain_list_does(
+            points in prop::collection::vec(0i64..200, 0..40),
+            gap in 1i64..20,
+            from in -10i64..210,
+            longer in 0i64..20,
+        ) {
+            let mut track = Track { first: i64::MAX, spans: Vec::new() };
+            points.iter().for_each(|point| track.insert(*point, gap));
+            let mut presence = Presence::new(gap);
+            presence.tracks.insert((SignalKind::Spans, "s".into()), track);
+            let to = from + gap + longer;
+            let naive = points.iter().any(|point| (from..=to).contains(point));
+            prop_assert_eq!(presence.within(SignalKind::Spans, "s", from, to), naive);
+            let earlier = points.iter().any(|point| *point < from);
+            prop_assert_eq!(presence.before(SignalKind::Spans, "s", from), earlier);
+        }
+    }
+}

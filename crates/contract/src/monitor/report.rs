@@ -1,0 +1,494 @@
+//! What a contract has to say: instances, findings, and how it is doing.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lacuna_signal::finding::{
+    Finding, FindingKind, Instance, KeyPart, MAX_EXAMPLES, Status, Verdict, fingerprint,
+};
+use lacuna_signal::{TraceId, finding};
+use serde::Serialize;
+
+use super::event::pair;
+use super::judge::{self, Context, Judged, Side};
+use super::key;
+use super::machine::{Machine, role};
+use super::presence::Presence;
+use super::state::{Body, Events, Obligations, obligations};
+use crate::spec::{Contract, Kind, Role};
+
+/// An instance names at most this many traces.
+const MAX_TRACES: usize = 8;
+
+/// How a contract is doing, for people and dashboards.
+#[derive(Debug, Clone, Serialize)]
+pub struct ContractStatus {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// How much a violation matters.
+    pub severity: finding::Severity,
+    /// What it means to people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where to read what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runbook_url: Option<String>,
+    /// The key's fields.
+    pub key: Vec<String>,
+    /// Selectors, by side.
+    pub selectors: BTreeMap<&'static str, String>,
+    /// Obligations that there were, of whatever verdict.
+    pub activations: u64,
+    /// Obligations by verdict, `open` included.
+    pub verdicts: BTreeMap<&'static str, u64>,
+    /// Whether its evidence arrives and can be used.
+    pub health: Health,
+}
+
+/// Whether a contract's evidence arrives and can be used.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// Matching events, by side.
+    pub matched: BTreeMap<&'static str, u64>,
+    /// Of them, those that count for nothing because a field of the key is missing, empty, or of a
+    /// type that cannot be a key; by side.
+    pub key_missing: BTreeMap<&'static str, u64>,
+    /// Events without a number where one is to be added up.
+    pub amount_missing: u64,
+    /// Events that came after the watermark had passed their end.
+    pub late_events: u64,
+    /// Open obligations given up to stay within `max_open`.
+    pub evicted_open: u64,
+    /// Settled keys and old events forgotten to stay within bounds.
+    pub evicted_settled: u64,
+    /// Services from which each side's events came.
+    pub services: BTreeMap<&'static str, Vec<String>>,
+    /// Start of the newest event that opened or could have opened an obligation.
+    pub last_when: Option<Timestamp>,
+    /// Start of the newest outcome.
+    pub last_expect: Option<Timestamp>,
+    /// Whether the outcome's own signal has stopped arriving.
+    pub silent: bool,
+    /// Bytes of memory that the contract's state takes.
+    pub memory: u64,
+    /// What is wrong with it, in words; empty if nothing is.
+    pub problems: Vec<String>,
+}
+
+/// What a finding said when it was last open.
+#[derive(Debug, Clone)]
+pub(super) struct Raised {
+    first: i64,
+    last: i64,
+}
+
+fn timestamp(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// One obligation, its verdict as last settled.
+pub(super) struct Obligation<'a> {
+    pub(super) verdict: Verdict,
+    pub(super) judged: Judged,
+    subject: Subject<'a>,
+}
+
+enum Subject<'a> {
+    Activation(&'a Events, &'a super::event::Event),
+    Outcome(&'a super::event::Event),
+    Balance(&'a Events),
+    Window(&'a super::state::Window),
+}
+
+fn side_name(contract: &Contract, side: Role) -> &'static str {
+    match (contract.kind, side) {
+        (Kind::Balance, Role::When) => "left",
+        (Kind::Balance, _) => "right",
+        (_, Role::When) => "when",
+        (_, Role::Expect) => "expect",
+        (_, Role::RefusedBy) => "refused_by",
+    }
+}
+
+impl Machine {
+    /// A key's obligations.
+    fn obligations_of(&self, slot: u32, context: &Context<'_>) -> Vec<Obligation<'_>> {
+        let contract = &*self.contract;
+        let mut list = Vec::new();
+        let mut push = |verdict: Option<Verdict>, judged: Option<Judged>, subject| {
+            if let (Some(verdict), Some(judged)) = (verdict, judged) {
+                list.push(Obligation { verdict, judged, subject });
+            }
+        };
+        match self.table.get(slot).map(|key| &key.body) {
+            Some(Body::Events(events)) => match obligations(contract) {
+                Obligations::Key if contract.kind == Kind::Balance => {
+                    let judged = judge::balance(contract, events, context);
+                    push(events.verdict, judged, Subject::Balance(events));
+                }
+                Obligations::Key => {
+                    if let Some(when) = events.whens.first() {
+                        let when = &when.event;
+                        let judged = judge::activation(contract, events, when, context);
+                        push(events.verdict, Some(judged), Subject::Activation(events, when));
+                    }
+                }
+                Obligations::Whens => {
+                    for kept in &events.whens {
+                        let judged = judge::activation(contract, events, &kept.event, context);
+                        let subject = Subject::Activation(events, &kept.event);
+                        push(kept.verdict, Some(judged), subject);
+                    }
+                }
+                Obligations::Expects => {
+                    for kept in &events.expects {
+                        let judged = judge::outcome(contract, events, &kept.event, context);
+                        push(kept.verdict, Some(judged), Subject::Outcome(&kept.event));
+                    }
+                }
+            },
+            Some(Body::Windows(windows)) => {
+                for (from, window) in windows.iter() {
+                    let judged = judge::window(contract, *from, window, context);
+                    push(window.verdict, judged, Subject::Window(window));
+                }
+            }
+            None => {}
+        }
+        list
+    }
+
+    /// Verdict and activation of a key's settled obligations that are not fulfilled.
+    pub(super) fn activations(&self, slot: u32) -> Vec<(Verdict, i64)> {
+        let context = Context { watermark: i64::MAX, silent: &|_, _, _| false };
+        self.obligations_of(slot, &context)
+            .iter()
+            .filter(|o| !matches!(o.verdict, Verdict::Fulfilled | Verdict::Open))
+            .map(|o| (o.verdict, o.judged.activated))
+            .collect()
+    }
+
+    fn instance(&self, slot: u32, obligation: &Obligation<'_>) -> Instance {
+        let contract = &*self.contract;
+        let judged = &obligation.judged;
+        let fields = contract.key_names();
+        let values = key::parts(self.table.key(slot));
+        let key = fields.into_iter().zip(values);
+        let key = key.map(|(field, value)| KeyPart { field, value }).collect();
+        let (trace_ids, figures) = evidence(contract, &obligation.subject, judged);
+        let open = obligation.verdict == Verdict::Open;
+        Instance {
+            key,
+            verdict: obligation.verdict,
+            activated_at: timestamp(judged.activated),
+            deadline: (contract.kind != Kind::Precedence).then(|| timestamp(judged.deadline)),
+            resolved_at: judged.resolved.filter(|_| !open).map(timestamp),
+            trace_ids,
+            figures,
+        }
+    }
+
+    /// Instances whose verdict `wanted` wants, oldest first, up to `limit`; and whether there were
+    /// more.
+    pub(super) fn instances(
+        &self,
+        context: &Context<'_>,
+        wanted: impl Fn(Verdict) -> bool,
+        limit: usize,
+    ) -> (Vec<Instance>, bool) {
+        let all = wanted(Verdict::Fulfilled) || wanted(Verdict::Open);
+        let slots: Vec<u32> =
+            if all { self.table.slots().collect() } else { self.bad.iter().copied().collect() };
+        let mut found: Vec<(i64, u32, Obligation<'_>)> = Vec::new();
+        for slot in slots {
+            for obligation in self.obligations_of(slot, context) {
+                if wanted(obligation.verdict) {
+                    found.push((obligation.judged.activated, slot, obligation));
+                }
+            }
+        }
+        found.sort_by_key(|(activated, slot, _)| (*activated, *slot));
+        let cut = found.len() > limit;
+        found.truncate(limit);
+        (found.iter().map(|(_, slot, obligation)| self.instance(*slot, obligation)).collect(), cut)
+    }
+
+    /// One finding for each verdict that speaks against the system, and one for missing evidence.
+    pub(super) fn findings(&mut self, presence: &Presence, watermark: i64) -> Vec<Finding> {
+        let silent =
+            |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
+        let context = Context { watermark, silent: &silent };
+        let mut by_verdict: BTreeMap<Verdict, Vec<(i64, u32, Obligation<'_>)>> = BTreeMap::new();
+        for slot in self.bad.iter().copied() {
+            for obligation in self.obligations_of(slot, &context) {
+                if !matches!(obligation.verdict, Verdict::Fulfilled | Verdict::Open) {
+                    let list = by_verdict.entry(obligation.verdict).or_default();
+                    list.push((obligation.judged.activated, slot, obligation));
+                }
+            }
+        }
+        let mut findings = Vec::new();
+        let mut raised = self.raised.clone();
+        for verdict in Verdict::ALL {
+            let count = self.counts[verdict as usize];
+            if matches!(verdict, Verdict::Fulfilled | Verdict::Open)
+                || (count == 0 && !raised.contains_key(&verdict))
+            {
+                continue;
+            }
+            let mut list = by_verdict.remove(&verdict).unwrap_or_default();
+            list.sort_by_key(|(activated, slot, _)| std::cmp::Reverse((*activated, *slot)));
+            let times = list.iter().map(|(activated, _, _)| *activated);
+            let forgotten = self.forgotten.get(&verdict).filter(|_| count > 0);
+            let times = times.chain(forgotten.into_iter().flat_map(|(a, b)| [*a, *b]));
+            let span = times.fold(None, |span: Option<(i64, i64)>, time| {
+                Some(span.map_or((time, time), |(a, b)| (a.min(time), b.max(time))))
+            });
+            let before = raised.get(&verdict).map(|raised| (raised.first, raised.last));
+            let Some((first, last)) = span.or(before) else { continue };
+            raised.insert(verdict, Raised { first, last });
+            let back = verdict == Verdict::Unknown && !self.silent_now(presence, watermark);
+            let examples = list.iter().take(MAX_EXAMPLES);
+            let examples = examples.map(|(_, slot, o)| self.instance(*slot, o)).collect();
+            let resolved = count == 0 || back;
+            findings.push(self.finding(verdict, count, (first, last), examples, resolved));
+        }
+        self.raised = raised;
+        findings
+    }
+
+    /// Whether the outcome's services are silent at the data's end.
+    pub(super) fn silent_now(&self, presence: &Presence, watermark: i64) -> bool {
+        let span = self.contract.within.unwrap_or(0).max(presence.gap());
+        let from = watermark.saturating_sub(span);
+        self.evidence.silent(&self.contract, presence, Side::Expect, from, watermark)
+    }
+
+    fn finding(
+        &self,
+        verdict: Verdict,
+        count: u64,
+        (first, last): (i64, i64),
+        examples: Vec<Instance>,
+        resolved: bool,
+    ) -> Finding {
+        let contract = &*self.contract;
+        let minutes = first.div_euclid(60_000_000_000)..=last.div_euclid(60_000_000_000);
+        let concerned = self.timeline.range(minutes).map(|(_, n)| n).sum::<u64>().max(count);
+        let mut services: Vec<String> = self
+            .evidence
+            .whens
+            .keys()
+            .chain(self.evidence.expects.keys())
+            .map(|s| (**s).to_owned())
+            .collect();
+        services.retain(|service| !service.is_empty());
+        services.sort();
+        services.dedup();
+        let (title, meaning) = words(contract, verdict, count, concerned);
+        let description = match &contract.description {
+            Some(text) => format!("{meaning}\n{text}"),
+            None => meaning,
+        };
+        Finding {
+            fingerprint: fingerprint(&["contract", &contract.name, verdict.name()]),
+            kind: match verdict {
+                Verdict::Unknown => FindingKind::EvidenceGap,
+                _ => FindingKind::SilentFailure,
+            },
+            source: format!("contract/{}", contract.name),
+            title,
+            description,
+            severity: contract.severity,
+            status: if resolved { Status::Resolved } else { Status::Open },
+            verdict: Some(verdict),
+            services,
+            count,
+            concerned,
+            first_seen: timestamp(first),
+            last_seen: timestamp(last),
+            examples,
+            runbook_url: contract.runbook_url.clone(),
+            acknowledged: None,
+        }
+    }
+
+    /// How the contract is doing.
+    pub(super) fn status(&self, presence: &Presence, watermark: i64) -> ContractStatus {
+        let contract = &*self.contract;
+        let by_side = |counts: &[u64; 3]| {
+            contract
+                .sides()
+                .map(|(side, _)| (side_name(contract, side), counts[role(side)]))
+                .collect::<BTreeMap<_, _>>()
+        };
+        let names = |side: Role, services: Vec<String>| (side_name(contract, side), services);
+        let sorted = |mut list: Vec<String>| {
+            list.sort();
+            list
+        };
+        let whens = sorted(self.evidence.whens.keys().map(|s| (**s).to_owned()).collect());
+        let expects = sorted(self.evidence.expects.keys().map(|s| (**s).to_owned()).collect());
+        let silent = self.silent_now(presence, watermark);
+        let stats = &self.stats;
+        let mut problems = Vec::new();
+        for (side, _) in contract.sides() {
+            let (missing, all) = (stats.key_missing[role(side)], stats.matched[role(side)]);
+            if missing > 0 {
+                let side = side_name(contract, side);
+                problems.push(format!("{missing} of {all} events of `{side}` have no usable key"));
+            }
+        }
+        if stats.amount_missing > 0 {
+            problems.push(format!("{} events have no number to add up", stats.amount_missing));
+        }
+        if stats.evicted_open > 0 {
+            problems.push(format!("{} open obligations were given up", stats.evicted_open));
+        }
+        if silent {
+            problems.push("the outcome's own signal has stopped arriving".to_owned());
+        }
+        ContractStatus {
+            name: contract.name.clone(),
+            kind: contract.kind.name(),
+            severity: contract.severity,
+            description: contract.description.clone(),
+            runbook_url: contract.runbook_url.clone(),
+            key: contract.key_names(),
+            selectors: contract
+                .sides()
+                .map(|(side, spec)| (side_name(contract, side), spec.selector.to_string()))
+                .collect(),
+            activations: self.counts.iter().sum(),
+            verdicts: self.verdicts(),
+            health: Health {
+                matched: by_side(&stats.matched),
+                key_missing: by_side(&stats.key_missing),
+                amount_missing: stats.amount_missing,
+                late_events: stats.late,
+                evicted_open: stats.evicted_open,
+                evicted_settled: stats.evicted_settled,
+                services: [names(Role::When, whens), names(Role::Expect, expects)].into(),
+                last_when: stats.last_when.map(timestamp),
+                last_expect: stats.last_expect.map(timestamp),
+                silent,
+                memory: self.memory() as u64,
+                problems,
+            },
+        }
+    }
+
+    /// Obligations by verdict.
+    pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
+        Verdict::ALL.iter().map(|v| (v.name(), self.counts[*v as usize])).collect()
+    }
+}
+
+/// The traces to open for an obligation, and the figures that its verdict rests on.
+fn evidence(
+    contract: &Contract,
+    subject: &Subject<'_>,
+    judged: &Judged,
+) -> (Vec<TraceId>, BTreeMap<String, f64>) {
+    let mut traces: Vec<TraceId> = Vec::new();
+    let mut figures = BTreeMap::new();
+    let mut add = |trace: Option<TraceId>| {
+        if let Some(trace) = trace.filter(|trace| !traces.contains(trace)) {
+            if traces.len() < MAX_TRACES {
+                traces.push(trace);
+            }
+        }
+    };
+    match subject {
+        Subject::Activation(events, when) => {
+            add(when.trace);
+            let mut count = 0;
+            for expect in events.expects.iter().map(|kept| &kept.event) {
+                if expect.start >= when.start && pair(&contract.conditions, when, expect) {
+                    count += u32::from(expect.start <= judged.deadline);
+                    add(expect.trace);
+                }
+            }
+            let refusals = events.refusals.iter().filter(|event| event.start >= when.start);
+            refusals.for_each(|refusal| add(refusal.trace));
+            if let Kind::Exactly { count: expected } = contract.kind {
+                figures.insert("count".to_owned(), f64::from(count));
+                figures.insert("expected".to_owned(), f64::from(expected));
+            }
+        }
+        Subject::Outcome(expect) => add(expect.trace),
+        Subject::Balance(events) => {
+            for kept in events.whens.iter().chain(&events.expects) {
+                add(kept.event.trace);
+            }
+            if let Some((_, left, right)) = judge::figures(contract, events) {
+                figures.insert("left".to_owned(), left);
+                figures.insert("right".to_owned(), right);
+            }
+        }
+        Subject::Window(window) => {
+            add(window.trace);
+            figures.insert("count".to_owned(), window.seen.len() as f64);
+            if let Kind::Heartbeat { at_least } = contract.kind {
+                figures.insert("expected".to_owned(), f64::from(at_least));
+            }
+        }
+    }
+    (traces, figures)
+}
+
+/// A finding's title and what it means.
+fn words(contract: &Contract, verdict: Verdict, count: u64, concerned: u64) -> (String, String) {
+    let name = &contract.name;
+    let of = format!("{count} of {concerned}");
+    let within = contract.within.map_or(String::new(), |nanos| {
+        format!(" within {}", lacuna_signal::selector::Literal::Duration(nanos))
+    });
+    let (when, expect) = (&contract.when.selector, &contract.expect.selector);
+    match verdict {
+        Verdict::Late => (
+            format!("{name}: {of} outcomes came late"),
+            format!("After {when}, {expect} must follow{within}; it came, but later."),
+        ),
+        Verdict::Refused => (
+            format!("{name}: {of} outcomes were refused"),
+            format!("After {when}, {expect} must follow{within}; an explicit no came instead."),
+        ),
+        Verdict::Duplicate => (
+            format!("{name}: {of} outcomes came too often"),
+            format!("After {when}, {expect} came more often than it may{within}."),
+        ),
+        Verdict::Phantom => (
+            format!("{name}: {of} outcomes came out of nowhere"),
+            format!("{expect} came without the {when} that must precede it{within}."),
+        ),
+        Verdict::Forbidden => (
+            format!("{name}: {of} times what must not follow came"),
+            format!("After {when}, {expect} must not follow{within}, and did."),
+        ),
+        Verdict::Unbalanced => (
+            format!("{name}: {of} keys do not balance"),
+            format!("{when} and {expect} must agree for each key{within}, and do not."),
+        ),
+        Verdict::Unknown => (
+            format!("{name}: nothing can be said about {of} outcomes"),
+            format!(
+                "The services that {expect} comes from sent no such signal at all over these \
+                 obligations' time, though they did before: look at the service, its exporter and \
+                 its sampling before at the outcomes."
+            ),
+        ),
+        _ => match contract.kind {
+            Kind::Heartbeat { at_least } => (
+                format!("{name}: {of} windows without their outcome"),
+                format!("While {when} flows, at least {at_least} {expect} must come{within}."),
+            ),
+            _ => (
+                format!("{name}: {of} outcomes never came"),
+                format!("After {when}, {expect} must follow{within}; it did not."),
+            ),
+        },
+    }
+}

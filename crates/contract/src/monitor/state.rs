@@ -1,0 +1,304 @@
+//! What is kept of one key.
+
+use std::collections::BTreeMap;
+
+use lacuna_signal::TraceId;
+use lacuna_signal::finding::Verdict;
+
+use super::event::Event;
+use super::judge::{self, Context, Judged};
+use crate::spec::{Contract, Kind, Per, Role};
+
+/// What is known of one key.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) body: Body,
+    /// Obligations whose deadline has not been reached.
+    pub(super) open: u32,
+    /// Obligations that are settled and not fulfilled.
+    pub(super) bad: u32,
+    /// Whether the key stands in the queue of settled keys.
+    pub(super) queued: bool,
+}
+
+/// The events of a key, as its contract's kind needs them.
+#[derive(Debug)]
+pub(super) enum Body {
+    Events(Box<Events>),
+    Windows(Box<BTreeMap<i64, Window>>),
+}
+
+/// The events of a key, each list in order of start and id.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    pub(super) whens: Vec<Kept>,
+    pub(super) expects: Vec<Kept>,
+    pub(super) refusals: Vec<Event>,
+    /// Of the obligation, where a key has one.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// An event and, where every event has an obligation, what became of it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) event: Event,
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// One window of a heartbeat.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// Start of the first cause.
+    pub(super) first: Option<i64>,
+    pub(super) trace: Option<TraceId>,
+    /// Outcomes, up to as many as are needed.
+    pub(super) seen: Vec<u64>,
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// A key keeps at most this many events of a side and this many windows; the oldest go first.
+const MAX_EVENTS: usize = 65_536;
+
+/// What a key had to give up to stay within its bounds.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Dropped {
+    pub(super) events: u64,
+    pub(super) open: u64,
+}
+
+impl Key {
+    pub(super) fn new(kind: Kind) -> Self {
+        let body = match kind {
+            Kind::Heartbeat { .. } => Body::Windows(Box::default()),
+            _ => Body::Events(Box::default()),
+        };
+        Self { body, open: 0, bad: 0, queued: false }
+    }
+
+    /// Takes an event; `false` if it changes nothing, because it came before or decides nothing.
+    pub(super) fn add(
+        &mut self,
+        contract: &Contract,
+        role: Role,
+        event: Event,
+        dropped: &mut Dropped,
+    ) -> bool {
+        match &mut self.body {
+            Body::Events(events) => {
+                let changed = events.add(contract, role, event);
+                events.bound(dropped);
+                changed
+            }
+            Body::Windows(windows) => add_to_window(windows, contract, role, event, dropped),
+        }
+    }
+
+    /// Judges all obligations of the key. `changed` is told each one's verdict before and now.
+    pub(super) fn judge(
+        &mut self,
+        contract: &Contract,
+        context: &Context<'_>,
+        mut changed: impl FnMut(Option<Verdict>, &Judged),
+    ) {
+        let (mut open, mut bad) = (0, 0);
+        let mut settle = |old: &mut Option<Verdict>, judged: Judged| {
+            changed(*old, &judged);
+            *old = Some(judged.verdict);
+            match judged.verdict {
+                Verdict::Open => open += 1,
+                Verdict::Fulfilled => {}
+                _ => bad += 1,
+            }
+        };
+        match &mut self.body {
+            Body::Events(events) => match obligations(contract) {
+                Obligations::Key => {
+                    let judged = match (contract.kind, events.whens.first()) {
+                        (Kind::Balance, _) => judge::balance(contract, events, context),
+                        (_, None) => None,
+                        (_, Some(when)) => {
+                            Some(judge::activation(contract, events, &when.event, context))
+                        }
+                    };
+                    if let Some(judged) = judged {
+                        settle(&mut events.verdict, judged);
+                    }
+                }
+                Obligations::Whens => {
+                    for i in 0..events.whens.len() {
+                        let when = &events.whens[i].event;
+                        let judged = judge::activation(contract, events, when, context);
+                        settle(&mut events.whens[i].verdict, judged);
+                    }
+                }
+                Obligations::Expects => {
+                    for i in 0..events.expects.len() {
+                        let expect = &events.expects[i].event;
+                        let judged = judge::outcome(contract, events, expect, context);
+                        settle(&mut events.expects[i].verdict, judged);
+                    }
+                }
+            },
+            Body::Windows(windows) => {
+                for (from, window) in windows.iter_mut() {
+                    if let Some(judged) = judge::window(contract, *from, window, context) {
+                        settle(&mut window.verdict, judged);
+                    }
+                }
+            }
+        }
+        self.open = open;
+        self.bad = bad;
+    }
+
+    /// Bytes of memory beside the key's entry.
+    pub(super) fn memory(&self) -> usize {
+        match &self.body {
+            Body::Events(events) => {
+                size_of::<Events>()
+                    + (events.whens.capacity() + events.expects.capacity()) * size_of::<Kept>()
+                    + events.refusals.capacity() * size_of::<Event>()
+            }
+            Body::Windows(windows) => windows.len() * (size_of::<Window>() + 24),
+        }
+    }
+}
+
+/// What of a key has a verdict of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Obligations {
+    Key,
+    Whens,
+    Expects,
+}
+
+pub(super) fn obligations(contract: &Contract) -> Obligations {
+    match (contract.kind, contract.per) {
+        (Kind::Precedence, _) => Obligations::Expects,
+        (Kind::Balance, _) | (_, Per::Key) => Obligations::Key,
+        (_, Per::Event) => Obligations::Whens,
+    }
+}
+
+impl Events {
+    fn add(&mut self, contract: &Contract, role: Role, event: Event) -> bool {
+        match role {
+            Role::RefusedBy => insert(&mut self.refusals, event, |kept| kept, |event| event),
+            Role::Expect => self.insert_expect(event),
+            Role::When if contract.kind == Kind::Precedence && self.first_will_do(contract) => {
+                self.keep_first(event)
+            }
+            Role::When if obligations(contract) == Obligations::Key => {
+                if contract.kind == Kind::Balance {
+                    self.insert_when(event)
+                } else {
+                    self.keep_first(event)
+                }
+            }
+            Role::When => self.insert_when(event),
+        }
+    }
+
+    /// Whether the earliest cause alone decides, as it does if any earlier one is enough.
+    fn first_will_do(&self, contract: &Contract) -> bool {
+        contract.within.is_none() && contract.conditions.is_empty()
+    }
+
+    fn insert_when(&mut self, event: Event) -> bool {
+        let keep = |event| Kept { event, verdict: None };
+        insert(&mut self.whens, event, |kept: &Kept| &kept.event, keep)
+    }
+
+    fn insert_expect(&mut self, event: Event) -> bool {
+        let keep = |event| Kept { event, verdict: None };
+        insert(&mut self.expects, event, |kept: &Kept| &kept.event, keep)
+    }
+
+    /// Keeps only the first activation.
+    fn keep_first(&mut self, event: Event) -> bool {
+        match self.whens.first_mut() {
+            Some(first) if (first.event.start, first.event.id) <= (event.start, event.id) => false,
+            Some(first) => {
+                first.event = event;
+                true
+            }
+            None => {
+                self.whens.push(Kept { event, verdict: None });
+                true
+            }
+        }
+    }
+
+    fn bound(&mut self, dropped: &mut Dropped) {
+        for list in [&mut self.whens, &mut self.expects] {
+            if list.len() > MAX_EVENTS {
+                for kept in list.drain(..MAX_EVENTS / 2) {
+                    dropped.events += 1;
+                    dropped.open += u64::from(kept.verdict == Some(Verdict::Open));
+                }
+            }
+        }
+        if self.refusals.len() > MAX_EVENTS {
+            self.refusals.drain(..MAX_EVENTS / 2);
+            dropped.events += (MAX_EVENTS / 2) as u64;
+        }
+    }
+}
+
+/// Puts an event in its place; `false` if it is there already.
+fn insert<T>(
+    list: &mut Vec<T>,
+    event: Event,
+    of: impl Fn(&T) -> &Event,
+    make: impl FnOnce(Event) -> T,
+) -> bool {
+    let order = (event.start, event.id);
+    let at = list.partition_point(|kept| (of(kept).start, of(kept).id) < order);
+    if list.get(at).is_some_and(|kept| (of(kept).start, of(kept).id) == order) {
+        return false;
+    }
+    list.insert(at, make(event));
+    true
+}
+
+fn add_to_window(
+    windows: &mut BTreeMap<i64, Window>,
+    contract: &Contract,
+    role: Role,
+    event: Event,
+    dropped: &mut Dropped,
+) -> bool {
+    let Kind::Heartbeat { at_least } = contract.kind else { return false };
+    let every = contract.within.unwrap_or(1).max(1);
+    let from = event.start.div_euclid(every).saturating_mul(every);
+    if windows.len() >= MAX_EVENTS {
+        // What is older than all that is kept was given up before.
+        if windows.first_key_value().is_some_and(|(oldest, _)| from < *oldest) {
+            return false;
+        }
+        if !windows.contains_key(&from) {
+            let gone = windows.pop_first().and_then(|(_, window)| window.verdict);
+            dropped.events += 1;
+            dropped.open += u64::from(gone == Some(Verdict::Open));
+        }
+    }
+    let window = windows.entry(from).or_default();
+    match role {
+        Role::When => {
+            let earlier = window.first.is_none_or(|first| event.start < first);
+            if earlier {
+                window.first = Some(event.start);
+                window.trace = event.trace;
+            }
+            earlier
+        }
+        Role::Expect => {
+            let new = window.seen.len() < at_least as usize && !window.seen.contains(&event.id);
+            if new {
+                window.seen.push(event.id);
+            }
+            new
+        }
+        Role::RefusedBy => false,
+    }
+}

@@ -1,0 +1,150 @@
+//! `where`: what must hold between the two sides of a pair.
+
+use lacuna_signal::SignalKind;
+use lacuna_signal::selector::{FieldAccess, Op};
+
+use super::Role;
+
+/// One comparison between the sides of a pair, or between a side and a value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    /// The left side.
+    pub left: Term,
+    /// The operator: one that compares, not one that matches.
+    pub op: Op,
+    /// The right side.
+    pub right: Term,
+}
+
+/// One side of a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Term {
+    /// A field: whose, and its place in that side's `fields`.
+    Field(Role, usize),
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+/// A complaint about bytes `start..end` of a condition.
+pub(super) struct ConditionError {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+const SYNTAX: &str = "write `expect.<field> = when.<field>`, such as \
+                      `expect.span.amount = when.span.amount`, joined by `&&`";
+
+/// Reads `expect.span.amount = when.span.amount && …`. The fields that it reads are added to the
+/// lists of their sides.
+pub(super) fn parse(
+    text: &str,
+    kinds: (SignalKind, SignalKind),
+    when: &mut Vec<FieldAccess>,
+    expect: &mut Vec<FieldAccess>,
+) -> Result<Vec<Condition>, ConditionError> {
+    let mut conditions = Vec::new();
+    for (start, part) in split(text) {
+        let Some((op, at, len)) = operator(part) else {
+            return Err(fail(text, start, part, "no comparison here", SYNTAX));
+        };
+        let mut side = |from: usize, to: usize| {
+            let raw = &part[from..to];
+            let offset = start + from + (raw.len() - raw.trim_start().len());
+            term(text, offset, raw.trim(), kinds, when, expect)
+        };
+        let left = side(0, at)?;
+        let right = side(at + len, part.len())?;
+        if !matches!(left, Term::Field(..)) && !matches!(right, Term::Field(..)) {
+            return Err(fail(text, start, part, "neither side is a field", SYNTAX));
+        }
+        conditions.push(Condition { left, op, right });
+    }
+    Ok(conditions)
+}
+
+fn fail(text: &str, start: usize, part: &str, message: &str, help: &str) -> ConditionError {
+    let skip = part.len() - part.trim_start().len();
+    let end = (start + skip + part.trim().len()).min(text.len());
+    ConditionError { start: start + skip, end, message: message.to_owned(), help: help.to_owned() }
+}
+
+/// The parts between `&&` outside quotes, with their offsets.
+fn split(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (at, _) in outside_quotes(text).filter(|(at, _)| text[*at..].starts_with("&&")) {
+        if at >= start {
+            parts.push((start, &text[start..at]));
+            start = at + 2;
+        }
+    }
+    parts.push((start, &text[start..]));
+    parts
+}
+
+/// The first comparison operator outside quotes: which, where and how long.
+fn operator(part: &str) -> Option<(Op, usize, usize)> {
+    const OPS: [Op; 6] = [Op::Ne, Op::Le, Op::Ge, Op::Eq, Op::Lt, Op::Gt];
+    outside_quotes(part).find_map(|(at, _)| {
+        let op = OPS.into_iter().find(|op| part[at..].starts_with(op.text()))?;
+        Some((op, at, op.text().len()))
+    })
+}
+
+fn outside_quotes(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.char_indices().filter(move |(_, c)| {
+        let inside = quoted;
+        match c {
+            '"' if !escaped => quoted = !quoted,
+            _ => {}
+        }
+        escaped = inside && *c == '\\' && !escaped;
+        !inside && !quoted
+    })
+}
+
+fn term(
+    text: &str,
+    offset: usize,
+    raw: &str,
+    kinds: (SignalKind, SignalKind),
+    when: &mut Vec<FieldAccess>,
+    expect: &mut Vec<FieldAccess>,
+) -> Result<Term, ConditionError> {
+    let (role, kind, list, field) = if let Some(field) = raw.strip_prefix("when.") {
+        (Role::When, kinds.0, when, field)
+    } else if let Some(field) = raw.strip_prefix("expect.") {
+        (Role::Expect, kinds.1, expect, field)
+    } else {
+        if let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            return Ok(Term::Text(inner.replace("\\\"", "\"").replace("\\\\", "\\")));
+        }
+        return match (raw, raw.parse::<f64>()) {
+            ("true", _) => Ok(Term::Bool(true)),
+            ("false", _) => Ok(Term::Bool(false)),
+            (_, Ok(number)) if number.is_finite() => Ok(Term::Number(number)),
+            _ => Err(fail(text, offset, raw, "neither a side's field nor a value", SYNTAX)),
+        };
+    };
+    let access = FieldAccess::parse(kind, field).map_err(|error| {
+        let start = offset + (raw.len() - field.len()) + error.offset();
+        ConditionError {
+            start,
+            end: start + error.len(),
+            message: error.problem().to_owned(),
+            help: error.help().to_owned(),
+        }
+    })?;
+    let index = list.iter().position(|known| *known == access).unwrap_or_else(|| {
+        list.push(access);
+        list.len() - 1
+    });
+    Ok(Term::Field(role, index))
+}

@@ -1,0 +1,181 @@
+//! Contracts live: findings, retraction, idleness, bounds, reload, health.
+#![allow(missing_docs, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{EPOCH, Ev, MS, batch, contract, ev};
+use jiff::Timestamp;
+use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_signal::finding::{FindingKind, Status, Verdict};
+
+const RESPONSE: &str =
+    "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 1s";
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(EPOCH + millis * MS)).unwrap()
+}
+
+fn count(monitor: &Monitor, verdict: Verdict) -> u64 {
+    monitor.verdict_counts().find(|(_, v, _)| *v == verdict).unwrap().2
+}
+
+#[test]
+fn a_missed_outcome_is_found_and_a_late_arrival_resolves_it() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&[
+        ev(1, "a", "good", 0, 10),
+        ev(2, "b", "good", 5, 20),
+        ev(3, "a", "lost", 100, 110),
+        ev(4, "a", "lost", 300, 310),
+    ]));
+    assert_eq!((count(&monitor, Verdict::Open), count(&monitor, Verdict::Fulfilled)), (1, 1));
+    assert!(monitor.findings().is_empty());
+    assert!(monitor.take_changed() && !monitor.take_changed());
+    // Time goes on elsewhere.
+    monitor.observe(&batch(&[ev(5, "x", "other", 60_000, 60_001)]));
+    let findings = monitor.findings();
+    assert_eq!(findings.len(), 1);
+    let finding = &findings[0];
+    assert_eq!((finding.kind, finding.status), (FindingKind::SilentFailure, Status::Open));
+    assert_eq!((finding.count, finding.concerned), (1, 2));
+    assert_eq!(finding.title, "c: 1 of 2 outcomes never came");
+    assert_eq!(finding.services, ["s"]);
+    let example = &finding.examples[0];
+    assert_eq!((&*example.key[0].field, &*example.key[0].value), ("span.key", "lost"));
+    assert_eq!(example.activated_at, at(100));
+    assert_eq!((example.deadline, example.resolved_at), (Some(at(1_100)), Some(at(1_100))));
+    assert_eq!(example.trace_ids[0].to_string(), ev(3, "a", "", 0, 0).trace());
+    // The outcome was there all along; its exporter was slow.
+    monitor.observe(&batch(&[ev(6, "b", "lost", 400, 410)]));
+    let findings = monitor.findings();
+    assert_eq!((findings[0].count, findings[0].status), (0, Status::Resolved));
+    assert_eq!(findings[0].fingerprint, finding.fingerprint);
+    assert_eq!(count(&monitor, Verdict::Fulfilled), 2);
+}
+
+#[test]
+fn a_stalled_source_does_not_stop_deadlines() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 10)]));
+    monitor.advance_wall_clock(at(1_000));
+    monitor.advance_wall_clock(at(25_000));
+    assert_eq!(count(&monitor, Verdict::Open), 1);
+    monitor.advance_wall_clock(at(40_000));
+    assert_eq!(count(&monitor, Verdict::Missed), 1);
+}
+
+#[test]
+fn a_clock_that_is_ahead_settles_nothing() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 10), ev(2, "x", "k", 900_000_000, 900_000_000)]));
+    assert_eq!(count(&monitor, Verdict::Open), 1);
+}
+
+#[test]
+fn silence_is_unknown_with_one_finding_that_resolves_when_the_signal_is_back() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    let mut events = vec![ev(1, "a", "early", 0, 1), ev(2, "b", "early", 10, 11).from("pay")];
+    // The payment service falls silent; orders go on.
+    events.extend(
+        (0..50).map(|i| ev(100 + i, "a", &format!("k{i}"), 5_000 + 100 * i64::from(i), 5_000)),
+    );
+    events.push(ev(3, "x", "", 60_000, 60_000));
+    monitor.observe(&batch(&events));
+    assert_eq!((count(&monitor, Verdict::Unknown), count(&monitor, Verdict::Missed)), (50, 0));
+    let findings = monitor.findings();
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].kind, findings[0].status), (FindingKind::EvidenceGap, Status::Open));
+    assert!(monitor.status()[0].health.silent);
+    // It is back.
+    monitor.observe(&batch(&[
+        ev(4, "x", "", 90_500, 90_500).from("pay"),
+        ev(5, "x", "", 120_600, 120_600),
+    ]));
+    assert_eq!(monitor.findings()[0].status, Status::Resolved);
+    // And now delivers what it had kept: what it did not do was missed after all.
+    let kept: Vec<Ev> = (0..51)
+        .map(|i| ev(200 + i, "y", "", 5_000 + 100 * i64::from(i), 5_000).from("pay"))
+        .collect();
+    monitor.observe(&batch(&kept));
+    assert_eq!((count(&monitor, Verdict::Unknown), count(&monitor, Verdict::Missed)), (0, 50));
+}
+
+#[test]
+fn events_without_a_usable_key_are_counted() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    let mut keyless = ev(1, "a", "", 0, 1);
+    let empty = keyless.clone();
+    keyless.key = None;
+    keyless.id = 2;
+    monitor.observe(&batch(&[keyless, empty, ev(3, "b", "k", 0, 1)]));
+    let status = &monitor.status()[0];
+    assert_eq!(status.health.key_missing["when"], 2);
+    assert_eq!(status.health.matched["when"], 2);
+    assert_eq!(status.health.problems, ["2 of 2 events of `when` have no usable key"]);
+    assert_eq!(status.activations, 0);
+}
+
+#[test]
+fn state_is_bounded_and_evictions_are_counted() {
+    let options = Options { max_open: 10, max_keys: 40, max_instances: 5, ..Options::default() };
+    let mut monitor = Monitor::new(&contract(RESPONSE), options);
+    for i in 0..100u32 {
+        monitor.observe(&batch(&[ev(
+            i,
+            "a",
+            &format!("k{i}"),
+            200 * i64::from(i),
+            200 * i64::from(i),
+        )]));
+    }
+    assert_eq!(monitor.open(), 10);
+    assert_eq!(monitor.status()[0].health.evicted_open, 90);
+    monitor.observe(&batch(&[ev(1_000, "x", "", 60_000, 60_000)]));
+    assert_eq!(count(&monitor, Verdict::Missed), 10);
+    let (instances, cut) = monitor.instances("c", |v| v == Verdict::Missed, 100).unwrap();
+    assert_eq!((instances.len(), cut), (5, false));
+    assert_eq!(monitor.status()[0].health.evicted_settled, 5);
+    // What was forgotten still counts, and still dates the finding.
+    let finding = &monitor.findings()[0];
+    assert_eq!((finding.count, finding.first_seen), (10, at(18_000)));
+    for i in 0..100u32 {
+        let (start, key) = (70_000 + i64::from(i), format!("f{i}"));
+        monitor.observe(&batch(&[
+            ev(2_000 + i, "a", &key, start, start),
+            ev(3_000 + i, "b", &key, start, start),
+        ]));
+    }
+    assert_eq!(count(&monitor, Verdict::Fulfilled), 100);
+    let (all, _) = monitor.instances("c", |_| true, 1_000).unwrap();
+    assert!(all.len() <= 40, "{}", all.len());
+}
+
+#[test]
+fn unchanged_contracts_keep_their_obligations_over_a_reload() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 1)]));
+    let both = |within: &str| {
+        let second = RESPONSE.replace('\n', "\n    ").replace("1s", within);
+        let text = format!(
+            "contracts:\n  - name: new\n    {second}\n  - name: c\n    {}\n",
+            RESPONSE.replace('\n', "\n    ")
+        );
+        ContractSet::parse("f.yaml", &text).unwrap()
+    };
+    monitor.reload(&both("2s"));
+    let open: Vec<u64> = monitor.status().iter().map(|status| status.verdicts["open"]).collect();
+    assert_eq!(open, [0, 1]);
+    monitor.observe(&batch(&[ev(2, "x", "", 60_000, 60_000)]));
+    assert_eq!(monitor.status()[1].verdicts["missed"], 1);
+    assert_eq!(monitor.horizon(), Duration::from_secs(34));
+}
+
+#[test]
+fn a_monitor_can_move_between_threads() {
+    fn send<T: Send>(_: &T) {}
+    send(&Monitor::new(&contract(RESPONSE), Options::default()));
+}
