@@ -10,6 +10,7 @@
 mod adjust;
 mod body;
 mod error;
+mod found;
 mod go;
 mod metrics;
 mod paths;
@@ -74,10 +75,10 @@ impl JaegerApi {
     /// Runs `work` on a thread that may block.
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn TraceSource) -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce(&Arc<dyn TraceSource>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let source = Arc::clone(&self.source);
-        let done = tokio::task::spawn_blocking(move || work(&*source)).await;
+        let done = tokio::task::spawn_blocking(move || work(&source)).await;
         done.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
     }
 }

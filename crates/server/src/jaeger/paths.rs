@@ -8,6 +8,7 @@ use lacuna_store::TimeRange;
 use serde::Serialize;
 
 use super::error::ApiError;
+use super::found::load;
 use super::query::{Query, units};
 use super::search::{focal_expr, spans};
 use super::source::TraceSource;
@@ -77,8 +78,8 @@ struct Exemplar {
 pub fn find(source: &dyn TraceSource, request: &PathsRequest) -> Result<Paths, ApiError> {
     let selector = spans(focal_expr(&request.service, request.operation.as_deref()))?;
     let mut paths: BTreeMap<Vec<Step>, Vec<TraceId>> = BTreeMap::new();
-    for trace in source.find_traces(&selector, request.range, TRACES)? {
-        let Some(id) = SpanRows::new(&trace.spans).trace_id(0) else { continue };
+    for id in source.find_traces(&selector, request.range, TRACES)? {
+        let Some(trace) = load(source, id, false)? else { continue };
         for path in paths_of(&trace.spans, request) {
             let traces = paths.entry(path).or_default();
             if traces.len() < EXEMPLARS && traces.last() != Some(&id) {

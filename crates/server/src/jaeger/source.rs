@@ -71,14 +71,14 @@ pub trait TraceSource: Send + Sync + 'static {
     /// All spans of a trace.
     fn trace(&self, id: TraceId) -> Result<Trace, SourceError>;
 
-    /// Whole traces of which at least one span starts in `range` and matches
-    /// `selector`: at most `limit` of them, newest first.
+    /// Traces of which at least one span starts in `range` and matches `selector`: at most `limit`
+    /// of them, newest first. They are read one by one as the answer is sent.
     fn find_traces(
         &self,
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<Trace>, SourceError>;
+    ) -> Result<Vec<TraceId>, SourceError>;
 
     /// Hands the spans that start in `range` and match `selector` to `visit`, in any order, with
     /// at least the columns named in `columns`, until `visit` breaks.

@@ -40,10 +40,9 @@ impl TraceSource for Store {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<Trace>, SourceError> {
+    ) -> Result<Vec<TraceId>, SourceError> {
         let found = Store::find_traces(self, selector, range, limit)?;
-        let traces = found.items.iter().map(|found| TraceSource::trace(self, found.trace_id));
-        traces.collect()
+        Ok(found.items.iter().map(|found| found.trace_id).collect())
     }
 
     fn scan_spans(

@@ -1,19 +1,21 @@
 //! The endpoints of v1, under `/api`.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use lacuna_signal::{Batch, TraceId};
+use lacuna_signal::TraceId;
 use lacuna_store::TimeRange;
 use serde::Serialize;
 
 use super::JaegerApi;
-use super::adjust::adjust;
 use super::body;
 use super::error::{ApiError, Envelope, StructuredError, TRACE_NOT_FOUND};
+use super::found::{FoundTraces, V1Traces, load};
 use super::go;
 use super::metrics::{Family, MetricsRequest};
 use super::paths::{self, PathsRequest};
@@ -84,7 +86,7 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
         Some(service) => {
             let service = service.to_owned();
             let kind = query.get("spanKind").map(str::to_owned);
-            api.ask(move |source| operations_of(source, &service, kind.as_deref())).await
+            api.ask(move |source| operations_of(&**source, &service, kind.as_deref())).await
         }
     };
     let envelope = result.map(|operations| {
@@ -137,18 +139,9 @@ fn by_id(
     raw: bool,
 ) -> Result<Option<UiTrace>, SourceError> {
     let Some(id) = id else { return Ok(None) };
-    let trace = source.trace(id)?;
-    if trace.spans.num_rows() == 0 {
-        return Ok(None);
-    }
+    let Some(Trace { spans, warnings }) = load(source, id, raw)? else { return Ok(None) };
     let logs = if raw { None } else { Some(source.logs_of_trace(id)?) };
-    shown(trace, logs, raw).map(Some)
-}
-
-fn shown(trace: Trace, logs: Option<Batch>, raw: bool) -> Result<UiTrace, SourceError> {
-    let Trace { spans, warnings } = trace;
-    let spans = if raw { spans } else { adjust(&spans)? };
-    Ok(UiTrace { spans, logs, warnings })
+    Ok(Some(UiTrace { spans, logs, warnings }))
 }
 
 async fn trace(
@@ -161,7 +154,7 @@ async fn trace(
         Err(error) => Err(error),
         Ok((id, raw)) => {
             api.ask(move |source| {
-                by_id(source, id, raw)?
+                by_id(&**source, id, raw)?
                     .map(|trace| Envelope::of(Some([trace])))
                     .ok_or_else(|| ApiError::NotFound(TRACE_NOT_FOUND.to_owned()))
             })
@@ -189,12 +182,20 @@ async fn search(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Respon
     respond(&query, result).await
 }
 
-fn find(source: &dyn TraceSource, request: &V1Search) -> Result<Envelope<Vec<UiTrace>>, ApiError> {
+/// Traces in an answer: asked for by id, or found.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Traces {
+    ById(Vec<UiTrace>),
+    Found(V1Traces),
+}
+
+fn find(source: &Arc<dyn TraceSource>, request: &V1Search) -> Result<Envelope<Traces>, ApiError> {
     let search = &request.search;
     if !request.trace_ids.is_empty() {
         let (mut found, mut missing) = (Vec::new(), Vec::new());
         for id in &request.trace_ids {
-            match by_id(source, *id, search.raw)? {
+            match by_id(&**source, *id, search.raw)? {
                 Some(trace) => found.push(trace),
                 None => {
                     let id = id.map_or_else(|| "0".repeat(16), v1_trace_id);
@@ -203,12 +204,12 @@ fn find(source: &dyn TraceSource, request: &V1Search) -> Result<Envelope<Vec<UiT
             }
         }
         let errors = (!missing.is_empty()).then_some(missing);
-        return Ok(Envelope { errors, ..Envelope::of(Some(found)) });
+        return Ok(Envelope { errors, ..Envelope::of(Some(Traces::ById(found))) });
     }
-    let selector = search.selector(source)?;
-    let traces = source.find_traces(&selector, search.range, search.limit)?;
-    let traces = traces.into_iter().map(|trace| shown(trace, None, search.raw));
-    Ok(Envelope::of(Some(traces.collect::<Result<_, SourceError>>()?)))
+    let selector = search.selector(&**source)?;
+    let ids = source.find_traces(&selector, search.range, search.limit)?;
+    let found = V1Traces(FoundTraces::new(source, ids, search.raw));
+    Ok(Envelope::of(Some(Traces::Found(found))))
 }
 
 async fn archive(Path(id): Path<String>, RawQuery(raw): RawQuery) -> Response {
@@ -283,7 +284,7 @@ fn dependency_range(query: &Query, now: i64) -> Result<TimeRange, ApiError> {
 async fn deep_dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
     let query = Query::parse(raw.as_deref());
     let result = match PathsRequest::parse(&query, api.now()) {
-        Ok(request) => api.ask(move |source| paths::find(source, &request)).await,
+        Ok(request) => api.ask(move |source| paths::find(&**source, &request)).await,
         Err(error) => Err(error),
     };
     respond(&query, result).await
@@ -296,7 +297,7 @@ async fn metrics(
 ) -> Response {
     let query = Query::parse(raw);
     let result = match read(&query, api.now()) {
-        Ok(request) => api.ask(move |source| Family::compute(source, &request)).await,
+        Ok(request) => api.ask(move |source| Family::compute(&**source, &request)).await,
         Err(error) => Err(error),
     };
     respond(&query, result).await

@@ -1,22 +1,23 @@
 //! The endpoints of v3, under `/api/v3`.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::get;
 use lacuna_signal::otlp::to_json::OtlpJson;
 use lacuna_signal::{Batch, SignalKind};
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::JaegerApi;
-use super::adjust::adjust;
 use super::body;
 use super::error::ApiError;
+use super::found::{FoundTraces, ResourceSpans, load};
 use super::go;
 use super::query::{Query, malformed};
 use super::search::{Search, time_range};
-use super::source::{SourceError, Trace, TraceSource};
+use super::source::{SourceError, TraceSource};
 use super::summary::Summary;
 use super::ui::kind_name;
 use super::v1::operations_of;
@@ -71,7 +72,7 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
     };
     let kind = query.first(&["spanKind", "span_kind"]).map(|(_, kind)| kind.to_owned());
     let operations = api.ask(move |source| {
-        let operations = operations_of(source, &service, kind.as_deref())?.into_iter();
+        let operations = operations_of(&**source, &service, kind.as_deref())?.into_iter();
         let named = operations.map(|operation| Operation {
             name: operation.name,
             span_kind: match kind_name(operation.kind) {
@@ -84,27 +85,30 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
     respond(operations.await).await
 }
 
-/// Traces as `{"result":{"resourceSpans":[…]}}`, the envelope of a gRPC gateway.
-struct Traces(Vec<Batch>);
+/// `{"result":…}`, the envelope of a gRPC gateway.
+#[derive(Serialize)]
+struct Gateway<T> {
+    result: T,
+}
 
-impl Serialize for Traces {
+/// One trace as OTLP's `TracesData`.
+struct OneTrace(Batch);
+
+impl Serialize for OneTrace {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(1))?;
-        map.serialize_entry("result", &OtlpJson::new(SignalKind::Spans, &self.0))?;
-        map.end()
+        OtlpJson::new(SignalKind::Spans, std::slice::from_ref(&self.0)).serialize(serializer)
     }
 }
 
-fn found(traces: Vec<Trace>, raw: bool) -> Result<Traces, ApiError> {
-    if traces.iter().all(|trace| trace.spans.num_rows() == 0) {
-        return Err(ApiError::NotFound("No traces found".to_owned()));
-    }
-    let shown = traces.into_iter().map(|trace| shown(trace, raw));
-    Ok(Traces(shown.collect::<Result<_, _>>()?))
+/// Found traces as OTLP's `TracesData`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TracesData {
+    resource_spans: ResourceSpans,
 }
 
-fn shown(trace: Trace, raw: bool) -> Result<Batch, SourceError> {
-    if raw { Ok(trace.spans) } else { adjust(&trace.spans) }
+fn no_traces() -> ApiError {
+    ApiError::NotFound("No traces found".to_owned())
 }
 
 async fn trace(
@@ -124,8 +128,9 @@ async fn trace(
         Err(error) => Err(error),
         Ok((id, raw)) => {
             api.ask(move |source| {
-                let trace = id.map(|id| source.trace(id)).transpose()?;
-                found(trace.into_iter().collect(), raw)
+                let trace = id.map(|id| load(&**source, id, raw)).transpose()?.flatten();
+                let trace = trace.ok_or_else(no_traces)?;
+                Ok(Gateway { result: OneTrace(trace.spans) })
             })
             .await
         }
@@ -138,9 +143,11 @@ async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> R
         Err(error) => Err(error),
         Ok(search) => {
             api.ask(move |source| {
-                let selector = search.selector(source)?;
-                let traces = source.find_traces(&selector, search.range, search.limit)?;
-                found(traces, search.raw)
+                let found = find(source, &search)?;
+                if found.is_empty() {
+                    return Err(no_traces());
+                }
+                Ok(Gateway { result: TracesData { resource_spans: ResourceSpans(found) } })
             })
             .await
         }
@@ -161,12 +168,16 @@ async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) 
     respond(result).await
 }
 
-fn summarise(source: &dyn TraceSource, search: &Search) -> Result<Summaries, ApiError> {
-    let selector = search.selector(source)?;
-    let traces = source.find_traces(&selector, search.range, search.limit)?.into_iter();
-    let summaries = traces
-        .map(|trace| Ok(Summary::of(&shown(trace, search.raw)?)))
-        .filter_map(Result::transpose);
+fn find(source: &Arc<dyn TraceSource>, search: &Search) -> Result<FoundTraces, ApiError> {
+    let selector = search.selector(&**source)?;
+    let ids = source.find_traces(&selector, search.range, search.limit)?;
+    Ok(FoundTraces::new(source, ids, search.raw))
+}
+
+fn summarise(source: &Arc<dyn TraceSource>, search: &Search) -> Result<Summaries, ApiError> {
+    let found = find(source, search)?;
+    let summaries = found.read().map(|trace| Ok(Summary::of(&trace?.spans)));
+    let summaries = summaries.filter_map(Result::transpose);
     Ok(Summaries { summaries: summaries.collect::<Result<_, SourceError>>()? })
 }
 

@@ -10,6 +10,7 @@ use lacuna_store::TimeRange;
 use proptest::prelude::*;
 
 use crate::harness::Server;
+use crate::source::MemorySource;
 
 const RANGE: &str =
     "query.startTimeMin=2023-11-14T22:13:20Z&query.startTimeMax=2023-11-14T22:14:20Z";
@@ -200,7 +201,12 @@ impl TraceSource for Broken {
         self.fail()
     }
 
-    fn find_traces(&self, _: &Selector, _: TimeRange, _: usize) -> Result<Vec<Trace>, SourceError> {
+    fn find_traces(
+        &self,
+        _: &Selector,
+        _: TimeRange,
+        _: usize,
+    ) -> Result<Vec<TraceId>, SourceError> {
         self.fail()
     }
 
@@ -263,6 +269,62 @@ async fn a_broken_source_is_an_error_not_an_end() {
     let too_much = Server::over(Broken(false)).get("/api/metrics/calls?service=a").await;
     assert_eq!(too_much.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(too_much.json()["errors"][0]["msg"], "too many spans");
+}
+
+/// A source that finds two traces and can read only the first.
+struct Torn(MemorySource);
+
+impl TraceSource for Torn {
+    fn trace(&self, id: TraceId) -> Result<Trace, SourceError> {
+        match id.to_string().as_str() {
+            "00000000000000000000000000000abc" => self.0.trace(id),
+            _ => Err(SourceError::failed("disk on fire")),
+        }
+    }
+
+    fn find_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<TraceId>, SourceError> {
+        self.0.find_traces(selector, range, limit)
+    }
+
+    fn scan_spans(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        columns: &[&str],
+        visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
+    ) -> Result<(), SourceError> {
+        self.0.scan_spans(selector, range, columns, visit)
+    }
+
+    fn services(&self) -> Result<Vec<String>, SourceError> {
+        self.0.services()
+    }
+
+    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
+        self.0.operations(service)
+    }
+
+    fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
+        self.0.edges(range)
+    }
+}
+
+/// Traces are read while the answer is written; one that cannot be read is not left out silently.
+#[tokio::test]
+async fn a_trace_that_cannot_be_read_fails_the_answer() {
+    let server = Server::over(Torn(MemorySource::fixtures()));
+    for path in
+        ["traces".to_owned(), format!("v3/traces?{RANGE}"), format!("v3/trace-summaries?{RANGE}")]
+    {
+        let answer = server.get(&format!("/api/{path}")).await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        assert!(answer.text.contains("disk on fire"), "{}", answer.text);
+    }
 }
 
 proptest! {

@@ -79,7 +79,7 @@ pub struct Server(Router);
 impl Server {
     /// Over the fixtures.
     pub fn new() -> Self {
-        Self::over(MemorySource { spans: spans(SPANS), logs: logs(LOGS) })
+        Self::over(MemorySource::fixtures())
     }
 
     pub fn over(source: impl TraceSource) -> Self {

@@ -10,6 +10,8 @@ use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
 use lacuna_store::TimeRange;
 
+use crate::harness::{LOGS, SPANS, logs, spans};
+
 /// All there is.
 pub struct MemorySource {
     pub spans: Batch,
@@ -17,6 +19,11 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
+    /// The fixtures.
+    pub fn fixtures() -> Self {
+        Self { spans: spans(SPANS), logs: logs(LOGS) }
+    }
+
     fn rows(&self, keep: impl Fn(&SpanRows<'_>, usize) -> bool) -> Result<Batch, SourceError> {
         let rows = SpanRows::new(&self.spans);
         let mask: BooleanArray =
@@ -43,7 +50,7 @@ impl TraceSource for MemorySource {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<Trace>, SourceError> {
+    ) -> Result<Vec<TraceId>, SourceError> {
         let found = self.matching(selector, range)?;
         let rows = SpanRows::new(&found);
         let mut newest: BTreeMap<TraceId, i64> = BTreeMap::new();
@@ -53,7 +60,7 @@ impl TraceSource for MemorySource {
         }
         let mut ids: Vec<_> = newest.into_iter().collect();
         ids.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
-        ids.into_iter().take(limit).map(|(id, _)| self.trace(id)).collect()
+        Ok(ids.into_iter().take(limit).map(|(id, _)| id).collect())
     }
 
     fn scan_spans(

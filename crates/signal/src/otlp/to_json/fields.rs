@@ -97,8 +97,17 @@ pub fn list_attributes<M: SerializeMap>(
     map: &mut M,
     attributes: Option<AttributeList<'_>>,
 ) -> Result<(), M::Error> {
+    list_attributes_as(map, "attributes", attributes)
+}
+
+/// A nested list as member `name`, unless it is empty.
+pub fn list_attributes_as<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    attributes: Option<AttributeList<'_>>,
+) -> Result<(), M::Error> {
     match attributes {
-        Some(list) if !list.is_empty() => map.serialize_entry("attributes", &ListAttributes(list)),
+        Some(list) if !list.is_empty() => map.serialize_entry(name, &ListAttributes(list)),
         _ => Ok(()),
     }
 }

@@ -9,11 +9,12 @@
 mod fields;
 mod group;
 mod logs;
+mod points;
 mod spans;
 #[cfg(test)]
 mod tests;
 
-use serde::ser::{Error, SerializeMap, SerializeSeq};
+use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use crate::batch::Batch;
@@ -57,27 +58,30 @@ pub fn to_json(batch: &Batch) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&OtlpJson::new(batch.kind(), std::slice::from_ref(batch)))
 }
 
+/// Writes the `ResourceSpans`, `ResourceLogs` or `ResourceMetrics` of `batch` as elements of `seq`:
+/// for a document of more batches than are in memory at once.
+pub fn serialize_resources<S: SerializeSeq>(batch: &Batch, seq: &mut S) -> Result<(), S::Error> {
+    let groups = Groups::new(batch);
+    match batch.kind() {
+        SignalKind::Spans => {
+            groups.serialize_into(seq, "scopeSpans", "spans", &spans::Spans::new(batch))
+        }
+        SignalKind::Logs => {
+            groups.serialize_into(seq, "scopeLogs", "logRecords", &logs::Logs::new(batch))
+        }
+        SignalKind::Points => {
+            groups.serialize_into(seq, "scopeMetrics", "metrics", &points::Points::new(batch))
+        }
+    }
+}
+
 struct Resources<'a>(OtlpJson<'a>);
 
 impl Serialize for Resources<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         for batch in self.0.batches.iter().filter(|batch| batch.kind() == self.0.kind) {
-            let groups = Groups::new(batch);
-            match self.0.kind {
-                SignalKind::Spans => {
-                    let rows = spans::Spans::new(batch);
-                    groups.serialize_into(&mut seq, "scopeSpans", "spans", &rows)?;
-                }
-                SignalKind::Logs => {
-                    let rows = logs::Logs::new(batch);
-                    groups.serialize_into(&mut seq, "scopeLogs", "logRecords", &rows)?;
-                }
-                // An error rather than an answer that leaves them out.
-                SignalKind::Points => {
-                    return Err(S::Error::custom("metric points have no JSON writer yet"));
-                }
-            }
+            serialize_resources(batch, &mut seq)?;
         }
         seq.end()
     }
