@@ -1,5 +1,5 @@
 //! Contracts live: findings, retraction, idleness, bounds, reload, health.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The engine against a brute-force reading of what contracts mean: every verdict of every
 //! obligation, under random orders, batches, duplicates and lateness.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 mod common;
 

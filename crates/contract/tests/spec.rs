@@ -1,5 +1,5 @@
 //! Contract files: what is read, and what is said of what is wrong.
-#![allow(missing_docs, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
 use lacuna_contract::{ContractSet, Kind, Per};
 use lacuna_signal::finding::Severity;

@@ -35,7 +35,7 @@ pub(super) struct Judged {
 }
 
 impl Judged {
-    fn new(verdict: Verdict, activated: i64, deadline: i64, resolved: i64) -> Self {
+    pub(super) fn new(verdict: Verdict, activated: i64, deadline: i64, resolved: i64) -> Self {
         let resolved = (verdict != Verdict::Open).then_some(resolved);
         Self { verdict, activated, deadline, resolved }
     }

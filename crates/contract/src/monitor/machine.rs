@@ -10,7 +10,7 @@ use lacuna_signal::selector::{BatchIndex, Equality, Field};
 use super::event::{Flaw, Rows, SideReader};
 use super::judge::{Context, Judged, Side as Sided};
 use super::presence::Presence;
-use super::state::{Dropped, Key, Obligations, obligations};
+use super::state::{Body, Dropped, Obligations, obligations};
 use super::table::Table;
 use crate::spec::{Contract, Role, Side};
 
@@ -56,7 +56,7 @@ type Services = HashMap<Box<str>, i64, foldhash::fast::RandomState>;
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) contract: Arc<Contract>,
-    pub(super) table: Table<Key>,
+    pub(super) table: Table<Body>,
     due: BTreeMap<i64, Vec<u32>>,
     /// Settled keys in the order in which they settled, fulfilled ones and others.
     settled: VecDeque<u32>,
@@ -233,7 +233,7 @@ impl Machine {
         presence: &Presence,
         watermark: i64,
     ) {
-        let Some(slot) = self.table.entry(key, || Key::new(contract.kind)) else {
+        let Some(slot) = self.table.entry(key, || Body::Empty) else {
             self.stats.evicted_settled += 1;
             return;
         };
@@ -241,7 +241,7 @@ impl Machine {
         let changed = self
             .table
             .get_mut(slot)
-            .is_some_and(|key| key.add(contract, role, event, &mut dropped));
+            .is_some_and(|body| body.add(contract, role, event, &mut dropped));
         self.stats.evicted_open += dropped.open;
         self.stats.evicted_settled += dropped.events - dropped.open;
         self.counts[Verdict::Open as usize] -= dropped.open;
@@ -276,21 +276,21 @@ impl Machine {
             }
             unknown |= new.verdict == Verdict::Unknown;
         });
-        let queue = (key.open == 0 && !key.queued).then(|| {
-            key.queued = true;
-            if key.bad > 0 { &mut self.settled_bad } else { &mut self.settled }
-        });
-        if let Some(queue) = queue {
+        let (open, bad) = (key.open() > 0, key.bad() > 0);
+        if !open && !table.mark(slot) {
+            // The mark says that the key stands in a queue.
+            table.set_mark(slot, true);
+            let queue = if bad { &mut self.settled_bad } else { &mut self.settled };
             queue.push_back(slot);
         }
-        if key.bad > 0 {
+        if bad {
             self.bad.insert(slot);
-        } else {
+        } else if !self.bad.is_empty() {
             self.bad.remove(&slot);
         }
         if unknown {
             self.unknown.insert(slot);
-        } else {
+        } else if !self.unknown.is_empty() {
             self.unknown.remove(&slot);
         }
         self.changed |= changed;
@@ -304,7 +304,7 @@ impl Machine {
                 return;
             }
             for slot in bucket.remove() {
-                if self.table.get(slot).is_some_and(|key| key.open > 0) {
+                if self.table.get(slot).is_some_and(|body| body.open() > 0) {
                     self.refresh(slot, false, presence, watermark);
                 }
             }
@@ -337,11 +337,12 @@ impl Machine {
                 _ => (&mut self.settled_bad, true),
             };
             let Some(slot) = queue.pop_front() else { return };
-            let Some(key) = self.table.get_mut(slot) else { continue };
-            if !key.queued || key.open > 0 {
+            let Some(body) = self.table.get(slot) else { continue };
+            let (open, bad) = (body.open() > 0, body.bad() > 0);
+            if open || !self.table.mark(slot) {
                 // It will be queued again when it settles.
-                key.queued = false;
-            } else if (key.bad > 0) != from_bad {
+                self.table.set_mark(slot, false);
+            } else if bad != from_bad {
                 let queue = if from_bad { &mut self.settled } else { &mut self.settled_bad };
                 queue.push_back(slot);
                 if bad_first && !from_bad {
@@ -374,7 +375,7 @@ impl Machine {
                 bucket.remove();
                 continue;
             };
-            let open = self.table.get(slot).map_or(0, |key| u64::from(key.open));
+            let open = self.table.get(slot).map_or(0, |body| u64::from(body.open()));
             if open > 0 {
                 self.forget(slot);
                 self.counts[Verdict::Open as usize] -= open;
@@ -387,10 +388,10 @@ impl Machine {
 
     /// Bytes of memory that the contract's state takes.
     pub(super) fn memory(&self) -> usize {
-        let keys = self.table.slots().filter_map(|slot| self.table.get(slot));
+        let bodies = self.table.slots().filter_map(|slot| self.table.get(slot));
         let due: usize = self.due.values().map(|bucket| bucket.capacity() * 4 + 48).sum();
         self.table.memory()
-            + keys.map(Key::memory).sum::<usize>()
+            + bodies.map(Body::memory).sum::<usize>()
             + due
             + (self.settled.capacity() + self.settled_bad.capacity()) * 4
             + (self.bad.capacity() + self.unknown.capacity()) * 5

@@ -11,6 +11,7 @@ mod key;
 mod machine;
 mod presence;
 mod report;
+mod small;
 mod state;
 mod table;
 

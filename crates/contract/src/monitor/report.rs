@@ -96,6 +96,7 @@ pub(super) struct Obligation<'a> {
 }
 
 enum Subject<'a> {
+    Small(Option<TraceId>),
     Activation(&'a Events, &'a super::event::Event),
     Outcome(&'a super::event::Event),
     Balance(&'a Events),
@@ -122,7 +123,7 @@ impl Machine {
                 list.push(Obligation { verdict, judged, subject });
             }
         };
-        match self.table.get(slot).map(|key| &key.body) {
+        match self.table.get(slot) {
             Some(Body::Events(events)) => match obligations(contract) {
                 Obligations::Key if contract.kind == Kind::Balance => {
                     let judged = judge::balance(contract, events, context);
@@ -150,12 +151,16 @@ impl Machine {
                 }
             },
             Some(Body::Windows(windows)) => {
-                for (from, window) in windows.iter() {
+                for (from, window) in &windows.windows {
                     let judged = judge::window(contract, *from, window, context);
                     push(window.verdict, judged, Subject::Window(window));
                 }
             }
-            None => {}
+            Some(Body::Small(small)) => {
+                let judged = small.judge(contract, context);
+                push(small.verdict, Some(judged), Subject::Small(small.trace));
+            }
+            Some(Body::Empty | Body::Orphan(_)) | None => {}
         }
         list
     }
@@ -395,11 +400,7 @@ fn evidence(
     let mut traces: Vec<TraceId> = Vec::new();
     let mut figures = BTreeMap::new();
     let mut add = |trace: Option<TraceId>| {
-        if let Some(trace) = trace.filter(|trace| !traces.contains(trace)) {
-            if traces.len() < MAX_TRACES {
-                traces.push(trace);
-            }
-        }
+        traces.extend(trace.filter(|trace| traces.len() < MAX_TRACES && !traces.contains(trace)));
     };
     match subject {
         Subject::Activation(events, when) => {
@@ -418,6 +419,7 @@ fn evidence(
                 figures.insert("expected".to_owned(), f64::from(expected));
             }
         }
+        Subject::Small(trace) => add(*trace),
         Subject::Outcome(expect) => add(expect.trace),
         Subject::Balance(events) => {
             for kept in events.whens.iter().chain(&events.expects) {

@@ -7,25 +7,18 @@ use lacuna_signal::finding::Verdict;
 
 use super::event::Event;
 use super::judge::{self, Context, Judged};
+use super::small::{self, Orphan, Small, Took};
 use crate::spec::{Contract, Kind, Per, Role};
 
-/// What is known of one key.
-#[derive(Debug)]
-pub(super) struct Key {
-    pub(super) body: Body,
-    /// Obligations whose deadline has not been reached.
-    pub(super) open: u32,
-    /// Obligations that are settled and not fulfilled.
-    pub(super) bad: u32,
-    /// Whether the key stands in the queue of settled keys.
-    pub(super) queued: bool,
-}
-
-/// The events of a key, as its contract's kind needs them.
+/// What is known of one key, as its contract's kind needs it.
 #[derive(Debug)]
 pub(super) enum Body {
+    /// Nothing yet.
+    Empty,
+    Small(Small),
+    Orphan(Orphan),
     Events(Box<Events>),
-    Windows(Box<BTreeMap<i64, Window>>),
+    Windows(Box<Windows>),
 }
 
 /// The events of a key, each list in order of start and id.
@@ -36,6 +29,31 @@ pub(super) struct Events {
     pub(super) refusals: Vec<Event>,
     /// Of the obligation, where a key has one.
     pub(super) verdict: Option<Verdict>,
+    tally: Tally,
+}
+
+/// The windows of a key by their start.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    pub(super) windows: BTreeMap<i64, Window>,
+    tally: Tally,
+}
+
+/// How a key's obligations stand.
+#[derive(Debug, Default, Clone, Copy)]
+struct Tally {
+    open: u32,
+    bad: u32,
+}
+
+impl Tally {
+    fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Open => self.open += 1,
+            Verdict::Fulfilled => {}
+            _ => self.bad += 1,
+        }
+    }
 }
 
 /// An event and, where every event has an obligation, what became of it.
@@ -66,13 +84,28 @@ pub(super) struct Dropped {
     pub(super) open: u64,
 }
 
-impl Key {
-    pub(super) fn new(kind: Kind) -> Self {
-        let body = match kind {
-            Kind::Heartbeat { .. } => Body::Windows(Box::default()),
-            _ => Body::Events(Box::default()),
-        };
-        Self { body, open: 0, bad: 0, queued: false }
+impl Body {
+    /// Obligations whose deadline has not been reached.
+    pub(super) fn open(&self) -> u32 {
+        self.tally().open
+    }
+
+    /// Obligations that are settled and not fulfilled.
+    pub(super) fn bad(&self) -> u32 {
+        self.tally().bad
+    }
+
+    fn tally(&self) -> Tally {
+        match self {
+            Self::Empty | Self::Orphan(_) => Tally::default(),
+            Self::Small(small) => {
+                let mut tally = Tally::default();
+                small.verdict.iter().for_each(|verdict| tally.count(*verdict));
+                tally
+            }
+            Self::Events(events) => events.tally,
+            Self::Windows(windows) => windows.tally,
+        }
     }
 
     /// Takes an event; `false` if it changes nothing, because it came before or decides nothing.
@@ -83,13 +116,56 @@ impl Key {
         event: Event,
         dropped: &mut Dropped,
     ) -> bool {
-        match &mut self.body {
-            Body::Events(events) => {
+        let took = match self {
+            Self::Events(_) | Self::Windows(_) => {
+                return self.add_large(contract, role, event, dropped);
+            }
+            Self::Empty => match (contract.kind, role) {
+                (Kind::Heartbeat { .. }, _) => {
+                    *self = Self::Windows(Box::default());
+                    return self.add_large(contract, role, event, dropped);
+                }
+                (_, Role::When) if small::fits(contract) => Took::In(Small::new(&event)),
+                (_, Role::Expect) if small::fits(contract) => {
+                    *self = Self::Orphan(Orphan::new(&event));
+                    return true;
+                }
+                _ => Took::Outgrown(Box::default()),
+            },
+            Self::Small(small) => small.take(contract, role, &event),
+            Self::Orphan(orphan) => orphan.take(contract, role, &event),
+        };
+        match took {
+            Took::Nothing => false,
+            Took::In(small) => {
+                *self = Self::Small(small);
+                true
+            }
+            Took::Outgrown(events) => {
+                *self = Self::Events(events);
+                self.add_large(contract, role, event, dropped);
+                true
+            }
+        }
+    }
+
+    fn add_large(
+        &mut self,
+        contract: &Contract,
+        role: Role,
+        event: Event,
+        dropped: &mut Dropped,
+    ) -> bool {
+        match self {
+            Self::Events(events) => {
                 let changed = events.add(contract, role, event);
                 events.bound(dropped);
                 changed
             }
-            Body::Windows(windows) => add_to_window(windows, contract, role, event, dropped),
+            Self::Windows(windows) => {
+                add_to_window(&mut windows.windows, contract, role, event, dropped)
+            }
+            Self::Empty | Self::Small(_) | Self::Orphan(_) => false,
         }
     }
 
@@ -100,66 +176,45 @@ impl Key {
         context: &Context<'_>,
         mut changed: impl FnMut(Option<Verdict>, &Judged),
     ) {
-        let (mut open, mut bad) = (0, 0);
+        let mut tally = Tally::default();
         let mut settle = |old: &mut Option<Verdict>, judged: Judged| {
             changed(*old, &judged);
             *old = Some(judged.verdict);
-            match judged.verdict {
-                Verdict::Open => open += 1,
-                Verdict::Fulfilled => {}
-                _ => bad += 1,
-            }
+            tally.count(judged.verdict);
         };
-        match &mut self.body {
-            Body::Events(events) => match obligations(contract) {
-                Obligations::Key => {
-                    let judged = match (contract.kind, events.whens.first()) {
-                        (Kind::Balance, _) => judge::balance(contract, events, context),
-                        (_, None) => None,
-                        (_, Some(when)) => {
-                            Some(judge::activation(contract, events, &when.event, context))
-                        }
-                    };
-                    if let Some(judged) = judged {
-                        settle(&mut events.verdict, judged);
-                    }
-                }
-                Obligations::Whens => {
-                    for i in 0..events.whens.len() {
-                        let when = &events.whens[i].event;
-                        let judged = judge::activation(contract, events, when, context);
-                        settle(&mut events.whens[i].verdict, judged);
-                    }
-                }
-                Obligations::Expects => {
-                    for i in 0..events.expects.len() {
-                        let expect = &events.expects[i].event;
-                        let judged = judge::outcome(contract, events, expect, context);
-                        settle(&mut events.expects[i].verdict, judged);
-                    }
-                }
-            },
-            Body::Windows(windows) => {
-                for (from, window) in windows.iter_mut() {
+        match self {
+            Self::Empty | Self::Orphan(_) => {}
+            Self::Small(small) => {
+                let judged = small.judge(contract, context);
+                settle(&mut small.verdict, judged);
+            }
+            Self::Events(events) => {
+                events.judge(contract, context, settle);
+                events.tally = events.tally_of(contract);
+            }
+            Self::Windows(windows) => {
+                for (from, window) in &mut windows.windows {
                     if let Some(judged) = judge::window(contract, *from, window, context) {
                         settle(&mut window.verdict, judged);
                     }
                 }
+                windows.tally = tally;
             }
         }
-        self.open = open;
-        self.bad = bad;
     }
 
     /// Bytes of memory beside the key's entry.
     pub(super) fn memory(&self) -> usize {
-        match &self.body {
-            Body::Events(events) => {
+        match self {
+            Self::Empty | Self::Small(_) | Self::Orphan(_) => 0,
+            Self::Events(events) => {
                 size_of::<Events>()
                     + (events.whens.capacity() + events.expects.capacity()) * size_of::<Kept>()
                     + events.refusals.capacity() * size_of::<Event>()
             }
-            Body::Windows(windows) => windows.len() * (size_of::<Window>() + 24),
+            Self::Windows(windows) => {
+                size_of::<Windows>() + windows.windows.len() * (size_of::<Window>() + 24)
+            }
         }
     }
 }
@@ -181,6 +236,61 @@ pub(super) fn obligations(contract: &Contract) -> Obligations {
 }
 
 impl Events {
+    /// Judges the obligations; those that no event can change any more are passed over.
+    fn judge(
+        &mut self,
+        contract: &Contract,
+        context: &Context<'_>,
+        mut settle: impl FnMut(&mut Option<Verdict>, Judged),
+    ) {
+        match obligations(contract) {
+            Obligations::Key => {
+                let judged = match (contract.kind, self.whens.first()) {
+                    (Kind::Balance, _) => judge::balance(contract, self, context),
+                    (_, None) => None,
+                    (_, Some(when)) => {
+                        Some(judge::activation(contract, self, &when.event, context))
+                    }
+                };
+                if let Some(judged) = judged {
+                    settle(&mut self.verdict, judged);
+                }
+            }
+            Obligations::Whens => {
+                for i in 0..self.whens.len() {
+                    if !is_final(contract, self.whens[i].verdict) {
+                        let when = &self.whens[i].event;
+                        let judged = judge::activation(contract, self, when, context);
+                        settle(&mut self.whens[i].verdict, judged);
+                    }
+                }
+            }
+            Obligations::Expects => {
+                for i in 0..self.expects.len() {
+                    if !is_final(contract, self.expects[i].verdict) {
+                        let expect = &self.expects[i].event;
+                        let judged = judge::outcome(contract, self, expect, context);
+                        settle(&mut self.expects[i].verdict, judged);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tally_of(&self, contract: &Contract) -> Tally {
+        let mut tally = Tally::default();
+        let verdicts: &[Kept] = match obligations(contract) {
+            Obligations::Key => {
+                self.verdict.iter().for_each(|verdict| tally.count(*verdict));
+                &[]
+            }
+            Obligations::Whens => &self.whens,
+            Obligations::Expects => &self.expects,
+        };
+        verdicts.iter().filter_map(|kept| kept.verdict).for_each(|verdict| tally.count(verdict));
+        tally
+    }
+
     fn add(&mut self, contract: &Contract, role: Role, event: Event) -> bool {
         match role {
             Role::RefusedBy => insert(&mut self.refusals, event, |kept| kept, |event| event),
@@ -242,6 +352,15 @@ impl Events {
             self.refusals.drain(..MAX_EVENTS / 2);
             dropped.events += (MAX_EVENTS / 2) as u64;
         }
+    }
+}
+
+/// Whether an obligation that an event of its own opened keeps its verdict, whatever comes: more
+/// outcomes cannot take a fulfilled response back, nor a duplicate or a forbidden outcome.
+fn is_final(contract: &Contract, verdict: Option<Verdict>) -> bool {
+    match verdict {
+        Some(Verdict::Fulfilled) => matches!(contract.kind, Kind::Response | Kind::Precedence),
+        _ => false,
     }
 }
 

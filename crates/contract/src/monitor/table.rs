@@ -21,6 +21,8 @@ pub(super) struct Table<T> {
 struct Entry<T> {
     /// Where the key lies in the arena: two bytes of length, then the key.
     at: u32,
+    /// For the owner to remember something by.
+    mark: bool,
     value: T,
 }
 
@@ -80,10 +82,18 @@ impl<T> Table<T> {
             return None;
         }
         let at = u32::try_from(self.arena.len()).ok()?;
+        // A quarter more at a time: doubling would leave a third of the memory unused.
+        let length = key.len() + 2;
+        if self.arena.capacity() - self.arena.len() < length {
+            self.arena.reserve_exact(length + self.arena.len() / 4);
+        }
+        if self.entries.len() == self.entries.capacity() {
+            self.entries.reserve_exact(16 + self.entries.len() / 4);
+        }
         // At most `MAX_KEY`, which two bytes hold.
         self.arena.extend((key.len() as u16).to_le_bytes());
         self.arena.extend(key);
-        let entry = Some(Entry { at, value: make() });
+        let entry = Some(Entry { at, mark: false, value: make() });
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = entry;
@@ -109,6 +119,18 @@ impl<T> Table<T> {
     /// The entry `slot`, if it is still there.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
         self.entries.get_mut(slot as usize)?.as_mut().map(|entry| &mut entry.value)
+    }
+
+    /// The mark of entry `slot`.
+    pub(super) fn mark(&self, slot: u32) -> bool {
+        matches!(self.entries.get(slot as usize), Some(Some(entry)) if entry.mark)
+    }
+
+    /// Sets the mark of entry `slot`, if it is still there.
+    pub(super) fn set_mark(&mut self, slot: u32, mark: bool) {
+        if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
+            entry.mark = mark;
+        }
     }
 
     /// The key of entry `slot`.

@@ -65,7 +65,6 @@ fn selector_error(
 
 /// What a balance's side begins with: the field to add up and its offset, and where the selector
 /// begins.
-#[expect(clippy::type_complexity, reason = "two small pairs, used once")]
 fn figure<'t>(
     reader: &mut Reader<'_>,
     text: &'t str,

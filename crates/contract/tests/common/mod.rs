@@ -1,5 +1,5 @@
 //! Spans as plain data, and batches of them.
-#![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
+#![allow(dead_code, missing_docs, clippy::unwrap_used, reason = "each test uses a part of it")]
 
 use bytes::Bytes;
 use lacuna_contract::ContractSet;

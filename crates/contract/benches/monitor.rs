@@ -1,0 +1,206 @@
+//! How fast 50 contracts read a realistic mix, on one core, with a million obligations open.
+//!
+//! `cargo bench -p lacuna-contract --bench monitor [-- OPEN EVENTS]` prints bytes an open
+//! obligation and events a second. Batches are decoded beforehand, so it is the monitor alone
+//! that is timed. Most events match nothing; each contract's two sides take 1 % of all events
+//! together (0.02 % an operation), as 50 outcomes in a system of many services would.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a program for people, run by hand"
+)]
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_signal::{Batch, SignalKind};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use prost::Message;
+
+const CONTRACTS: u64 = 50;
+const BATCH: usize = 8_192;
+const EPOCH: u64 = 1_700_000_000_000_000_000;
+
+/// A small generator that is the same everywhere (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+fn text(key: &str, value: impl Into<String>) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.into())) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn int(key: &str, value: i64) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::IntValue(value)) });
+    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
+}
+
+fn uuid(random: &mut Random) -> String {
+    let (a, b) = (random.next(), random.next());
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        a >> 32,
+        a >> 16 & 0xffff,
+        a & 0xfff,
+        b >> 52,
+        b & 0xffff_ffff_ffff
+    )
+}
+
+fn span(name: String, key: String, time: u64, random: &mut Random) -> Span {
+    let length = random.below(5_000_000);
+    Span {
+        trace_id: [random.next().to_be_bytes(), random.next().to_be_bytes()].concat(),
+        span_id: random.next().to_be_bytes().to_vec(),
+        parent_span_id: random.next().to_be_bytes().to_vec(),
+        name,
+        kind: 2,
+        start_time_unix_nano: time,
+        end_time_unix_nano: time + length,
+        attributes: vec![
+            text("correlation_id", key),
+            text("http.request.method", "POST"),
+            text("url.path", "/v1/things/of/some/length"),
+            int("http.response.status_code", 200),
+            text("server.address", "things.internal"),
+            int("server.port", 8080),
+            text("result", if random.below(20) == 0 { "failure" } else { "success" }),
+        ],
+        status: Some(Status { code: i32::from(random.below(50) == 0) * 2, message: String::new() }),
+        ..Span::default()
+    }
+}
+
+fn decode(spans: Vec<Span>) -> Batch {
+    let mut resource_spans = Vec::new();
+    let mut spans = spans.into_iter().peekable();
+    let mut service = 0;
+    while spans.peek().is_some() {
+        service += 1;
+        resource_spans.push(ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![text("service.name", format!("service-{}", service % 20))],
+                ..Resource::default()
+            }),
+            scope_spans: vec![ScopeSpans {
+                spans: spans.by_ref().take(64).collect(),
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        });
+    }
+    let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+    lacuna_signal::otlp::decode(SignalKind::Spans, Bytes::from(body)).unwrap().batch
+}
+
+fn contracts() -> ContractSet {
+    let mut text = String::from("contracts:\n");
+    for i in 0..CONTRACTS {
+        text.push_str(&format!(
+            "  - name: c{i}\n    \
+             when: '{{ name = \"kafka.consume.thing.number.{i}.happened.v1\" && status != error }}'\n    \
+             expect: '{{ name = \"redis.transaction.outcome_{i}\" && span.result = \"success\" }}'\n    \
+             key: [span.correlation_id]\n    within: 10m\n"
+        ));
+    }
+    ContractSet::parse("bench", &text).unwrap()
+}
+
+/// Resident memory, bytes.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+fn main() {
+    let numbers: Vec<u64> =
+        std::env::args().filter_map(|a| a.replace('_', "").parse().ok()).collect();
+    let open = numbers.first().copied().unwrap_or(1_000_000);
+    let events = numbers.get(1).copied().unwrap_or(1_000_000);
+    let mut random = Random(7);
+    let options = Options { max_open: usize::MAX, max_keys: usize::MAX, ..Options::default() };
+    let mut monitor = Monitor::new(&contracts(), options);
+
+    let mut took = 0.0;
+    let before = resident();
+    let mut made = 0;
+    while made < open {
+        let spans = (0..(BATCH as u64).min(open - made)).map(|i| {
+            let name = format!("kafka.consume.thing.number.{}.happened.v1", i % CONTRACTS);
+            let key = uuid(&mut random);
+            let mut span = span(name, key, EPOCH + made * 1_000, &mut random);
+            span.status = None;
+            span
+        });
+        let batch = decode(spans.collect());
+        made += batch.num_rows() as u64;
+        let start = Instant::now();
+        monitor.observe(&batch);
+        took += start.elapsed().as_secs_f64();
+    }
+    let counted: u64 = monitor.status().iter().map(|status| status.health.memory).sum();
+    println!("open obligations      {}", monitor.open());
+    println!("opened a second       {:.0}", open as f64 / took);
+    println!(
+        "bytes an obligation   {:.1} counted, {:.1} resident",
+        counted as f64 / open as f64,
+        (resident().saturating_sub(before)) as f64 / open as f64
+    );
+
+    let mut batches = Vec::new();
+    let mut keys: Vec<String> = Vec::new();
+    let mut done = 0;
+    while done < events {
+        let spans = (0..BATCH as u64).map(|i| {
+            let pick = random.below(10_000);
+            let (name, key) = if pick < 50 {
+                keys.push(uuid(&mut random));
+                let i = keys.len() as u64 % CONTRACTS;
+                (
+                    format!("kafka.consume.thing.number.{i}.happened.v1"),
+                    keys[keys.len() - 1].clone(),
+                )
+            } else if pick < 100 && !keys.is_empty() {
+                let at = random.below(keys.len() as u64) as usize;
+                let i = (at as u64 + 1) % CONTRACTS;
+                (format!("redis.transaction.outcome_{i}"), keys[at].clone())
+            } else {
+                (
+                    format!("{} /v1/resource/{}", ["GET", "POST"][(pick % 2) as usize], pick % 300),
+                    uuid(&mut random),
+                )
+            };
+            span(name, key, EPOCH + 1_000_000_000 + (done + i) * 1_000, &mut random)
+        });
+        let batch = decode(spans.collect());
+        done += batch.num_rows() as u64;
+        batches.push(batch);
+    }
+    let start = Instant::now();
+    batches.iter().for_each(|batch| monitor.observe(batch));
+    let seconds = start.elapsed().as_secs_f64();
+    println!("events                {done} in batches of {BATCH}");
+    println!("events a second       {:.0}", done as f64 / seconds);
+    println!("open after            {}", monitor.open());
+    let start = Instant::now();
+    let findings = monitor.findings().len();
+    println!("findings              {findings} in {:.3} s", start.elapsed().as_secs_f64());
+}
