@@ -30,6 +30,9 @@ const SPACE_RETRY: Duration = Duration::from_secs(2);
 /// Called once with a write's outcome.
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Called once after a freeze was tried: whether nothing is left that is not frozen.
+type Frozen = Box<dyn FnOnce(bool) + Send>;
+
 struct Pending {
     body: Body,
     raw_bytes: usize,
@@ -38,12 +41,24 @@ struct Pending {
     done: Done,
 }
 
+/// What the committer has to do next.
+struct Group {
+    writes: Vec<Pending>,
+    freeze: bool,
+    frozen: Vec<Frozen>,
+    closing: bool,
+}
+
 #[derive(Default)]
 struct Waiting {
     writes: VecDeque<Pending>,
     bytes: usize,
     freeze: bool,
+    /// Called when the next freeze was tried.
+    frozen: Vec<Frozen>,
     closing: bool,
+    /// The committer has ended.
+    ended: bool,
 }
 
 /// Writes that wait for the committer.
@@ -58,6 +73,17 @@ impl Queue {
     pub fn request_freeze(&self) {
         self.waiting.lock().freeze = true;
         self.ready.notify_one();
+    }
+
+    /// As [`Self::request_freeze`]; calls `done` when it happened, or drops it if the store is
+    /// closed.
+    pub fn freeze_and(&self, done: Frozen) {
+        let mut waiting = self.waiting.lock();
+        if !waiting.ended {
+            waiting.freeze = true;
+            waiting.frozen.push(done);
+            self.ready.notify_one();
+        }
     }
 
     /// Lets the committer commit what waits, and end.
@@ -128,7 +154,7 @@ impl Shared {
         let mut space = SpaceWatch::default();
         let mut oldest: Option<Instant> = None;
         loop {
-            let (group, freeze, closing) = self.next_group(oldest);
+            let Group { writes: group, freeze, frozen, closing } = self.next_group(oldest);
             if !group.is_empty() {
                 self.commit(&mut writer, &mut space, group);
                 oldest.get_or_insert_with(Instant::now);
@@ -141,14 +167,21 @@ impl Shared {
                 // Nothing to freeze, or the last flush still runs: look again later.
                 oldest = Some(Instant::now());
             }
+            if !frozen.is_empty() {
+                let all = self.active_bytes.load(Ordering::Relaxed) == 0;
+                frozen.into_iter().for_each(|done| done(all));
+            }
             if closing {
                 writer.rotate();
+                let mut waiting = self.queue.waiting.lock();
+                waiting.ended = true;
+                waiting.frozen.clear();
                 return;
             }
         }
     }
 
-    fn next_group(&self, oldest: Option<Instant>) -> (Vec<Pending>, bool, bool) {
+    fn next_group(&self, oldest: Option<Instant>) -> Group {
         let mut waiting = self.queue.waiting.lock();
         while waiting.writes.is_empty() && !waiting.freeze && !waiting.closing {
             match oldest {
@@ -171,7 +204,9 @@ impl Shared {
         }
         waiting.bytes -= bytes;
         let closing = waiting.closing && waiting.writes.is_empty();
-        (group, std::mem::take(&mut waiting.freeze), closing)
+        let freeze = std::mem::take(&mut waiting.freeze);
+        let frozen = std::mem::take(&mut waiting.frozen);
+        Group { writes: group, freeze, frozen, closing }
     }
 
     fn commit(&self, writer: &mut Writer, space: &mut SpaceWatch, group: Vec<Pending>) {

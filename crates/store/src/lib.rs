@@ -15,6 +15,7 @@
 //! time and a row bound and tells in [`Found`] whether it was cut or met damage.
 
 mod bounds;
+mod check;
 mod chunk;
 mod commit;
 mod compact;
@@ -23,6 +24,7 @@ mod error;
 pub mod files;
 mod lock;
 mod lookup;
+mod maintain;
 mod manifest;
 mod metric;
 mod options;
@@ -31,6 +33,7 @@ mod query;
 mod recover;
 mod report;
 mod rows;
+mod segment;
 mod state;
 mod stats;
 mod store;
@@ -41,6 +44,7 @@ mod wake;
 mod wal;
 
 pub use bounds::{Found, TimeBounds, TimeRange};
+pub use check::Checked;
 pub use counters::Counters;
 pub use error::{BusyReason, StoreError};
 pub use metric::MetricKey;

@@ -25,7 +25,8 @@ pub struct SegmentMeta {
     /// Number, never used again; also in the file names.
     pub id: u64,
     /// What it holds: 0 spans, 1 logs, 2 points.
-    kind: u8,
+    #[serde(rename = "kind")]
+    pub kind_code: u8,
     /// Rows.
     pub rows: u32,
     /// Bytes of the Parquet file.
@@ -40,27 +41,30 @@ pub struct SegmentMeta {
     pub wal_first: u64,
     /// One past the last such frame.
     pub wal_end: u64,
+    /// Numbers of the segments that were merged into it.
+    pub replaces: Vec<u64>,
 }
 
 impl SegmentMeta {
     /// A segment of `kind`; everything else is zero.
-    pub fn new(id: u64, kind: SignalKind, bounds: TimeBounds) -> Self {
+    pub fn new(id: u64, kind: SignalKind) -> Self {
         Self {
             id,
-            kind: kind_code(kind),
+            kind_code: kind_code(kind),
             rows: 0,
             data_bytes: 0,
             index_bytes: 0,
-            bounds,
+            bounds: TimeBounds { min: 0, max: 0 },
             level: 0,
             wal_first: 0,
             wal_end: 0,
+            replaces: Vec::new(),
         }
     }
 
     /// What it holds; `None` if a newer version knows more kinds.
     pub fn kind(&self) -> Option<SignalKind> {
-        kind_of(self.kind)
+        kind_of(self.kind_code)
     }
 
     /// Bytes of its files.
@@ -161,7 +165,7 @@ mod tests {
 
     fn sample() -> Manifest {
         let bounds = TimeBounds { min: i64::MIN, max: i64::MAX };
-        let segments = vec![SegmentMeta::new(3, SignalKind::Logs, bounds)];
+        let segments = vec![SegmentMeta { bounds, ..SegmentMeta::new(3, SignalKind::Logs) }];
         Manifest { floor: u64::MAX, next_segment: 4, segments }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, UInt64Array};
 use arrow::compute::and;
-use arrow::datatypes::TimestampNanosecondType;
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
 use lacuna_signal::selector::{Columns, Selector};
 use lacuna_signal::{Batch, TraceId};
 
@@ -92,12 +92,16 @@ pub trait Part: Send + Sync {
     fn rows(&self) -> u32;
     /// Bounds of their times.
     fn bounds(&self) -> TimeBounds;
+    /// Its columns.
+    fn schema(&self) -> SchemaRef;
     /// Rows of trace `id`, and rarely a few more.
     fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError>;
     /// Rows among which all are that satisfy `lookup`; `None` if no index can tell.
     fn candidates(&self, lookup: &Lookup) -> Result<Option<RowSet>, StoreError>;
     /// All rows, in windows small enough to be read at once.
     fn windows(&self) -> Vec<Window>;
+    /// Rows of the pages that may have rows in `range`; `None` if it has no pages.
+    fn pages_in(&self, range: TimeRange) -> Option<RowSet>;
     /// The wanted columns of `rows`.
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError>;
     /// The wanted columns of those of `rows` that pass `filter`.
@@ -120,6 +124,10 @@ impl Part for Chunk {
         Chunk::bounds(self)
     }
 
+    fn schema(&self) -> SchemaRef {
+        self.batch().record().schema()
+    }
+
     fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError> {
         Ok(Chunk::trace_rows(self, id))
     }
@@ -130,6 +138,10 @@ impl Part for Chunk {
 
     fn windows(&self) -> Vec<Window> {
         vec![Window { rows: RowSet::range(0..self.rows()), bounds: Chunk::bounds(self) }]
+    }
+
+    fn pages_in(&self, _: TimeRange) -> Option<RowSet> {
+        None
     }
 
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError> {

@@ -11,12 +11,17 @@ use crate::chunk::{Chunk, FULL_ROWS};
 use crate::compact::concat_compact;
 use crate::counters::add;
 use crate::error::StoreError;
+use crate::files::TEMPORARY;
 use crate::manifest::{self, Loaded, Manifest};
 use crate::report::{Finding, FindingKind, Recovery};
+use crate::segment::{INDEX_EXTENSION, Segment, file_path, parse_file_name};
 use crate::store::Shared;
 use crate::wal::replay::{self, Request};
 use crate::wal::writer::Writer;
 use crate::wal::{LogFile, frame};
+
+/// Ends the names of segment files that were put aside.
+const ASIDE: &str = "damaged";
 
 /// Brings `shared` to the state in which the last process was when it acknowledged its last write;
 /// gives the log's writer and a report.
@@ -25,18 +30,15 @@ pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
     let files = shared.options.files.as_ref();
     let manifest = match manifest::load(files, &shared.dir)? {
         Loaded::Manifest(manifest) => manifest,
-        Loaded::Absent => {
-            let manifest = Manifest::default();
-            manifest::save(files, &shared.dir, &manifest)?;
-            manifest
-        }
+        Loaded::Absent => first_manifest(shared, &mut recovery)?,
         Loaded::Damaged(why) => {
             let path = manifest::path(&shared.dir);
             recovery.findings.push(Finding::new(&path, FindingKind::Damaged, why));
-            Manifest::default()
+            rebuild(shared, &mut recovery)?
         }
     };
     let floor = manifest.floor;
+    open_segments(shared, &manifest, &mut recovery)?;
     *shared.manifest.lock() = manifest;
     let next = replay_log(shared, floor, &mut recovery)?;
     for finding in &recovery.findings {
@@ -53,6 +55,107 @@ pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
     );
     shared.wal_bytes.store(writer.bytes(), Ordering::Relaxed);
     Ok((writer, recovery))
+}
+
+/// The manifest of a new store, written at once: a folder that cannot be written shows here. If
+/// there are segments, the manifest has been lost.
+fn first_manifest(shared: &Shared, recovery: &mut Recovery) -> Result<Manifest, StoreError> {
+    let files = shared.options.files.as_ref();
+    let manifest = rebuild(shared, recovery)?;
+    if !manifest.segments.is_empty() {
+        let path = manifest::path(&shared.dir);
+        let detail = "is not there, though there are segments; put together from them";
+        recovery.findings.push(Finding::new(&path, FindingKind::Missing, detail));
+    }
+    manifest::save(files, &shared.dir, &manifest)?;
+    Ok(manifest)
+}
+
+/// Puts the manifest together from what the segments say of themselves.
+///
+/// A segment counts if it is whole, no whole segment replaces it, and the log no longer has its
+/// rows: log files go only after the manifest has named their segments, the oldest first.
+fn rebuild(shared: &Shared, recovery: &mut Recovery) -> Result<Manifest, StoreError> {
+    let files = shared.options.files.as_ref();
+    let folder = shared.segment_dir();
+    let codec = shared.codec.as_ref();
+    let (mut whole, mut next_segment) = (Vec::new(), 0);
+    for entry in files.list(&folder).map_err(|e| StoreError::io(&folder, "list", e))? {
+        let Some((id, extension)) = parse_file_name(&entry.name) else { continue };
+        next_segment = next_segment.max(id + 1);
+        if extension != INDEX_EXTENSION {
+            continue;
+        }
+        match Segment::open(files, codec, &folder, id) {
+            Ok(segment) => whole.push(segment.meta().clone()),
+            Err(StoreError::Corrupt { path, detail }) => {
+                // Nobody can tell whether it counted. It is put aside, for whoever may mend it.
+                let detail = format!("{detail}; put aside as *.{ASIDE}");
+                recovery.findings.push(Finding::new(&path, FindingKind::Damaged, detail));
+                for extension in [INDEX_EXTENSION, codec.extension()] {
+                    let from = file_path(&folder, id, extension);
+                    let _ =
+                        files.rename(&from, &from.with_extension(format!("{extension}.{ASIDE}")));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let replaced: Vec<u64> = whole.iter().flat_map(|meta| meta.replaces.clone()).collect();
+    let log = replay::log_files(files, &shared.wal_dir())?;
+    let log_first = log.first().map_or(u64::MAX, |file| file.first);
+    whole.retain(|meta| {
+        !replaced.contains(&meta.id) && (!meta.replaces.is_empty() || meta.wal_first < log_first)
+    });
+    let floor = whole.iter().map(|meta| meta.wal_end).max();
+    let floor = floor.or_else(|| log.first().map(|file| file.first)).unwrap_or(0);
+    Ok(Manifest { floor, next_segment, segments: whole })
+}
+
+/// Opens the segments that `manifest` names and removes the files that it does not.
+fn open_segments(
+    shared: &Shared,
+    manifest: &Manifest,
+    recovery: &mut Recovery,
+) -> Result<(), StoreError> {
+    let files = shared.options.files.as_ref();
+    let folder = shared.segment_dir();
+    let mut state = shared.state.write();
+    for meta in &manifest.segments {
+        match Segment::open(files, shared.codec.as_ref(), &folder, meta.id) {
+            Ok(segment) => {
+                state.table_mut(segment.kind()).segments.push(Arc::new(segment));
+                recovery.segments += 1;
+            }
+            // It stays in the manifest, and its files where they are, for whoever may mend them.
+            Err(StoreError::Corrupt { path, detail }) => {
+                let detail = format!("{detail}; the segment's {} rows are not served", meta.rows);
+                recovery.findings.push(Finding::new(&path, FindingKind::Damaged, detail));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    drop(state);
+    let bytes = manifest.segments.iter().map(|meta| meta.bytes()).sum();
+    shared.segment_bytes.store(bytes, Ordering::Relaxed);
+    let named = |name: &str| {
+        parse_file_name(name).is_some_and(|(id, _)| manifest.segments.iter().any(|m| m.id == id))
+    };
+    let entries = files.list(&folder).map_err(|e| StoreError::io(&folder, "list", e))?;
+    let mut leftovers: Vec<_> = entries
+        .iter()
+        .filter(|entry| parse_file_name(&entry.name).is_some() && !named(&entry.name))
+        .map(|entry| folder.join(&entry.name))
+        .collect();
+    let entries = files.list(&shared.dir).map_err(|e| StoreError::io(&shared.dir, "list", e))?;
+    let temporary = entries.iter().filter(|entry| entry.name.ends_with(TEMPORARY));
+    leftovers.extend(temporary.map(|entry| shared.dir.join(&entry.name)));
+    for path in leftovers {
+        files.remove(&path).map_err(|error| StoreError::io(&path, "remove", error))?;
+        let detail = "left behind by a crash; removed";
+        recovery.findings.push(Finding::new(&path, FindingKind::Leftover, detail));
+    }
+    Ok(())
 }
 
 /// Reads back all frames from `floor` on; the number for the next frame.

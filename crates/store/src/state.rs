@@ -6,6 +6,7 @@ use lacuna_signal::SignalKind;
 
 use crate::chunk::Chunk;
 use crate::part::Part;
+use crate::segment::Segment;
 
 /// The parts of one kind.
 #[derive(Default)]
@@ -15,13 +16,14 @@ pub struct Table {
     /// Rows in memory that are being written to a segment.
     pub frozen: Vec<Arc<Chunk>>,
     /// Segments, by number.
-    pub segments: Vec<Arc<dyn Part>>,
+    pub segments: Vec<Arc<Segment>>,
 }
 
 impl Table {
     /// All parts: segments first.
     pub fn parts(&self) -> Vec<Arc<dyn Part>> {
-        let mut parts = self.segments.clone();
+        let mut parts: Vec<Arc<dyn Part>> = Vec::new();
+        parts.extend(self.segments.iter().map(|segment| segment.clone() as Arc<dyn Part>));
         parts.extend(self.chunks().map(|chunk| chunk.clone() as Arc<dyn Part>));
         parts
     }
@@ -59,16 +61,6 @@ impl State {
             SignalKind::Logs => logs,
             SignalKind::Points => points,
         }
-    }
-
-    /// Bytes of rows in memory that are not frozen.
-    pub fn active_bytes(&self) -> usize {
-        self.tables.iter().flat_map(|table| &table.active).map(|chunk| chunk.bytes()).sum()
-    }
-
-    /// Bytes of all rows in memory.
-    pub fn memory_bytes(&self) -> usize {
-        self.tables.iter().flat_map(Table::chunks).map(|chunk| chunk.bytes()).sum()
     }
 
     /// Makes everything in memory frozen; `floor` is the next log frame's number. Does nothing

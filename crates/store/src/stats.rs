@@ -53,7 +53,7 @@ impl Store {
                 kind,
                 memory_rows: table.chunks().map(|chunk| chunk.batch().num_rows() as u64).sum(),
                 memory_chunks: table.chunks().count() as u64,
-                segment_rows: table.segments.iter().map(|part| u64::from(part.rows())).sum(),
+                segment_rows: table.segments.iter().map(|part| u64::from(part.meta().rows)).sum(),
                 segments: table.segments.len() as u64,
                 bounds: parts.iter().map(|part| part.bounds()).reduce(TimeBounds::join),
             }

@@ -18,6 +18,8 @@ use crate::options::Options;
 use crate::part::Part;
 use crate::recover;
 use crate::report::Recovery;
+use crate::segment::codec::Codec;
+use crate::segment::parquet::ParquetCodec;
 use crate::state::State;
 use crate::wake::Wake;
 use crate::wal::writer::ClosedFiles;
@@ -38,6 +40,12 @@ pub(crate) struct Shared {
     pub queue: Queue,
     pub tidy: Wake,
     pub flush: Wake,
+    pub merge: Wake,
+    /// Held while memory is written to segments.
+    pub flushing: Mutex<()>,
+    /// Held while segments are merged.
+    pub merging: Mutex<()>,
+    pub codec: Arc<dyn Codec>,
     /// Bytes of rows in memory, frozen or not.
     pub memory_bytes: AtomicUsize,
     /// Bytes of rows in memory that are not frozen.
@@ -57,6 +65,11 @@ impl Shared {
     /// Bytes of all files.
     pub fn disk_bytes(&self) -> u64 {
         self.wal_bytes.load(Ordering::Relaxed) + self.segment_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Folder of the segments.
+    pub fn segment_dir(&self) -> PathBuf {
+        self.dir.join(SEGMENT_FOLDER)
     }
 
     /// Folder of the log.
@@ -113,6 +126,10 @@ impl Store {
             queue: Queue::default(),
             tidy: Wake::default(),
             flush: Wake::default(),
+            merge: Wake::default(),
+            flushing: Mutex::default(),
+            merging: Mutex::default(),
+            codec: Arc::new(ParquetCodec),
             memory_bytes: AtomicUsize::new(0),
             active_bytes: AtomicUsize::new(0),
             wal_bytes: AtomicU64::new(0),
@@ -131,7 +148,16 @@ impl Store {
             let shared = shared.clone();
             move || shared.commit_loop(writer)
         })?;
-        store.start("tidy", move || shared.tidy_loop())?;
+        for (name, run) in [
+            ("tidy", Shared::tidy_loop as fn(Arc<Shared>)),
+            ("flush", Shared::flush_loop),
+            ("merge", Shared::merge_loop),
+        ] {
+            if name != "merge" || shared.options.background {
+                let shared = shared.clone();
+                store.start(name, move || run(shared))?;
+            }
+        }
         Ok(store)
     }
 
@@ -177,6 +203,48 @@ impl Store {
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Writes everything that is in memory now to segments and returns when that is durable. Not
+    /// needed for durability: the log has it all.
+    ///
+    /// # Errors
+    /// The disk is full or failed; the rows stay in memory and log.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        let shared = self.shared();
+        loop {
+            // What is frozen already goes first; then what is active, which the committer freezes.
+            shared.flush_frozen()?;
+            let (sender, receiver) = mpsc::sync_channel(1);
+            shared.queue.freeze_and(Box::new(move |all| {
+                let _ = sender.send(all);
+            }));
+            match receiver.recv() {
+                Ok(true) => return shared.flush_frozen(),
+                // The committer had frozen something by itself in between.
+                Ok(false) => {}
+                Err(_) => return Err(StoreError::Closed),
+            }
+        }
+    }
+
+    /// Flushes, then merges segments of each kind as far as the size limit of merges lets it.
+    ///
+    /// # Errors
+    /// The disk is full or failed; the segments stay as they are.
+    pub fn compact(&self) -> Result<(), StoreError> {
+        self.flush()?;
+        while self.shared().merge_one(2)? {}
+        Ok(())
+    }
+
+    /// Removes the segments that [`Options::retain_for`] and [`Options::retain_bytes`] do not keep.
+    /// In the background this happens by itself.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn enforce_retention(&self) -> Result<(), StoreError> {
+        self.shared().enforce_retention()
+    }
+
     /// What opening the store found and did.
     pub fn recovery(&self) -> &Recovery {
         &self.handle.recovery
@@ -203,6 +271,7 @@ impl Handle {
         self.shared.queue.close();
         self.shared.tidy.close();
         self.shared.flush.close();
+        self.shared.merge.close();
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // The last clone may be dropped by a `done`, on a thread of the store itself.

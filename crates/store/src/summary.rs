@@ -15,6 +15,8 @@ use crate::metric::MetricKey;
 
 /// A column with more distinct values than this keeps no list of them in a summary.
 pub const MAX_VALUES: usize = 256;
+/// Distinct values are counted up to here.
+pub const MAX_DISTINCT: usize = 8192;
 /// Values longer than this many bytes are not kept in a summary.
 const MAX_VALUE_BYTES: usize = 256;
 
@@ -47,6 +49,8 @@ impl Occurrence {
 pub struct ColumnSummary {
     /// Rows that have a value.
     pub rows: u64,
+    /// Distinct values, about; no more than [`MAX_DISTINCT`] are counted.
+    pub distinct: u64,
     /// Values as text and their rows; `None` if there are too many or too long ones.
     pub values: Option<BTreeMap<String, u64>>,
 }
@@ -54,6 +58,8 @@ pub struct ColumnSummary {
 /// What the rows of one part are about.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
+    /// All rows.
+    pub rows: u64,
     /// By service (empty: none named), then by span name and kind. Logs and points have one entry
     /// a service, of an empty name.
     pub services: BTreeMap<String, Vec<(String, u8, Occurrence)>>,
@@ -68,7 +74,8 @@ pub struct Summary {
 impl Summary {
     /// The summary of `batch`.
     pub fn of(batch: &Batch) -> Self {
-        let mut summary = Self { services: services(batch), ..Self::default() };
+        let mut summary =
+            Self { rows: batch.num_rows() as u64, services: services(batch), ..Self::default() };
         for (field, column) in
             batch.record().schema_ref().fields().iter().zip(batch.record().columns())
         {
@@ -77,8 +84,9 @@ impl Summary {
                 continue;
             }
             if let Some((_, ty, _)) = parse_attribute_column(field.name()) {
-                let values = distinct(column.as_ref(), ty);
-                summary.columns.insert(field.name().clone(), ColumnSummary { rows, values });
+                let (distinct, values) = distinct(column.as_ref(), ty);
+                let column = ColumnSummary { rows, distinct, values };
+                summary.columns.insert(field.name().clone(), column);
             } else if field.name() == schema::OVERFLOW {
                 summary.overflow = true;
             }
@@ -91,18 +99,16 @@ impl Summary {
 
     /// Adds what `other` says.
     pub fn merge(&mut self, other: &Self) {
+        self.rows += other.rows;
         for (service, operations) in &other.services {
             let mine = self.services.entry(service.clone()).or_default();
-            for (name, kind, seen) in operations {
-                match mine.iter_mut().find(|(n, k, _)| n == name && k == kind) {
-                    Some((_, _, entry)) => {
-                        let mut joined = Some(*entry);
-                        Occurrence::merge(&mut joined, *seen);
-                        *entry = joined.unwrap_or(*entry);
-                    }
-                    None => mine.push((name.clone(), *kind, *seen)),
-                }
+            let taken = std::mem::take(mine).into_iter().chain(operations.iter().cloned());
+            let mut joined: BTreeMap<(String, u8), Option<Occurrence>> = BTreeMap::new();
+            for (name, kind, seen) in taken {
+                Occurrence::merge(joined.entry((name, kind)).or_default(), seen);
             }
+            let joined = joined.into_iter();
+            mine.extend(joined.filter_map(|((name, kind), seen)| Some((name, kind, seen?))));
         }
         for (column, theirs) in &other.columns {
             match self.columns.get_mut(column) {
@@ -110,12 +116,12 @@ impl Summary {
                 None => drop(self.columns.insert(column.clone(), theirs.clone())),
             }
         }
-        for (key, rows) in &other.metrics {
-            match self.metrics.iter_mut().find(|(k, _)| k == key) {
-                Some((_, count)) => *count += rows,
-                None => self.metrics.push((key.clone(), *rows)),
-            }
+        let taken = std::mem::take(&mut self.metrics).into_iter();
+        let mut metrics: BTreeMap<MetricKey, u64> = BTreeMap::new();
+        for (key, rows) in taken.chain(other.metrics.iter().cloned()) {
+            *metrics.entry(key).or_default() += rows;
         }
+        self.metrics = metrics.into_iter().collect();
         self.overflow |= other.overflow;
     }
 }
@@ -128,9 +134,15 @@ impl ColumnSummary {
                 for (value, rows) in theirs {
                     *mine.entry(value.clone()).or_default() += rows;
                 }
+                self.distinct = mine.len() as u64;
                 (mine.len() <= MAX_VALUES).then_some(mine)
             }
-            _ => None,
+            _ => {
+                // How many values two parts share is not known. That most are shared fits what
+                // few values repeat in; what is unique shows within one part.
+                self.distinct = self.distinct.max(other.distinct);
+                None
+            }
         };
     }
 }
@@ -159,7 +171,7 @@ fn services(batch: &Batch) -> BTreeMap<String, Vec<(String, u8, Occurrence)>> {
 }
 
 /// The distinct values of an attribute column as text, with their rows.
-fn distinct(column: &dyn Array, ty: AttrType) -> Option<BTreeMap<String, u64>> {
+fn distinct(column: &dyn Array, ty: AttrType) -> (u64, Option<BTreeMap<String, u64>>) {
     match ty {
         AttrType::Str | AttrType::Any => {
             let text = column.as_string_view();
@@ -183,17 +195,22 @@ fn distinct(column: &dyn Array, ty: AttrType) -> Option<BTreeMap<String, u64>> {
 fn count<T: std::hash::Hash + Eq>(
     values: impl Iterator<Item = T>,
     text: impl Fn(&T) -> Option<String>,
-) -> Option<BTreeMap<String, u64>> {
+) -> (u64, Option<BTreeMap<String, u64>>) {
     let mut counts: hashbrown::HashMap<T, u64> = Default::default();
     for value in values {
         *counts.entry(value).or_default() += 1;
-        if counts.len() > MAX_VALUES {
-            return None;
+        if counts.len() >= MAX_DISTINCT {
+            break;
         }
+    }
+    let distinct = counts.len() as u64;
+    if counts.len() > MAX_VALUES {
+        return (distinct, None);
     }
     let mut by_text = BTreeMap::new();
     for (value, rows) in counts {
-        *by_text.entry(text(&value)?).or_default() += rows;
+        let Some(text) = text(&value) else { return (distinct, None) };
+        *by_text.entry(text).or_default() += rows;
     }
-    Some(by_text)
+    (distinct, Some(by_text))
 }

@@ -42,6 +42,11 @@ impl Wake {
         self.changed.notify_all();
     }
 
+    /// Whether the thread is to end.
+    pub fn is_closing(&self) -> bool {
+        self.flags.lock().closing
+    }
+
     /// Waits until there is something to do or `timeout` has passed.
     pub fn wait(&self, timeout: Duration) -> Woken {
         let mut flags = self.flags.lock();

@@ -1,5 +1,7 @@
 //! Each verb on a small store whose answers can be read off.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use lacuna_signal::SignalKind;

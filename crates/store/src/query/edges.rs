@@ -20,6 +20,8 @@ use crate::trace_index::{mix, trace_hash};
 
 /// A caller's span may begin this long before the span that it caused: 15 minutes.
 const LOOK_BACK: i64 = 15 * 60 * 1_000_000_000;
+/// Clocks of two hosts may differ by this much, so that a caller seems to begin later: 1 minute.
+const SKEW: i64 = 60 * 1_000_000_000;
 
 /// By what two spans are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -54,9 +56,11 @@ pub struct Edge {
 pub struct Edges {
     /// Edges between different services, by parent, child and kind.
     pub edges: Vec<Edge>,
-    /// Spans with a parent that is not in the store, or began over 15 minutes before the range.
+    /// Spans with a parent that is not in the store, or began over 15 minutes before the range
+    /// or a minute after it.
     pub orphans: u64,
-    /// Links to spans that are not in the store, or began over 15 minutes before the range.
+    /// Links to spans that are not in the store, or began over 15 minutes before the range or
+    /// a minute after it.
     pub dangling_links: u64,
 }
 
@@ -77,7 +81,8 @@ struct Caused {
 impl Store {
     /// Service edges of the spans that start in `range`. Reads at most `rows` spans.
     pub fn edges(&self, range: TimeRange, rows: usize) -> Result<Found<Edges>, StoreError> {
-        let wide = TimeRange::new(range.start.saturating_sub(LOOK_BACK), range.end);
+        let (start, end) = (range.start.saturating_sub(LOOK_BACK), range.end.saturating_add(SKEW));
+        let wide = TimeRange::new(start, end);
         let service = attribute_column(Scope::Resource, AttrType::Str, semconv::SERVICE_NAME);
         let columns = [TRACE_ID, SPAN_ID, PARENT_SPAN_ID, START_TIME, STATUS_CODE, LINKS, &service];
         let mut reader = Reader::new(self.shared(), SignalKind::Spans, wide);

@@ -66,6 +66,11 @@ impl<'a> Reader<'a> {
                     (a, b) => a.or(b),
                 };
             }
+            if !part.bounds().within(range)
+                && let Some(pages) = part.pages_in(range)
+            {
+                rows = Some(rows.map_or(pages.clone(), |rows| rows.and(&pages)));
+            }
             for window in part.windows() {
                 if !window.bounds.overlaps(range) {
                     continue;

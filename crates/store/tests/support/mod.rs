@@ -1,5 +1,6 @@
 //! Signals for tests, built as OTLP requests and remembered as plain structs.
-#![allow(dead_code, missing_docs)]
+// Not every test uses all of it, and helpers fail by panicking as tests do.
+#![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod faulty;
 

@@ -1,0 +1,48 @@
+//! What a segment's data file must be able to do. Parquet is the one format; the trait keeps the
+//! rest of the store from knowing.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use lacuna_signal::{Batch, SignalKind};
+
+use super::blocks::{BlockFile, BlockWriter};
+use crate::error::StoreError;
+use crate::part::{Filter, Want};
+use crate::rows::RowSet;
+use crate::summary::Summary;
+
+/// A format of data files.
+pub trait Codec: Send + Sync {
+    /// Extension of the files.
+    fn extension(&self) -> &'static str;
+    /// Begins a file with columns `schema`; `summary` tells what will be in them. `merged` rows
+    /// stay for long and may be packed more tightly.
+    fn write(
+        &self,
+        kind: SignalKind,
+        schema: SchemaRef,
+        summary: &Summary,
+        merged: bool,
+        out: BlockWriter,
+    ) -> Result<Box<dyn RowWriter>, StoreError>;
+    /// Opens a file.
+    fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError>;
+}
+
+/// A data file being written.
+pub trait RowWriter {
+    /// Appends rows that have the file's schema.
+    fn append(&mut self, rows: &RecordBatch) -> Result<(), StoreError>;
+    /// Makes the file whole and durable: its length and the checksums of its blocks.
+    fn finish(self: Box<Self>) -> Result<(u64, Vec<u32>), StoreError>;
+}
+
+/// A data file being read.
+pub trait RowReader: Send + Sync {
+    /// Its columns.
+    fn schema(&self) -> SchemaRef;
+    /// The wanted columns of those of `rows` that pass `filter`.
+    fn read(&self, rows: &RowSet, want: Want<'_>, filter: Filter<'_>) -> Result<Batch, StoreError>;
+}

@@ -1,0 +1,271 @@
+//! From a value of a column to the pages that have it.
+//!
+//! All columns share one table. Its key is a hash of the column's name and the value's text, its
+//! record the runs of pages. A hash of 44 bits lies: about one look-up in a million names a page
+//! too many, which then is read in vain.
+
+use arrow::array::{Array, AsArray, ListArray, StructArray};
+use arrow::datatypes::{Float64Type, Int64Type};
+use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
+use lacuna_signal::value::{AttributeList, base64, double_text};
+use lacuna_signal::{Batch, Value};
+
+use super::PAGE_ROWS;
+use super::table::{Built, build, put_varint, take_varint};
+use crate::lookup::event_column;
+use crate::rows::RowSet;
+use crate::summary::Summary;
+use crate::trace_index::mix;
+
+/// Low bits of an entry that hold the page.
+const PAGE_BITS: u32 = 20;
+/// An integer or double column with more distinct values is not in the table: nobody looks a
+/// measurement up, and there would be an entry for each row.
+const MAX_NUMBERS: u64 = 4096;
+/// A value on more than this share of the pages gets a record that says so and no list.
+const EVERYWHERE: usize = 8;
+
+/// A hash that is the same everywhere and always: part of the format.
+pub fn text_hash(seed: u64, text: &[u8]) -> u64 {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = seed ^ (text.len() as u64).wrapping_mul(K);
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        hash = (hash ^ u64::from_le_bytes(*word)).wrapping_mul(K).rotate_left(29);
+    }
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix((hash ^ u64::from_le_bytes(last)).wrapping_mul(K))
+}
+
+/// The table's key of `text` in `column`.
+pub fn posting_hash(column: &str, text: &str) -> u64 {
+    key(text_hash(0, column.as_bytes()), text.as_bytes())
+}
+
+fn key(column: u64, text: &[u8]) -> u64 {
+    text_hash(column, text) >> PAGE_BITS << PAGE_BITS
+}
+
+/// Columns whose values are not in the table.
+pub fn unindexed(summary: &Summary) -> Vec<String> {
+    let numbers = summary.columns.iter().filter(|(name, column)| {
+        let ty = parse_attribute_column(name).map(|(_, ty, _)| ty);
+        matches!(ty, Some(AttrType::Int | AttrType::Double)) && column.distinct > MAX_NUMBERS
+    });
+    numbers.map(|(name, _)| name.clone()).collect()
+}
+
+/// Gathers the values of a segment's rows.
+#[derive(Debug)]
+pub struct PostingsBuilder {
+    unindexed: Vec<String>,
+    entries: Vec<u64>,
+}
+
+impl PostingsBuilder {
+    /// Gathers all columns but `unindexed`.
+    pub fn new(unindexed: Vec<String>) -> Self {
+        Self { unindexed, entries: Vec::new() }
+    }
+
+    /// Adds the rows of `batch`, the first of which is row `base` of the segment.
+    pub fn add(&mut self, batch: &Batch, base: usize) {
+        let record = batch.record();
+        for (field, column) in record.schema_ref().fields().iter().zip(record.columns()) {
+            let name = field.name();
+            let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
+            match parse_attribute_column(name) {
+                Some(_) if self.unindexed.contains(name) => {}
+                Some((_, ty, _)) => column_texts(column.as_ref(), ty, &mut sink),
+                None if [schema::NAME, schema::EVENT_NAME].contains(&name.as_str()) => {
+                    column_texts(column.as_ref(), AttrType::Str, &mut sink);
+                }
+                None if name == schema::EVENTS => {
+                    if let Some(lists) = column.as_list_opt() {
+                        event_texts(lists, base, &mut self.entries);
+                    }
+                }
+                None if name == schema::OVERFLOW => {
+                    if let Some(lists) = column.as_list_opt() {
+                        overflow_texts(lists, base, &mut self.entries);
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// The table of all that was added; `pages` is the number of the segment's pages.
+    pub fn build(mut self, pages: usize) -> Built {
+        self.entries.sort_unstable();
+        self.entries.dedup();
+        let mut records: Vec<(u64, Vec<u8>)> = Vec::new();
+        for group in self.entries.chunk_by(|a, b| a >> PAGE_BITS == b >> PAGE_BITS) {
+            let Some(first) = group.first() else { continue };
+            let numbers = group.iter().map(|entry| entry & ((1 << PAGE_BITS) - 1));
+            let record = encode_pages(numbers, group.len(), pages);
+            records.push((first >> PAGE_BITS << PAGE_BITS, record));
+        }
+        build(records.len(), records.iter().map(|(hash, record)| (*hash, record.as_slice())))
+    }
+}
+
+/// Where the values of one column go.
+struct Sink<'a> {
+    column: u64,
+    base: usize,
+    entries: &'a mut Vec<u64>,
+    /// Entries seen lately, to drop most repetitions at once.
+    seen: [u64; 64],
+}
+
+impl<'a> Sink<'a> {
+    fn new(column: u64, base: usize, entries: &'a mut Vec<u64>) -> Self {
+        Self { column, base, entries, seen: [u64::MAX; 64] }
+    }
+
+    fn put(&mut self, row: usize, text: &[u8]) {
+        let page = ((self.base + row) as u64 / u64::from(PAGE_ROWS)) & ((1 << PAGE_BITS) - 1);
+        let entry = key(self.column, text) | page;
+        let slot = (entry >> PAGE_BITS) as usize & 63;
+        if let Some(seen) = self.seen.get_mut(slot)
+            && *seen != entry
+        {
+            *seen = entry;
+            self.entries.push(entry);
+        }
+    }
+}
+
+fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut Sink<'_>) {
+    let rows = (0..column.len()).filter(|row| column.is_valid(*row));
+    match ty {
+        AttrType::Str | AttrType::Any => {
+            let text = column.as_string_view();
+            rows.for_each(|row| sink.put(row, text.value(row).as_bytes()));
+        }
+        AttrType::Int => {
+            let numbers = column.as_primitive::<Int64Type>();
+            rows.for_each(|row| sink.put(row, numbers.value(row).to_string().as_bytes()));
+        }
+        AttrType::Double => {
+            let numbers = column.as_primitive::<Float64Type>();
+            rows.for_each(|row| sink.put(row, double_text(numbers.value(row)).as_bytes()));
+        }
+        AttrType::Bool => {
+            let flags = column.as_boolean();
+            rows.for_each(|row| sink.put(row, flags.value(row).to_string().as_bytes()));
+        }
+        AttrType::Bytes => {
+            let bytes = column.as_binary_view();
+            rows.for_each(|row| sink.put(row, base64(bytes.value(row)).as_bytes()));
+        }
+    }
+}
+
+fn put_value(base: usize, row: usize, column: &str, value: Value<'_>, entries: &mut Vec<u64>) {
+    let column = text_hash(0, column.as_bytes());
+    Sink::new(column, base, entries).put(row, value.to_text().as_bytes());
+}
+
+fn event_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
+    let Some(events) = lists.values().as_struct_opt() else { return };
+    let Some(attributes) = attributes_of(events) else { return };
+    let offsets = lists.value_offsets();
+    for row in (0..lists.len()).filter(|row| lists.is_valid(*row)) {
+        for event in offsets[row] as usize..offsets[row + 1] as usize {
+            let list = AttributeList::in_row(attributes, event);
+            for (key, value) in list.iter().flat_map(AttributeList::iter) {
+                put_value(base, row, &event_column(key), value, entries);
+            }
+        }
+    }
+}
+
+fn attributes_of(events: &StructArray) -> Option<&ListArray> {
+    events.column_by_name("attributes")?.as_list_opt()
+}
+
+fn overflow_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
+    for row in 0..lists.len() {
+        let list = AttributeList::in_row(lists, row);
+        for (key, value) in list.iter().flat_map(AttributeList::iter) {
+            // The key carries its scope as the name of a text column does.
+            put_value(base, row, key, value, entries);
+        }
+    }
+}
+
+/// Runs of pages: the gap before each, then its length less one. Nothing at all: every page.
+fn encode_pages(numbers: impl Iterator<Item = u64>, count: usize, pages: usize) -> Vec<u8> {
+    let mut record = Vec::new();
+    if count * EVERYWHERE > pages && pages > 4 * EVERYWHERE {
+        return record;
+    }
+    let (mut end, mut run) = (0, None::<(u64, u64)>);
+    let mut flush = |run: Option<(u64, u64)>| {
+        if let Some((start, len)) = run {
+            put_varint(&mut record, start - end);
+            put_varint(&mut record, len - 1);
+            end = start + len;
+        }
+    };
+    for page in numbers {
+        run = match run {
+            Some((start, len)) if start + len == page => Some((start, len + 1)),
+            other => {
+                flush(other);
+                Some((page, 1))
+            }
+        };
+    }
+    flush(run);
+    record
+}
+
+/// Reads a record back: rows of the pages, of `rows` in all.
+pub fn decode_pages(mut record: &[u8], rows: u32) -> Option<RowSet> {
+    if record.is_empty() {
+        return Some(RowSet::range(0..rows));
+    }
+    let (mut set, mut page) = (RowSet::default(), 0u64);
+    while !record.is_empty() {
+        let start = page.checked_add(take_varint(&mut record)?)?;
+        page = start.checked_add(take_varint(&mut record)?)?.checked_add(1)?;
+        let row = |page: u64| u32::try_from(page.saturating_mul(u64::from(PAGE_ROWS))).ok();
+        let end = row(page).unwrap_or(rows).min(rows);
+        set.push(row(start)?.min(end)..end);
+    }
+    Some(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn hashes_never_change() {
+        // Part of the format: files on disk depend on these.
+        assert_eq!(text_hash(0, b""), 0);
+        assert_eq!(text_hash(0, b"span.http.route"), text_hash(0, b"span.http.route"));
+        assert_ne!(posting_hash("a", "bc"), posting_hash("ab", "c"));
+    }
+
+    proptest! {
+        #[test]
+        fn pages_read_back(pages in proptest::collection::btree_set(0u64..300, 1..40)) {
+            let record = encode_pages(pages.iter().copied(), pages.len(), 1000);
+            let set = decode_pages(&record, 300 * PAGE_ROWS).unwrap();
+            let expected = RowSet::from_unsorted(pages.iter()
+                .map(|p| *p as u32 * PAGE_ROWS..(*p as u32 + 1) * PAGE_ROWS).collect());
+            prop_assert_eq!(set, expected);
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = decode_pages(&bytes, 1000);
+        }
+    }
+}
