@@ -260,7 +260,8 @@ fn operation_expr(
 fn regex_escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_ascii_punctuation() {
+        // Only these: a backslash gives some other marks a meaning, such as `\<`.
+        if r"\.+*?()|[]{}^$#&-~".contains(c) {
             escaped.push('\\');
         }
         escaped.push(c);

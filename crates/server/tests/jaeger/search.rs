@@ -1,6 +1,7 @@
 //! What a v1 search finds.
 
-use crate::harness::Server;
+use crate::harness::{Server, spans};
+use crate::source::MemorySource;
 
 const A: &str = "0af7651916cd43dd8448eb211c80319c";
 const B: &str = "0000000000000abc";
@@ -30,6 +31,26 @@ async fn a_star_is_literal_where_such_a_name_exists() {
     assert!(found("service=file_service&operation=db.*").await.is_empty());
     assert!(found("operation=dbx*").await.is_empty());
     assert!(found("operation=d.*y").await.is_empty(), "the dot is a dot");
+    assert_eq!(found("operation=POST%20/v1/batches/{id}/f*s").await, [A]);
+}
+
+/// Marks that mean something in a regular expression, or do after a backslash.
+#[tokio::test]
+async fn only_the_star_is_special() {
+    let name = r#"f<T>(a|b)[0-9]{2}^$#&-~+?\d\<"'`!@%=:;,./_ é"#;
+    let quoted = serde_json::to_string(&format!("{name} x")).unwrap();
+    let json = format!(
+        r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"traceId":"0000000000000000000000000000000a",
+        "spanId":"0000000000000001","name":{quoted},"startTimeUnixNano":"1700000000000000000"}}]}}]}}]}}"#
+    );
+    let logs = lacuna_signal::Batch::empty(lacuna_signal::SignalKind::Logs);
+    let server = Server::over(MemorySource { spans: spans(&json), logs });
+    let query = |pattern: String| {
+        form_urlencoded::Serializer::new(String::new()).append_pair("operation", &pattern).finish()
+    };
+    let uri = |pattern| format!("/api/traces?{}", query(pattern));
+    assert_eq!(server.get(&uri(format!("{name}*"))).await.trace_ids().len(), 1);
+    assert_eq!(server.get(&uri(format!("*{name}"))).await.trace_ids().len(), 0);
 }
 
 #[tokio::test]

@@ -6,6 +6,25 @@ use lacuna_store::{Options, Store};
 
 use crate::harness::{LOGS, SPANS, Server, batch, logs_request, spans_request};
 
+/// A trace that the store cuts off says so.
+#[tokio::test]
+async fn a_cut_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.trace_rows = 2;
+    let store = Store::open(folder.path(), options).unwrap();
+    let body = spans_request(SPANS);
+    let rows = batch(SignalKind::Spans, body.clone());
+    store.append_wait(SignalKind::Spans, Bytes::from(body), rows).unwrap();
+    let server = Server::over(store);
+    let whole = server.get("/api/traces/abc").await.data();
+    assert!(whole[0]["warnings"].is_null());
+    let cut = server.get("/api/traces/0af7651916cd43dd8448eb211c80319c").await.data();
+    assert_eq!(cut[0]["spans"].as_array().unwrap().len(), 2);
+    let warning = cut[0]["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("only a part"), "{warning}");
+}
+
 #[tokio::test]
 async fn the_store_answers_as_memory_does() {
     let folder = tempfile::tempdir().unwrap();

@@ -166,6 +166,33 @@ async fn deep_dependencies() {
     assert_eq!(services, ["file_service", "essay_lifecycle_service"]);
 }
 
+/// Spans that name each other, or themselves, as parents: every answer still ends.
+#[tokio::test]
+async fn circles_of_parents_end() {
+    let span = |id: u8, parent: u8| {
+        format!(
+            r#"{{"traceId":"0000000000000000000000000000000c","spanId":"{id:016x}",
+            "parentSpanId":"{parent:016x}","name":"n{id}","startTimeUnixNano":"1700000000000000000"}}"#
+        )
+    };
+    let service = |name: &str, spans: &[String]| {
+        format!(
+            r#"{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{name}"}}}}]}},
+            "scopeSpans":[{{"spans":[{}]}}]}}"#,
+            spans.join(",")
+        )
+    };
+    let a = service("a", &[span(1, 2), span(3, 3), span(4, 1)]);
+    let b = service("b", &[span(2, 1), span(5, 6), span(6, 5)]);
+    let logs = lacuna_signal::Batch::empty(lacuna_signal::SignalKind::Logs);
+    let json = format!(r#"{{"resourceSpans":[{a},{b}]}}"#);
+    let server = Server::over(MemorySource { spans: spans(&json), logs });
+    let paths = server.get("/api/deep-dependencies?service=a").await;
+    assert_eq!(paths.status, StatusCode::OK);
+    assert!(paths.json()["dependencies"].is_array());
+    assert_eq!(server.get("/api/traces/c").await.trace_ids().len(), 1);
+}
+
 #[tokio::test]
 async fn pretty_print_indents_by_four() {
     let server = Server::new();
