@@ -1,2 +1,74 @@
-//! The `lacuna` binary.
-fn main() {}
+//! `lacuna`: finds what telemetry leaves out, and says why.
+//!
+//! The command line is parsed here, each command has a module of its own, and this is the one
+//! place that turns an outcome into an exit status: 0 clean, 1 findings, 2 wrong use or a broken
+//! environment.
+
+mod commands;
+mod demo;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Finds what telemetry leaves out: the outcome that never happened, the operation that nobody
+/// traced, the alert that can never fire.
+#[derive(Debug, Parser)]
+#[command(name = "lacuna", version, propagate_version = true, after_help = EXIT_STATUS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 clean, 1 findings, 2 wrong use or a broken environment.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take telemetry in, keep it, answer queries and watch the contracts.
+    Serve(commands::serve::Args),
+    /// Replay the recorded incident and show what is found in it.
+    Demo(demo::Args),
+    /// Write what a data folder holds as OTLP/JSON lines.
+    Export(commands::export::Args),
+    /// Check contract files.
+    Contracts(commands::contracts::Args),
+}
+
+/// How a command ended, if nothing went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Nothing was found amiss.
+    Clean,
+    /// Something was found.
+    Findings,
+}
+
+/// What goes wrong in a command: a report for a person, already worded.
+type Failure = miette::Report;
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&miette::miette!("cannot start the async runtime: {error}")),
+    };
+    let done = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => commands::serve::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Export(args) => commands::export::run(args),
+            Command::Contracts(args) => commands::contracts::run(args),
+        }
+    });
+    match done {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Findings) => ExitCode::from(1),
+        Err(report) => fail(&report),
+    }
+}
+
+fn fail(report: &Failure) -> ExitCode {
+    output::error(&format!("{report:?}"));
+    ExitCode::from(2)
+}

@@ -1,3 +1,20 @@
-//! OTLP in, HTTP APIs out.
+//! The server: OTLP in, HTTP APIs out.
+//!
+//! It owns the wiring of everything that runs while `lacuna serve` does: the receivers
+//! ([`otlp`]), the way from a request's bytes to its acknowledgement ([`ingest`]), the live
+//! contract monitor ([`live`]), the query APIs ([`jaeger`], [`api`]) and Lacuna's own metrics
+//! ([`telemetry`]). It uses `lacuna-signal`, `lacuna-store` and `lacuna-contract`.
 
+pub mod api;
+pub mod config;
+pub mod evidence;
+mod exposition;
+pub mod ingest;
 pub mod jaeger;
+pub mod live;
+pub mod otlp;
+mod start;
+pub mod telemetry;
+
+pub use config::Config;
+pub use start::{Server, StartError};

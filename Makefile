@@ -1,0 +1,32 @@
+# What a developer runs. `make test` is what CI runs.
+.PHONY: test lint unit services services-down demo record-demo bench soak fuzz deny help
+
+SERVICES := scripts/services
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+test: lint ## Formatting, lints and every test, against real Redis, PostgreSQL and Kafka
+	@$(SERVICES) up >/dev/null
+	@eval "$$($(SERVICES) env)" && cargo test --workspace --all-features
+	@$(SERVICES) down
+
+lint: ## Formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+services: ## Start Redis, PostgreSQL and Kafka, print their URLs
+	@$(SERVICES) up
+
+services-down: ## Stop them
+	@$(SERVICES) down
+
+demo: ## The incident, found
+	cargo run --release -- demo
+
+record-demo: ## Record demo/incident.otlp.jsonl.zst from the real pipeline
+	@$(SERVICES) up >/dev/null
+	@eval "$$($(SERVICES) env)" && scripts/record-demo
+
+deny: ## Licences and advisories of what is linked
+	cargo deny check

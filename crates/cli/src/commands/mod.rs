@@ -1,0 +1,5 @@
+//! One module a command.
+
+pub mod contracts;
+pub mod export;
+pub mod serve;

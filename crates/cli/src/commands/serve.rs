@@ -1,0 +1,158 @@
+//! `lacuna serve`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lacuna_server::{Config, Server, StartError};
+use miette::{IntoDiagnostic, miette};
+
+use crate::{Failure, Outcome, output};
+
+/// Options of `lacuna serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder that keeps the data. One process at a time.
+    #[arg(long, value_name = "DIR", env = "LACUNA_DATA", default_value = "lacuna-data")]
+    data: PathBuf,
+    /// Folder of contract files (*.yaml, *.yml), reloaded when they change.
+    #[arg(long, value_name = "DIR", env = "LACUNA_CONTRACTS")]
+    contracts: Option<PathBuf>,
+    /// Address that all ports listen on. Anything but loopback lets others in: there is no login.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    listen: IpAddr,
+    /// Port or address of OTLP/gRPC.
+    #[arg(long, value_name = "PORT|ADDR", default_value = "4317")]
+    otlp_grpc: PortOrAddr,
+    /// Port or address of OTLP/HTTP.
+    #[arg(long, value_name = "PORT|ADDR", default_value = "4318")]
+    otlp_http: PortOrAddr,
+    /// Port or address of the query APIs, health and metrics.
+    #[arg(long, value_name = "PORT|ADDR", default_value = "16686")]
+    query: PortOrAddr,
+    /// Largest OTLP request in MiB, before and after decompression.
+    #[arg(long, value_name = "MIB", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=2048))]
+    max_request: u32,
+    /// How far out of order events may come without changing a verdict, such as 30s or 2m.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    lateness: Duration,
+    /// After this long without any event, deadlines follow the clock.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    idle: Duration,
+    /// How much stored history the contracts are checked against again after a restart.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
+    replay: Duration,
+}
+
+/// A port on the common address, or a full address.
+#[derive(Debug, Clone, Copy)]
+enum PortOrAddr {
+    Port(u16),
+    Addr(SocketAddr),
+}
+
+impl PortOrAddr {
+    fn on(self, ip: IpAddr) -> SocketAddr {
+        match self {
+            Self::Port(port) => SocketAddr::new(ip, port),
+            Self::Addr(addr) => addr,
+        }
+    }
+}
+
+impl std::str::FromStr for PortOrAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self::Port).or_else(|_| text.parse().map(Self::Addr)).map_err(|_| {
+            "expected a port such as 4317 or an address such as 0.0.0.0:4317".to_owned()
+        })
+    }
+}
+
+/// A duration as people write it: `250ms`, `30s`, `2m`, `1h`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected a duration such as 250ms, 30s, 2m or 1h30m".to_owned();
+    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(span).map_err(|_| wrong())
+}
+
+/// Runs until a signal asks it to end.
+pub async fn run(args: Args) -> Result<Outcome, Failure> {
+    init_logs();
+    let config = Config {
+        contracts_dir: args.contracts,
+        otlp_grpc: args.otlp_grpc.on(args.listen),
+        otlp_http: args.otlp_http.on(args.listen),
+        query: args.query.on(args.listen),
+        max_request: (args.max_request as usize) << 20,
+        lateness: args.lateness,
+        idle: args.idle,
+        replay: args.replay,
+        ..Config::new(args.data)
+    };
+    let server = Server::start(config).await.map_err(report)?;
+    output::line(&format!("OTLP/gRPC  {}", server.otlp_grpc));
+    output::line(&format!("OTLP/HTTP  http://{}", server.otlp_http));
+    output::line(&format!("queries    http://{}", server.query));
+    output::line("ready");
+    end_asked_for().await?;
+    tracing::info!("stopping");
+    server.stop().await;
+    Ok(Outcome::Clean)
+}
+
+/// A start error as a report; contract errors show each place in its file.
+pub fn report(error: StartError) -> Failure {
+    match error {
+        StartError::Contracts { errors, .. } => Failure::new(*errors),
+        other => miette!("{other}"),
+    }
+}
+
+fn init_logs() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Waits for Ctrl-C or, where it exists, SIGTERM.
+pub async fn end_asked_for() -> Result<(), Failure> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).into_diagnostic()?;
+        tokio::select! {
+            done = tokio::signal::ctrl_c() => done.into_diagnostic()?,
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await.into_diagnostic()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "30", "-5s", "soon"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ports_and_addresses() {
+        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let on = |text: &str| text.parse::<PortOrAddr>().map(|p| p.on(ip).to_string());
+        assert_eq!(on("4317"), Ok("127.0.0.1:4317".to_owned()));
+        assert_eq!(on("0.0.0.0:1"), Ok("0.0.0.0:1".to_owned()));
+        assert!(on("x").is_err());
+    }
+}

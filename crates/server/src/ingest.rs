@@ -1,0 +1,140 @@
+//! From a request's bytes to its acknowledgement.
+//!
+//! Bytes are decoded once. The store makes them durable and searchable; in the same step the
+//! decoded batch goes to the live analysers; then the client is answered. A request whose client
+//! has gone away takes the same way to its end, so analysers see exactly what the store holds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lacuna_signal::otlp::{self, Rejected};
+use lacuna_signal::{Batch, SignalKind};
+use lacuna_store::{Store, StoreError};
+use tokio::sync::oneshot;
+
+use crate::telemetry::SharedTelemetry;
+
+/// Requests of more bytes are decoded off the threads that serve connections.
+const INLINE_DECODE: usize = 256 * 1024;
+
+/// Where batches go as soon as they are durable, in the order in which they became so.
+pub trait Observer: Send + Sync {
+    /// Takes a batch. It may block, which holds back the acknowledgement of what comes after.
+    fn observe(&self, batch: Batch);
+}
+
+/// What became of a request that was accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Items that could not be read.
+    pub rejected: u64,
+    /// What was wrong, if anything was.
+    pub warning: Option<String>,
+}
+
+/// Why a request was refused. Nothing of it was kept.
+#[derive(Debug)]
+pub enum Refused {
+    /// It can never be accepted.
+    Unreadable(String),
+    /// There is no room for it now.
+    Busy {
+        /// Why.
+        message: String,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The store cannot take anything now.
+    Broken(String),
+}
+
+/// The way in, shared by all receivers.
+#[derive(Clone)]
+pub struct Ingest {
+    store: Store,
+    observer: Arc<dyn Observer>,
+    telemetry: SharedTelemetry,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest").finish_non_exhaustive()
+    }
+}
+
+impl Ingest {
+    /// A way into `store` and on to `observer`.
+    pub fn new(store: Store, observer: Arc<dyn Observer>, telemetry: SharedTelemetry) -> Self {
+        Self { store, observer, telemetry }
+    }
+
+    /// Accepts a protobuf export request.
+    pub async fn accept(&self, kind: SignalKind, body: Bytes) -> Result<Accepted, Refused> {
+        let done = self.accept_after(kind, body, Rejected::default()).await;
+        if done.is_err() {
+            self.note_refused_request(kind);
+        }
+        done
+    }
+
+    /// Accepts what is left of an export request of which `rejected` was refused already.
+    pub async fn accept_after(
+        &self,
+        kind: SignalKind,
+        body: Bytes,
+        mut rejected: Rejected,
+    ) -> Result<Accepted, Refused> {
+        let started = Instant::now();
+        let size = body.len() as u64;
+        let decoded = if body.len() <= INLINE_DECODE {
+            otlp::decode(kind, body.clone())
+        } else {
+            let body = body.clone();
+            tokio::task::spawn_blocking(move || otlp::decode(kind, body))
+                .await
+                .map_err(|error| Refused::Broken(format!("the decoder stopped: {error}")))?
+        };
+        let decoded = decoded.map_err(|error| Refused::Unreadable(error.to_string()))?;
+        rejected.merge(decoded.rejected);
+        let items = decoded.batch.num_rows() as u64;
+        if items > 0 {
+            self.make_durable(kind, body, decoded.batch).await?;
+        }
+        self.telemetry.acknowledged(kind, items, &rejected, size, started.elapsed());
+        let warning = (!rejected.is_empty()).then(|| rejected.message());
+        Ok(Accepted { rejected: rejected.items, warning })
+    }
+
+    async fn make_durable(
+        &self,
+        kind: SignalKind,
+        body: Bytes,
+        batch: Batch,
+    ) -> Result<(), Refused> {
+        let (answer, answered) = oneshot::channel();
+        let observer = Arc::clone(&self.observer);
+        let observed = batch.clone();
+        self.store.append(kind, body, batch, move |result| {
+            if result.is_ok() {
+                observer.observe(observed);
+            }
+            // A client that has gone away does not want its answer.
+            let _ = answer.send(result);
+        });
+        match answered.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(StoreError::Busy { retry_after, .. })) => Err(Refused::Busy {
+                message: "no room for more telemetry now: try again later".to_owned(),
+                retry_after,
+            }),
+            Ok(Err(error)) => Err(Refused::Broken(error.to_string())),
+            Err(_) => Err(Refused::Broken("the store has stopped".to_owned())),
+        }
+    }
+
+    /// Counts a request that a receiver refused.
+    pub fn note_refused_request(&self, kind: SignalKind) {
+        self.telemetry.refused(kind);
+    }
+}

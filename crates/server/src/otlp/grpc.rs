@@ -1,0 +1,206 @@
+//! OTLP/gRPC: the three `Export` methods.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BufMut, Bytes};
+use lacuna_signal::SignalKind;
+use tonic::body::Body;
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Code, Request, Response, Status};
+
+use crate::ingest::{Ingest, Refused};
+
+use super::response_bytes;
+
+/// A codec that leaves messages as they are.
+#[derive(Debug, Clone, Copy, Default)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, item: Vec<u8>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.put_slice(&item);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buf.copy_to_bytes(buf.remaining())))
+    }
+}
+
+/// One of OTLP's three collector services.
+macro_rules! service {
+    ($(#[$doc:meta])* $name:ident, $kind:expr, $grpc_name:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub struct $name {
+            ingest: Ingest,
+            max_message: usize,
+        }
+
+        impl $name {
+            /// A service that hands requests of at most `max_message` bytes to `ingest`.
+            pub fn new(ingest: Ingest, max_message: usize) -> Self {
+                Self { ingest, max_message }
+            }
+        }
+
+        impl NamedService for $name {
+            const NAME: &'static str = $grpc_name;
+        }
+
+        impl tower::Service<http::Request<Body>> for $name {
+            type Response = http::Response<Body>;
+            type Error = Infallible;
+            type Future = std::pin::Pin<
+                Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>,
+            >;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+                let (ingest, max_message) = (self.ingest.clone(), self.max_message);
+                Box::pin(async move {
+                    let export = concat!("/", $grpc_name, "/Export");
+                    if request.uri().path() != export {
+                        let method = request.uri().path();
+                        let message = format!("no method {method}: expected {export}");
+                        return Ok(Status::unimplemented(message).into_http());
+                    }
+                    Ok(export_call(ingest, $kind, max_message, request).await)
+                })
+            }
+        }
+    };
+}
+
+service!(
+    /// `TraceService`.
+    TraceService,
+    SignalKind::Spans,
+    "opentelemetry.proto.collector.trace.v1.TraceService"
+);
+service!(
+    /// `LogsService`.
+    LogsService,
+    SignalKind::Logs,
+    "opentelemetry.proto.collector.logs.v1.LogsService"
+);
+service!(
+    /// `MetricsService`.
+    MetricsService,
+    SignalKind::Points,
+    "opentelemetry.proto.collector.metrics.v1.MetricsService"
+);
+
+async fn export_call(
+    ingest: Ingest,
+    kind: SignalKind,
+    max_message: usize,
+    request: http::Request<Body>,
+) -> http::Response<Body> {
+    let mut grpc = Grpc::new(RawCodec)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(max_message);
+    grpc.unary(Export { ingest, kind }, request).await
+}
+
+struct Export {
+    ingest: Ingest,
+    kind: SignalKind,
+}
+
+impl UnaryService<Bytes> for Export {
+    type Response = Vec<u8>;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, Status>> + Send>>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let (ingest, kind) = (self.ingest.clone(), self.kind);
+        Box::pin(async move {
+            let accepted = ingest.accept(kind, request.into_inner()).await.map_err(status)?;
+            Ok(Response::new(response_bytes(&accepted)))
+        })
+    }
+}
+
+/// The gRPC status of a refusal (OTLP specification, "Failures" and "OTLP/gRPC Throttling").
+fn status(refused: Refused) -> Status {
+    match refused {
+        Refused::Unreadable(message) => Status::invalid_argument(message),
+        Refused::Busy { message, retry_after } => {
+            let details = retry_info(retry_after);
+            Status::with_details(Code::ResourceExhausted, message, details)
+        }
+        Refused::Broken(message) => Status::unavailable(message),
+    }
+}
+
+/// `google.rpc.Status` details with a `google.rpc.RetryInfo`: what tells an OTLP client that a
+/// refusal for lack of room is to be tried again, and when.
+fn retry_info(after: std::time::Duration) -> Bytes {
+    #[derive(prost::Message)]
+    struct Duration {
+        #[prost(int64, tag = "1")]
+        seconds: i64,
+        #[prost(int32, tag = "2")]
+        nanos: i32,
+    }
+    #[derive(prost::Message)]
+    struct RetryInfo {
+        #[prost(message, optional, tag = "1")]
+        retry_delay: Option<Duration>,
+    }
+    #[derive(prost::Message)]
+    struct Any {
+        #[prost(string, tag = "1")]
+        type_url: String,
+        #[prost(bytes = "vec", tag = "2")]
+        value: Vec<u8>,
+    }
+    #[derive(prost::Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(message, repeated, tag = "3")]
+        details: Vec<Any>,
+    }
+    use prost::Message;
+    let delay = Duration {
+        seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+        nanos: after.subsec_nanos() as i32,
+    };
+    let info = Any {
+        type_url: "type.googleapis.com/google.rpc.RetryInfo".to_owned(),
+        value: RetryInfo { retry_delay: Some(delay) }.encode_to_vec(),
+    };
+    let status = RpcStatus { code: Code::ResourceExhausted as i32, details: vec![info] };
+    Bytes::from(status.encode_to_vec())
+}

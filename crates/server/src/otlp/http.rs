@@ -1,0 +1,220 @@
+//! OTLP/HTTP: `POST /v1/traces`, `/v1/logs`, `/v1/metrics`, protobuf or JSON.
+
+use std::io::Read;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use lacuna_signal::SignalKind;
+use lacuna_signal::otlp;
+use prost::Message;
+
+use crate::ingest::{Accepted, Ingest, Refused};
+
+use super::{response, response_bytes, signal_name};
+
+const PROTOBUF: &str = "application/x-protobuf";
+const JSON: &str = "application/json";
+
+#[derive(Clone)]
+struct Receiver {
+    ingest: Ingest,
+    max_body: usize,
+}
+
+/// The receiver's routes. A body may have `max_body` bytes, before and after decompression.
+pub fn router(ingest: Ingest, max_body: usize) -> Router {
+    let receiver = Receiver { ingest, max_body };
+    SignalKind::ALL
+        .into_iter()
+        .fold(Router::new(), |router, kind| {
+            let export = move |State(receiver): State<Receiver>, headers: HeaderMap, body: Body| {
+                receive(receiver, kind, headers, body)
+            };
+            router.route(&format!("/v1/{}", signal_name(kind)), post(export))
+        })
+        .layer(DefaultBodyLimit::disable())
+        .with_state(receiver)
+}
+
+/// The two encodings of OTLP/HTTP.
+#[derive(Clone, Copy, PartialEq)]
+enum Encoding {
+    Protobuf,
+    Json,
+}
+
+/// A refusal with its HTTP status (OTLP specification, "OTLP/HTTP Response").
+struct Failure {
+    status: StatusCode,
+    message: String,
+    retry_after: Option<std::time::Duration>,
+}
+
+impl Failure {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None }
+    }
+}
+
+async fn receive(receiver: Receiver, kind: SignalKind, headers: HeaderMap, body: Body) -> Response {
+    let encoding = match encoding(&headers) {
+        Ok(encoding) => encoding,
+        Err(failure) => return failure_response(Encoding::Protobuf, failure),
+    };
+    match accept(&receiver, kind, encoding, &headers, body).await {
+        Ok(accepted) => success_response(encoding, kind, &accepted),
+        Err(failure) => {
+            receiver.ingest.note_refused_request(kind);
+            failure_response(encoding, failure)
+        }
+    }
+}
+
+fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    match value.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
+        PROTOBUF | "application/protobuf" => Ok(Encoding::Protobuf),
+        JSON => Ok(Encoding::Json),
+        other => Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Content-Type is `{other}`: expected {PROTOBUF} or {JSON}"),
+        )),
+    }
+}
+
+async fn accept(
+    receiver: &Receiver,
+    kind: SignalKind,
+    encoding: Encoding,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Accepted, Failure> {
+    let max = receiver.max_body;
+    let body = axum::body::to_bytes(body, max).await.map_err(|error| body_error(&error, max))?;
+    let body = decompress(headers, body, max)?;
+    let (body, rejected) = match encoding {
+        Encoding::Protobuf => (body, otlp::Rejected::default()),
+        Encoding::Json => otlp::decode_json(kind, &body)
+            .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?,
+    };
+    receiver.ingest.accept_after(kind, body, rejected).await.map_err(|refused| match refused {
+        Refused::Unreadable(message) => Failure::new(StatusCode::BAD_REQUEST, message),
+        Refused::Busy { message, retry_after } => Failure {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            message,
+            retry_after: Some(retry_after),
+        },
+        Refused::Broken(message) => Failure {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            message,
+            retry_after: Some(std::time::Duration::from_secs(1)),
+        },
+    })
+}
+
+fn body_error(error: &axum::Error, max: usize) -> Failure {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        // axum's limit is an `http_body_util::LengthLimitError`, known here only by its text.
+        if error.to_string().contains("length limit") {
+            return too_large(max);
+        }
+        source = error.source();
+    }
+    Failure::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))
+}
+
+fn too_large(max: usize) -> Failure {
+    Failure::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body has more than {max} bytes: send smaller batches"),
+    )
+}
+
+fn decompress(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Failure> {
+    let encoding = headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?"));
+    let mut out = Vec::new();
+    let limit = max as u64 + 1;
+    let read = match encoding.unwrap_or("identity") {
+        "" | "identity" => return Ok(body),
+        "gzip" => flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
+        "deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
+        "zstd" => zstd::stream::read::Decoder::with_buffer(&body[..])
+            .and_then(|decoder| decoder.take(limit).read_to_end(&mut out)),
+        other => {
+            return Err(Failure::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                format!("Content-Encoding is `{other}`: expected gzip, zstd or deflate"),
+            ));
+        }
+    };
+    read.map_err(|error| {
+        let name = encoding.unwrap_or("");
+        Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid {name}: {error}"))
+    })?;
+    if out.len() > max { Err(too_large(max)) } else { Ok(Bytes::from(out)) }
+}
+
+fn success_response(encoding: Encoding, kind: SignalKind, accepted: &Accepted) -> Response {
+    match encoding {
+        Encoding::Protobuf => {
+            ([(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF))], response_bytes(accepted))
+                .into_response()
+        }
+        Encoding::Json => {
+            let field = match kind {
+                SignalKind::Spans => "rejectedSpans",
+                SignalKind::Logs => "rejectedLogRecords",
+                SignalKind::Points => "rejectedDataPoints",
+            };
+            let body = match response(accepted).partial_success {
+                None => serde_json::json!({}),
+                // 64-bit integers are strings in protobuf's JSON mapping.
+                Some(partial) => serde_json::json!({"partialSuccess": {
+                    field: partial.rejected_spans.to_string(),
+                    "errorMessage": partial.error_message,
+                }}),
+            };
+            axum::Json(body).into_response()
+        }
+    }
+}
+
+/// `google.rpc.Status` in the request's own encoding.
+fn failure_response(encoding: Encoding, failure: Failure) -> Response {
+    #[derive(prost::Message)]
+    struct RpcStatus {
+        #[prost(int32, tag = "1")]
+        code: i32,
+        #[prost(string, tag = "2")]
+        message: String,
+    }
+    let code = match failure.status {
+        StatusCode::TOO_MANY_REQUESTS => tonic::Code::ResourceExhausted,
+        StatusCode::SERVICE_UNAVAILABLE => tonic::Code::Unavailable,
+        _ => tonic::Code::InvalidArgument,
+    } as i32;
+    let mut response = match encoding {
+        Encoding::Protobuf => {
+            let status = RpcStatus { code, message: failure.message };
+            ([(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF))], status.encode_to_vec())
+                .into_response()
+        }
+        Encoding::Json => {
+            axum::Json(serde_json::json!({"code": code, "message": failure.message}))
+                .into_response()
+        }
+    };
+    *response.status_mut() = failure.status;
+    if let Some(after) = failure.retry_after {
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    }
+    response
+}

@@ -1,0 +1,145 @@
+//! What Lacuna says of itself, on `/metrics` in the OpenMetrics text format.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use lacuna_signal::SignalKind;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The label that tells the three kinds of signal apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignalLabel {
+    signal: &'static str,
+}
+
+impl From<SignalKind> for SignalLabel {
+    fn from(kind: SignalKind) -> Self {
+        Self { signal: kind.name() }
+    }
+}
+
+/// Lacuna's own metrics.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    accepted: Family<SignalLabel, Counter>,
+    rejected: Family<SignalLabel, Counter>,
+    dropped_attributes: Family<SignalLabel, Counter>,
+    received_bytes: Family<SignalLabel, Counter>,
+    requests: Family<SignalLabel, Counter>,
+    refused_requests: Family<SignalLabel, Counter>,
+    acknowledge: Histogram,
+    ready: Gauge<u64, AtomicU64>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("lacuna");
+        let accepted = Family::default();
+        registry.register(
+            "ingest_items",
+            "Spans, log records and metric points made durable",
+            Family::clone(&accepted),
+        );
+        let rejected = Family::default();
+        registry.register(
+            "ingest_rejected_items",
+            "Spans, log records and metric points that could not be read",
+            Family::clone(&rejected),
+        );
+        let dropped_attributes = Family::default();
+        registry.register(
+            "ingest_dropped_attributes",
+            "Attributes beyond what a batch keeps",
+            Family::clone(&dropped_attributes),
+        );
+        let received_bytes = Family::default();
+        registry.register_with_unit(
+            "ingest_received",
+            "Size of OTLP requests after decompression",
+            Unit::Bytes,
+            Family::clone(&received_bytes),
+        );
+        let requests = Family::default();
+        registry.register("ingest_requests", "OTLP requests acknowledged", Family::clone(&requests));
+        let refused_requests = Family::default();
+        registry.register(
+            "ingest_refused_requests",
+            "OTLP requests answered with an error",
+            Family::clone(&refused_requests),
+        );
+        let acknowledge = Histogram::new(exponential_buckets(0.000_25, 2.0, 14));
+        registry.register_with_unit(
+            "ingest_acknowledge_duration",
+            "Time from a request's bytes to its acknowledgement, the sync to disk included",
+            Unit::Seconds,
+            acknowledge.clone(),
+        );
+        let ready = Gauge::default();
+        registry.register("ready", "1 when history has been replayed", ready.clone());
+        Self {
+            registry,
+            accepted,
+            rejected,
+            dropped_attributes,
+            received_bytes,
+            requests,
+            refused_requests,
+            acknowledge,
+            ready,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Counts an acknowledged request.
+    pub fn acknowledged(
+        &self,
+        kind: SignalKind,
+        items: u64,
+        rejected: &lacuna_signal::otlp::Rejected,
+        bytes: u64,
+        took: Duration,
+    ) {
+        let label = SignalLabel::from(kind);
+        self.requests.get_or_create(&label).inc();
+        self.accepted.get_or_create(&label).inc_by(items);
+        self.rejected.get_or_create(&label).inc_by(rejected.items);
+        self.dropped_attributes.get_or_create(&label).inc_by(rejected.attributes);
+        self.received_bytes.get_or_create(&label).inc_by(bytes);
+        self.acknowledge.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request that was answered with an error.
+    pub fn refused(&self, kind: SignalKind) {
+        self.refused_requests.get_or_create(&kind.into()).inc();
+    }
+
+    /// Says whether history has been replayed.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(u64::from(ready));
+    }
+
+    /// The OpenMetrics text, with `more` families (already in that format) before its end.
+    pub fn encode(&self, more: &str) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode_registry(&mut out, &self.registry)?;
+        out.write_str(more)?;
+        text::encode_eof(&mut out)?;
+        Ok(out)
+    }
+}
+
+/// The content type of [`Telemetry::encode`]'s text.
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Shared by everything that counts.
+pub type SharedTelemetry = Arc<Telemetry>;
