@@ -107,7 +107,7 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
-            .merge(jaeger::router(store.clone()));
+            .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router());
         let tasks = vec![
             serve_grpc(grpc_listener, ingest.clone(), config.max_request, stopped.clone()),
             serve_http(http_listener, http::router(ingest, config.max_request), stopped.clone()),
