@@ -74,7 +74,7 @@ fn the_story_names_layers_losses_and_where_to_look() {
         "What was promised, and what happened",
         "essay-gets-a-slot",
         "batch-becomes-ready",
-        "lost at  redis.",
+        "redis.transaction.",
         "How to open it",
         "/api/v1/findings",
     ] {

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long)]
     exit: bool,
     /// How many lost instances of a contract to list.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 6)]
     list: usize,
     /// How to tell the story.
     #[arg(long, value_enum, default_value_t)]

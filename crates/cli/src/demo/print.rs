@@ -65,16 +65,21 @@ fn losses(loss: &Loss, style: Style) {
         style.bad(&loss.severity.to_uppercase()),
         style.bold(&loss.title)
     ));
+    let field = loss.instances.first().map_or("", |instance| instance.field.as_str());
+    line(&style.dim(&format!("  {field:<38}{:<10}{:<40}why", "since", "lost at")));
     for instance in &loss.instances {
-        line(&format!("  {}={}", instance.field, instance.key));
-        for (step, times) in &instance.steps {
-            let times = if *times > 1 { format!("  ({times} times)") } else { String::new() };
-            line(&format!("    lost at  {step}{times}"));
+        // `2026-11-23T14:33:02.1Z`: the time of day.
+        let time = instance.activated_at.get(11..19).unwrap_or("");
+        let Some(step) = instance.steps.first() else {
+            line(&format!("  {:<38}{time:<10}{}", instance.key, "no span shows where"));
+            continue;
+        };
+        let times = if step.times > 1 { format!(" x {}", step.times) } else { String::new() };
+        let span = format!("{}{times}", step.span);
+        line(&format!("  {:<38}{time:<10}{span:<40}{}", instance.key, style.bad(&step.why)));
+        for id in step.correlation_ids.iter().filter(|id| **id != instance.key) {
+            line(&style.dim(&format!("    correlation_id {id}")));
         }
-        if instance.steps.is_empty() {
-            line(&style.dim("    no span shows where"));
-        }
-        line(&style.dim(&format!("    trace    {}", instance.trace_id)));
     }
     let more = loss.count.saturating_sub(loss.instances.len() as u64);
     if more > 0 {

@@ -102,10 +102,29 @@ pub struct LostInstance {
     pub key: String,
     /// What the key's fields are called.
     pub field: String,
+    /// When it began, RFC 3339.
+    pub activated_at: String,
     /// A trace to open.
     pub trace_id: String,
-    /// Where it was lost, most telling first: `service  span  status  reason`, and how often.
-    pub steps: Vec<(String, usize)>,
+    /// Where it was lost, most telling first.
+    pub steps: Vec<LostAt>,
+}
+
+/// A step at which an instance was lost: like spans, taken together.
+#[derive(Serialize)]
+pub struct LostAt {
+    /// Service of the spans.
+    pub service: String,
+    /// Name of the spans.
+    pub span: String,
+    /// `unset`, `ok` or `error`.
+    pub status: String,
+    /// The status description, or the reason or result that an attribute gives.
+    pub why: String,
+    /// How many spans.
+    pub times: usize,
+    /// Correlation ids on them.
+    pub correlation_ids: BTreeSet<String>,
 }
 
 /// Gathers the story from a server that has settled.
@@ -155,34 +174,50 @@ fn lost_instance(instance: &Value) -> LostInstance {
     let join = |member: &str| {
         items(&instance["key"]).map(|part| text(&part[member])).collect::<Vec<_>>().join(" ")
     };
-    let mut steps: Vec<(String, usize)> = Vec::new();
-    for step in items(&instance["evidence"]).map(step_line) {
-        match steps.iter_mut().find(|(line, _)| *line == step) {
-            Some((_, count)) => *count += 1,
-            None => steps.push((step, 1)),
+    let mut steps: Vec<LostAt> = Vec::new();
+    for step in items(&instance["evidence"]).map(lost_at) {
+        let like = |known: &&mut LostAt| {
+            (&known.service, &known.span, &known.why) == (&step.service, &step.span, &step.why)
+        };
+        match steps.iter_mut().find(like) {
+            Some(known) => {
+                known.times += 1;
+                known.correlation_ids.extend(step.correlation_ids);
+            }
+            None => steps.push(step),
         }
     }
     LostInstance {
         key: join("value"),
         field: join("field"),
+        activated_at: text(&instance["activated_at"]),
         trace_id: items(&instance["trace_ids"]).next().map(text).unwrap_or_default(),
         steps,
     }
 }
 
-/// One step on a line: the span, how it ended, and the attributes that give a reason or a result.
-fn step_line(step: &Value) -> String {
-    let mut line = format!("{}  {}", text(&step["name"]), text(&step["status"]).to_uppercase());
-    if let Some(message) = step["message"].as_str() {
-        line.push_str(&format!(" \"{message}\""));
+fn lost_at(step: &Value) -> LostAt {
+    let attribute = |wanted: &dyn Fn(&str) -> bool| {
+        let attributes = items(&step["attributes"]);
+        let mut found = attributes.filter(|pair| pair[0].as_str().is_some_and(wanted));
+        found.next().map(|pair| text(&pair[1]))
+    };
+    let reason = attribute(&|key| key.ends_with(".reason"))
+        .or_else(|| attribute(&|key| key == "error.type"))
+        .or_else(|| attribute(&|key| key.ends_with(".result")));
+    let why = match (step["message"].as_str(), reason) {
+        (Some(message), Some(reason)) => format!("{message} ({reason})"),
+        (Some(message), None) => message.to_owned(),
+        (None, reason) => reason.unwrap_or_default(),
+    };
+    LostAt {
+        service: text(&step["service"]),
+        span: text(&step["name"]),
+        status: text(&step["status"]),
+        why,
+        times: 1,
+        correlation_ids: attribute(&|key| key == "correlation_id").into_iter().collect(),
     }
-    for attribute in items(&step["attributes"]) {
-        let (key, value) = (text(&attribute[0]), text(&attribute[1]));
-        if key == "error.type" || key.ends_with(".reason") || key.ends_with(".result") {
-            line.push_str(&format!("  {key}={value}"));
-        }
-    }
-    line
 }
 
 /// Reads through all spans and logs once.

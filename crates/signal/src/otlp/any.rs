@@ -6,9 +6,9 @@ use crate::value::{base64, double_text};
 
 use super::wire::{Message, WireError};
 
-/// Arrays and key-value lists nested deeper than this are refused: no emitter does so, and a
-/// reader of the stored text would have to be as deep.
-pub const MAX_DEPTH: usize = 64;
+/// Arrays and key-value lists nested deeper than this are refused. No emitter comes near; protobuf
+/// readers refuse more than 100 messages in one another, and a level of a key-value list is three.
+pub const MAX_DEPTH: usize = 30;
 
 /// A value of an attribute or a log's body, borrowed from the request.
 #[derive(Debug, Clone, Copy)]

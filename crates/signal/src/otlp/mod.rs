@@ -7,6 +7,7 @@
 
 pub mod any;
 mod attributes;
+mod from_json;
 mod logs;
 mod points;
 mod scopes;
@@ -14,11 +15,20 @@ pub mod to_json;
 mod traces;
 pub mod wire;
 
+pub use from_json::{decode_json, json_kind};
+
 use bytes::Bytes;
 
 use crate::batch::Batch;
 use crate::schema::SignalKind;
 use wire::WireError;
+
+/// The largest request that can be read, in bytes.
+///
+/// Offsets into a batch's buffers have 32 bits. One buffer is the request itself; the other holds
+/// what the decoder has to write, which is at most 11 times as long: an empty member of a
+/// key-value list has 2 bytes in protobuf and 22 in OTLP/JSON.
+pub const MAX_BODY: usize = 256 << 20;
 
 /// A request that holds nothing readable.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +42,18 @@ pub enum DecodeError {
         /// The first thing wrong, with its place.
         first: String,
     },
-    /// The request is too large for 32-bit offsets.
-    #[error("the request has {0} bytes; at most {max} can be read", max = u32::MAX)]
+    /// The text is not JSON.
+    #[error("line {line}, column {column}: {what}")]
+    Json {
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong, or what was expected.
+        what: &'static str,
+    },
+    /// The request is larger than [`MAX_BODY`].
+    #[error("the request has {0} bytes; at most {MAX_BODY} can be read")]
     TooLarge(usize),
     /// Arrow refused the columns that were built: a defect of this crate.
     #[error("cannot build columns: {0}")]
@@ -54,7 +74,8 @@ pub struct Decoded {
 pub struct Rejected {
     /// Spans, log records or points that were refused.
     pub items: u64,
-    /// Attributes beyond what a batch keeps of unusual keys.
+    /// Attributes that were refused without their item: bad ones of a resource or scope, and those
+    /// beyond what a batch keeps of unusual keys.
     pub attributes: u64,
     /// What was wrong with the first of them, each with its place in the request, such as
     /// `resource_spans[0].scope_spans[1].spans[7]: trace_id has 3 bytes, expected 16`.
@@ -85,9 +106,21 @@ impl Rejected {
 
     fn note(&mut self, place: impl FnOnce() -> String, error: &ItemError) {
         self.items += 1;
+        self.reason(|| format!("{}: {error}", place()));
+    }
+
+    fn reason(&mut self, reason: impl FnOnce() -> String) {
         if self.reasons.len() < Self::MAX_REASONS {
-            self.reasons.push(format!("{}: {error}", place()));
+            self.reasons.push(reason());
         }
+    }
+
+    /// Adds what another reading of the same request refused.
+    pub fn merge(&mut self, other: Self) {
+        self.items += other.items;
+        self.attributes += other.attributes;
+        let room = Self::MAX_REASONS - self.reasons.len();
+        self.reasons.extend(other.reasons.into_iter().take(room));
     }
 }
 
@@ -109,6 +142,17 @@ enum ItemError {
     Buckets { counts: usize, bounds: usize },
 }
 
+impl ItemError {
+    /// "The number of elements in bucket_counts array must be by one greater than the number of
+    /// elements in explicit_bounds array", or both have none (metrics.proto).
+    fn check_buckets(counts: usize, bounds: usize) -> Result<(), Self> {
+        if counts == bounds + 1 || (counts, bounds) == (0, 0) {
+            return Ok(());
+        }
+        Err(Self::Buckets { counts, bounds })
+    }
+}
+
 /// Why a pass over a request built nothing.
 #[derive(Debug)]
 enum BuildError {
@@ -128,7 +172,7 @@ impl From<arrow::error::ArrowError> for BuildError {
 /// The first pass takes texts to be UTF-8, which Arrow verifies when a column is complete; only if
 /// that fails does a second pass check every item by itself and refuse the bad ones.
 pub fn decode(kind: SignalKind, body: Bytes) -> Result<Decoded, DecodeError> {
-    if u32::try_from(body.len()).is_err() {
+    if body.len() > MAX_BODY {
         return Err(DecodeError::TooLarge(body.len()));
     }
     let decoded = match decode_pass(kind, &body, false) {

@@ -156,9 +156,37 @@ impl<'a> Message<'a> {
                 Field::Bytes(self.take(len)?)
             }
             5 => Field::Fixed32(u32::from_le_bytes(self.array()?)),
+            3 => {
+                self.skip_group(number)?;
+                return self.next_field();
+            }
             _ => return Err(WireError::Tag(tag)),
         };
         Ok(Some((number, field)))
+    }
+
+    /// Passes a group: no message of OTLP has one, so it is an unknown field. Groups in it are
+    /// counted, not descended into.
+    #[cold]
+    fn skip_group(&mut self, number: u32) -> Result<(), WireError> {
+        let mut open = vec![number];
+        while let Some(innermost) = open.last().copied() {
+            let tag = self.varint()?;
+            let number = u32::try_from(tag >> 3).map_err(|_| WireError::Tag(tag))?;
+            match tag & 7 {
+                0 => _ = self.varint()?,
+                1 => _ = self.take(8)?,
+                2 => {
+                    let len = self.varint()?;
+                    self.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
+                }
+                3 => open.push(number),
+                4 if number == innermost => _ = open.pop(),
+                5 => _ = self.take(4)?,
+                _ => return Err(WireError::Tag(tag)),
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -248,8 +276,20 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_passed() {
+        let bytes = [0x0b, 0x08, 1, 0x13, 0x12, 1, 0x0c, 0x14, 0x0c, 0x18, 7];
+        let mut message = Message::new(&bytes);
+        assert_eq!(message.next_field(), Ok(Some((3, Field::Varint(7)))));
+        for cut in 1..9 {
+            let cut = Message::new(&bytes[..cut]).next_field();
+            assert_eq!(cut, Err(WireError::Truncated));
+        }
+        assert_eq!(Message::new(&[0x0b, 0x14]).next_field(), Err(WireError::Tag(0x14)));
+    }
+
+    #[test]
     fn impossible_tags_are_refused() {
-        for tag in [0x00, 0x0b, 0x0c, 0x0e, 0x0f] {
+        for tag in [0x00, 0x0c, 0x0e, 0x0f] {
             assert!(
                 matches!(Message::new(&[tag, 0]).next_field(), Err(WireError::Tag(_))),
                 "{tag}"

@@ -117,12 +117,7 @@ impl<'a> Point<'a> {
         }
         self.start = nanos("start_time_unix_nano", start)?;
         self.time = nanos("time_unix_nano", time)?;
-        let (counts, bounds) = (self.bucket_counts.len(), self.explicit_bounds.len());
-        // "The number of elements in bucket_counts array must be by one greater than the number
-        // of elements in explicit_bounds array", or both have none (metrics.proto).
-        if counts != bounds + 1 && (counts, bounds) != (0, 0) {
-            return Err(ItemError::Buckets { counts, bounds });
-        }
+        ItemError::check_buckets(self.bucket_counts.len(), self.explicit_bounds.len())?;
         if metric_type == Summary {
             // In a summary alone the sum has no presence: a sum of 0 is not sent.
             self.sum.get_or_insert(0.0);

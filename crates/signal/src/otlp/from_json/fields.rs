@@ -1,0 +1,435 @@
+//! The messages of OTLP and their fields, as their JSON and protobuf encodings name them.
+//!
+//! Source: opentelemetry-proto 1.x. In JSON, a field goes by its camelCase name; the snake_case
+//! name of the .proto file is taken too (protobuf, "ProtoJSON Format").
+
+use crate::schema::SignalKind;
+
+/// A message.
+pub struct Message {
+    pub fields: &'static [Field],
+    /// Checks the encoded message as a whole.
+    pub check: Option<fn(&[u8]) -> Result<(), String>>,
+}
+
+/// A field of a message.
+pub struct Field {
+    pub name: &'static str,
+    snake: &'static str,
+    pub number: u32,
+    pub value: Value,
+    pub list: bool,
+    pub role: Role,
+}
+
+/// The type of a field's value.
+pub enum Value {
+    Text,
+    /// An id of so many bytes, in hex.
+    Id {
+        bytes: usize,
+        required: bool,
+    },
+    /// An id of any length, in hex: the decoder keeps the item and not the id.
+    AnyId,
+    Base64,
+    Bool,
+    Double,
+    Uint32,
+    Sint32,
+    Int64,
+    /// `uint64` in a packed list.
+    Uint64,
+    Fixed32,
+    Fixed64,
+    Sfixed64,
+    /// Nanoseconds since the epoch (`fixed64`).
+    Time,
+    Enum(&'static [(&'static str, i32)]),
+    Message(&'static Message),
+    /// `AnyValue`, which may hold itself.
+    Any,
+}
+
+/// What is lost if a field's value, or one item of its list, is not what it should be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The message around it.
+    Part,
+    /// The message around it; but something in it may be lost by itself.
+    Body,
+    /// It, with all the spans, log records or points in it.
+    Frame,
+    /// It: a span, log record or point.
+    Item,
+    /// It: a metric with its points.
+    Metric,
+    /// Only it: something said about the items.
+    Detail,
+}
+
+impl Message {
+    /// The field `key`. `guess` is its likely position: emitters keep to one order.
+    pub fn find(&self, key: &[u8], guess: usize) -> Option<usize> {
+        let is = |field: &Field| field.name.as_bytes() == key || field.snake.as_bytes() == key;
+        match self.fields.get(guess) {
+            Some(field) if field.name.as_bytes() == key => Some(guess),
+            _ => self.fields.iter().position(is),
+        }
+    }
+}
+
+const fn message(fields: &'static [Field]) -> Message {
+    Message { fields, check: None }
+}
+
+const fn field(number: u32, name: &'static str, snake: &'static str, value: Value) -> Field {
+    Field { name, snake, number, value, list: false, role: Role::Part }
+}
+
+const fn list(number: u32, name: &'static str, snake: &'static str, value: Value) -> Field {
+    Field { list: true, ..field(number, name, snake, value) }
+}
+
+impl Field {
+    const fn role(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
+}
+
+/// The request of `kind`.
+pub fn request(kind: SignalKind) -> &'static Message {
+    match kind {
+        SignalKind::Spans => &TRACES,
+        SignalKind::Logs => &LOGS,
+        SignalKind::Points => &METRICS,
+    }
+}
+
+use Value as V;
+
+const fn attributes(number: u32) -> Field {
+    list(number, "attributes", "attributes", V::Message(&KEY_VALUE))
+}
+
+const fn dropped(number: u32) -> Field {
+    field(number, "droppedAttributesCount", "dropped_attributes_count", V::Uint32)
+}
+
+const fn schema_url() -> Field {
+    field(3, "schemaUrl", "schema_url", V::Text).role(Role::Detail)
+}
+
+const fn resource() -> Field {
+    field(1, "resource", "resource", V::Message(&RESOURCE)).role(Role::Detail)
+}
+
+const fn scope() -> Field {
+    field(1, "scope", "scope", V::Message(&SCOPE)).role(Role::Detail)
+}
+
+static KEY_VALUE: Message =
+    message(&[field(1, "key", "key", V::Text), field(2, "value", "value", V::Any)]);
+
+pub static ANY_VALUE: Message = message(&[
+    field(1, "stringValue", "string_value", V::Text),
+    field(3, "intValue", "int_value", V::Int64),
+    field(4, "doubleValue", "double_value", V::Double),
+    field(2, "boolValue", "bool_value", V::Bool),
+    field(5, "arrayValue", "array_value", V::Message(&ARRAY_VALUE)),
+    field(6, "kvlistValue", "kvlist_value", V::Message(&KEY_VALUE_LIST)),
+    field(7, "bytesValue", "bytes_value", V::Base64),
+]);
+
+static ARRAY_VALUE: Message = message(&[list(1, "values", "values", V::Any)]);
+
+static KEY_VALUE_LIST: Message = message(&[list(1, "values", "values", V::Message(&KEY_VALUE))]);
+
+static RESOURCE: Message = message(&[
+    attributes(1).role(Role::Detail),
+    dropped(2).role(Role::Detail),
+    list(3, "entityRefs", "entity_refs", V::Message(&ENTITY_REF)).role(Role::Detail),
+]);
+
+static ENTITY_REF: Message = message(&[
+    field(1, "schemaUrl", "schema_url", V::Text),
+    field(2, "type", "type", V::Text),
+    list(3, "idKeys", "id_keys", V::Text),
+    list(4, "descriptionKeys", "description_keys", V::Text),
+]);
+
+static SCOPE: Message = message(&[
+    field(1, "name", "name", V::Text).role(Role::Detail),
+    field(2, "version", "version", V::Text).role(Role::Detail),
+    attributes(3).role(Role::Detail),
+    dropped(4).role(Role::Detail),
+]);
+
+static TRACES: Message =
+    message(&[
+        list(1, "resourceSpans", "resource_spans", V::Message(&RESOURCE_SPANS)).role(Role::Frame)
+    ]);
+
+static RESOURCE_SPANS: Message = message(&[
+    resource(),
+    list(2, "scopeSpans", "scope_spans", V::Message(&SCOPE_SPANS)).role(Role::Frame),
+    schema_url(),
+]);
+
+static SCOPE_SPANS: Message = message(&[
+    scope(),
+    list(2, "spans", "spans", V::Message(&SPAN)).role(Role::Item),
+    schema_url(),
+]);
+
+static SPAN: Message = message(&[
+    field(1, "traceId", "trace_id", V::Id { bytes: 16, required: true }),
+    field(2, "spanId", "span_id", V::Id { bytes: 8, required: true }),
+    field(3, "traceState", "trace_state", V::Text),
+    field(4, "parentSpanId", "parent_span_id", V::Id { bytes: 8, required: false }),
+    field(16, "flags", "flags", V::Fixed32),
+    field(5, "name", "name", V::Text),
+    field(6, "kind", "kind", V::Enum(&SPAN_KINDS)),
+    field(7, "startTimeUnixNano", "start_time_unix_nano", V::Time),
+    field(8, "endTimeUnixNano", "end_time_unix_nano", V::Time),
+    attributes(9),
+    dropped(10),
+    list(11, "events", "events", V::Message(&EVENT)),
+    field(12, "droppedEventsCount", "dropped_events_count", V::Uint32),
+    list(13, "links", "links", V::Message(&LINK)),
+    field(14, "droppedLinksCount", "dropped_links_count", V::Uint32),
+    field(15, "status", "status", V::Message(&STATUS)),
+]);
+
+static EVENT: Message = message(&[
+    field(1, "timeUnixNano", "time_unix_nano", V::Time),
+    field(2, "name", "name", V::Text),
+    attributes(3),
+    dropped(4),
+]);
+
+static LINK: Message = message(&[
+    field(1, "traceId", "trace_id", V::Id { bytes: 16, required: true }),
+    field(2, "spanId", "span_id", V::Id { bytes: 8, required: true }),
+    field(3, "traceState", "trace_state", V::Text),
+    attributes(4),
+    dropped(5),
+    field(6, "flags", "flags", V::Fixed32),
+]);
+
+static STATUS: Message = message(&[
+    field(2, "message", "message", V::Text),
+    field(3, "code", "code", V::Enum(&STATUS_CODES)),
+]);
+
+static LOGS: Message =
+    message(&[
+        list(1, "resourceLogs", "resource_logs", V::Message(&RESOURCE_LOGS)).role(Role::Frame)
+    ]);
+
+static RESOURCE_LOGS: Message = message(&[
+    resource(),
+    list(2, "scopeLogs", "scope_logs", V::Message(&SCOPE_LOGS)).role(Role::Frame),
+    schema_url(),
+]);
+
+static SCOPE_LOGS: Message = message(&[
+    scope(),
+    list(2, "logRecords", "log_records", V::Message(&LOG_RECORD)).role(Role::Item),
+    schema_url(),
+]);
+
+static LOG_RECORD: Message = message(&[
+    field(1, "timeUnixNano", "time_unix_nano", V::Time),
+    field(11, "observedTimeUnixNano", "observed_time_unix_nano", V::Time),
+    field(2, "severityNumber", "severity_number", V::Enum(&SEVERITIES)),
+    field(3, "severityText", "severity_text", V::Text),
+    field(5, "body", "body", V::Any),
+    attributes(6),
+    dropped(7),
+    field(8, "flags", "flags", V::Fixed32),
+    field(9, "traceId", "trace_id", V::AnyId).role(Role::Detail),
+    field(10, "spanId", "span_id", V::AnyId).role(Role::Detail),
+    field(12, "eventName", "event_name", V::Text),
+]);
+
+static METRICS: Message =
+    message(&[list(1, "resourceMetrics", "resource_metrics", V::Message(&RESOURCE_METRICS))
+        .role(Role::Frame)]);
+
+static RESOURCE_METRICS: Message = message(&[
+    resource(),
+    list(2, "scopeMetrics", "scope_metrics", V::Message(&SCOPE_METRICS)).role(Role::Frame),
+    schema_url(),
+]);
+
+static SCOPE_METRICS: Message = message(&[
+    scope(),
+    list(2, "metrics", "metrics", V::Message(&METRIC)).role(Role::Metric),
+    schema_url(),
+]);
+
+pub static METRIC: Message = message(&[
+    field(1, "name", "name", V::Text),
+    field(2, "description", "description", V::Text),
+    field(3, "unit", "unit", V::Text),
+    list(12, "metadata", "metadata", V::Message(&KEY_VALUE)).role(Role::Detail),
+    field(5, "gauge", "gauge", V::Message(&GAUGE)).role(Role::Body),
+    field(7, "sum", "sum", V::Message(&SUM)).role(Role::Body),
+    field(9, "histogram", "histogram", V::Message(&HISTOGRAM)).role(Role::Body),
+    field(10, "exponentialHistogram", "exponential_histogram", V::Message(&EXPONENTIAL))
+        .role(Role::Body),
+    field(11, "summary", "summary", V::Message(&SUMMARY)).role(Role::Body),
+]);
+
+const fn points(message: &'static Message) -> Field {
+    list(1, "dataPoints", "data_points", V::Message(message)).role(Role::Item)
+}
+
+const fn temporality() -> Field {
+    field(2, "aggregationTemporality", "aggregation_temporality", V::Enum(&TEMPORALITIES))
+}
+
+const fn start() -> Field {
+    field(2, "startTimeUnixNano", "start_time_unix_nano", V::Time)
+}
+
+const fn time(number: u32) -> Field {
+    field(number, "timeUnixNano", "time_unix_nano", V::Time)
+}
+
+const fn exemplars(number: u32) -> Field {
+    list(number, "exemplars", "exemplars", V::Message(&EXEMPLAR)).role(Role::Body)
+}
+
+const fn double(number: u32, name: &'static str) -> Field {
+    field(number, name, name, V::Double)
+}
+
+static GAUGE: Message = message(&[points(&NUMBER_POINT)]);
+
+static SUM: Message = message(&[
+    points(&NUMBER_POINT),
+    temporality(),
+    field(3, "isMonotonic", "is_monotonic", V::Bool),
+]);
+
+static HISTOGRAM: Message = message(&[points(&HISTOGRAM_POINT), temporality()]);
+static EXPONENTIAL: Message = message(&[points(&EXPONENTIAL_POINT), temporality()]);
+static SUMMARY: Message = message(&[points(&SUMMARY_POINT)]);
+
+static NUMBER_POINT: Message = message(&[
+    attributes(7),
+    start(),
+    time(3),
+    field(4, "asDouble", "as_double", V::Double),
+    field(6, "asInt", "as_int", V::Sfixed64),
+    exemplars(5),
+    field(8, "flags", "flags", V::Uint32),
+]);
+
+static HISTOGRAM_POINT: Message = Message {
+    fields: &[
+        attributes(9),
+        start(),
+        time(3),
+        field(4, "count", "count", V::Fixed64),
+        double(5, "sum"),
+        list(6, "bucketCounts", "bucket_counts", V::Fixed64),
+        list(7, "explicitBounds", "explicit_bounds", V::Double),
+        exemplars(8),
+        field(10, "flags", "flags", V::Uint32),
+        double(11, "min"),
+        double(12, "max"),
+    ],
+    check: Some(super::check_buckets),
+};
+
+static EXPONENTIAL_POINT: Message = message(&[
+    attributes(1),
+    start(),
+    time(3),
+    field(4, "count", "count", V::Fixed64),
+    double(5, "sum"),
+    field(6, "scale", "scale", V::Sint32),
+    field(7, "zeroCount", "zero_count", V::Fixed64),
+    field(8, "positive", "positive", V::Message(&BUCKETS)),
+    field(9, "negative", "negative", V::Message(&BUCKETS)),
+    field(10, "flags", "flags", V::Uint32),
+    exemplars(11),
+    double(12, "min"),
+    double(13, "max"),
+    field(14, "zeroThreshold", "zero_threshold", V::Double),
+]);
+
+static BUCKETS: Message = message(&[
+    field(1, "offset", "offset", V::Sint32),
+    list(2, "bucketCounts", "bucket_counts", V::Uint64),
+]);
+
+static SUMMARY_POINT: Message = message(&[
+    attributes(7),
+    start(),
+    time(3),
+    field(4, "count", "count", V::Fixed64),
+    double(5, "sum"),
+    list(6, "quantileValues", "quantile_values", V::Message(&QUANTILE)),
+    field(8, "flags", "flags", V::Uint32),
+]);
+
+static QUANTILE: Message = message(&[double(1, "quantile"), double(2, "value")]);
+
+static EXEMPLAR: Message = message(&[
+    list(7, "filteredAttributes", "filtered_attributes", V::Message(&KEY_VALUE)),
+    time(2),
+    field(3, "asDouble", "as_double", V::Double),
+    field(6, "asInt", "as_int", V::Sfixed64),
+    field(4, "spanId", "span_id", V::AnyId).role(Role::Detail),
+    field(5, "traceId", "trace_id", V::AnyId).role(Role::Detail),
+]);
+
+static SPAN_KINDS: [(&str, i32); 6] = [
+    ("SPAN_KIND_UNSPECIFIED", 0),
+    ("SPAN_KIND_INTERNAL", 1),
+    ("SPAN_KIND_SERVER", 2),
+    ("SPAN_KIND_CLIENT", 3),
+    ("SPAN_KIND_PRODUCER", 4),
+    ("SPAN_KIND_CONSUMER", 5),
+];
+
+static STATUS_CODES: [(&str, i32); 3] =
+    [("STATUS_CODE_UNSET", 0), ("STATUS_CODE_OK", 1), ("STATUS_CODE_ERROR", 2)];
+
+static TEMPORALITIES: [(&str, i32); 3] = [
+    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
+    ("AGGREGATION_TEMPORALITY_DELTA", 1),
+    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+];
+
+static SEVERITIES: [(&str, i32); 25] = [
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+];
