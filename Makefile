@@ -1,5 +1,5 @@
 # What a developer runs. `make test` is what CI runs.
-.PHONY: test lint unit services services-down demo record-demo bench soak fuzz deny help
+.PHONY: help test lint services services-down demo record-demo deny
 
 SERVICES := scripts/services
 
@@ -8,8 +8,8 @@ help: ## Say what there is
 
 test: lint ## Formatting, lints and every test, against real Redis, PostgreSQL and Kafka
 	@$(SERVICES) up >/dev/null
-	@eval "$$($(SERVICES) env)" && cargo test --workspace --all-features
-	@$(SERVICES) down
+	@eval "$$($(SERVICES) env)" && cargo test --workspace --all-features; \
+	    status=$$?; $(SERVICES) down; exit $$status
 
 lint: ## Formatting and lints
 	cargo fmt --all --check

@@ -140,7 +140,8 @@ async fn instances(
     let Query(query) =
         query.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.body_text()))?;
     let limit = query.limit.unwrap_or(DEFAULT_INSTANCES).min(MAX_INSTANCES);
-    let done = tokio::task::spawn_blocking(move || api.instances(&fingerprint, limit, query.evidence));
+    let done =
+        tokio::task::spawn_blocking(move || api.instances(&fingerprint, limit, query.evidence));
     done.await
         .map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
         .map(axum::Json)

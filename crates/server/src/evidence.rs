@@ -22,9 +22,6 @@ use serde::Serialize;
 /// At most this many steps are given for one instance.
 const MAX_STEPS: usize = 10;
 
-
-
-
 /// One span that speaks for an instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
@@ -114,11 +111,8 @@ fn below_activation(trace: &Batch, contract: &Contract, instance: &Instance) -> 
 
 /// Spans in error that carry the instance's key, between its activation and its deadline.
 fn errors_of_key(store: &Store, instance: &Instance) -> Result<Vec<Step>, StoreError> {
-    let mut terms = vec![Expr::compare(
-        Intrinsic::Status,
-        Op::Eq,
-        Literal::Status(StatusCode::Error),
-    )];
+    let mut terms =
+        vec![Expr::compare(Intrinsic::Status, Op::Eq, Literal::Status(StatusCode::Error))];
     for part in &instance.key {
         // The field was read from a contract that has been checked.
         let Ok(Expr::Compare { field, .. }) =

@@ -101,8 +101,8 @@ impl Server {
 
         let store = Store::open(&config.data_dir, Options::default())?;
         let telemetry = Arc::new(Telemetry::default());
-        let live = Live::start(&config, &contracts, &store, &telemetry)
-            .map_err(StartError::Thread)?;
+        let live =
+            Live::start(&config, &contracts, &store, &telemetry).map_err(StartError::Thread)?;
         let ingest = Ingest::new(store.clone(), live.clone(), Arc::clone(&telemetry));
 
         let (stop, stopped) = watch::channel(false);

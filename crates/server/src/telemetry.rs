@@ -69,7 +69,11 @@ impl Default for Telemetry {
             Family::clone(&received_bytes),
         );
         let requests = Family::default();
-        registry.register("ingest_requests", "OTLP requests acknowledged", Family::clone(&requests));
+        registry.register(
+            "ingest_requests",
+            "OTLP requests acknowledged",
+            Family::clone(&requests),
+        );
         let refused_requests = Family::default();
         registry.register(
             "ingest_refused_requests",

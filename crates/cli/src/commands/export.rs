@@ -34,9 +34,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     let mut sink = open(&args.out).map_err(failed)?;
     let mut rows = 0;
     for kind in SignalKind::ALL {
-        let scan = store
-            .scan(kind, None, TimeRange::ALL, None, usize::MAX)
-            .map_err(|e| miette!("{e}"))?;
+        let scan =
+            store.scan(kind, None, TimeRange::ALL, None, usize::MAX).map_err(|e| miette!("{e}"))?;
         for batch in scan {
             let batch = batch.map_err(|e| miette!("{e}"))?;
             let step = args.rows as usize;

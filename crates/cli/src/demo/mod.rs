@@ -82,7 +82,10 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     recording.move_to(now.saturating_sub(patience).as_nanos() as u64);
 
     let bar = progress_bar(recording.len() as u64);
-    recording.send(&format!("http://{}", server.otlp_http), || bar.inc(1)).await.into_diagnostic()?;
+    recording
+        .send(&format!("http://{}", server.otlp_http), || bar.inc(1))
+        .await
+        .into_diagnostic()?;
     bar.finish_and_clear();
 
     let client = Client::new(format!("http://{}", server.query));

@@ -47,7 +47,9 @@ fn layers(layers: &Layers, style: Style) {
 
 fn contracts(story: &Story, style: Style) {
     line(&format!("\n{}", style.bold("What was promised, and what happened")));
-    line(&style.dim(&format!("  {:<30}{:>9}{:>9}{:>9}", "contract", "expected", "reached", "lost")));
+    line(
+        &style.dim(&format!("  {:<30}{:>9}{:>9}{:>9}", "contract", "expected", "reached", "lost")),
+    );
     for contract in &story.contracts {
         let lost = contract.expected - contract.reached.min(contract.expected);
         let lost = format!("{lost:>9}");
@@ -60,11 +62,7 @@ fn contracts(story: &Story, style: Style) {
 }
 
 fn losses(loss: &Loss, style: Style) {
-    line(&format!(
-        "\n{} {}",
-        style.bad(&loss.severity.to_uppercase()),
-        style.bold(&loss.title)
-    ));
+    line(&format!("\n{} {}", style.bad(&loss.severity.to_uppercase()), style.bold(&loss.title)));
     let field = loss.instances.first().map_or("", |instance| instance.field.as_str());
     line(&style.dim(&format!("  {field:<38}{:<10}{:<40}why", "since", "lost at")));
     for instance in &loss.instances {

@@ -127,16 +127,14 @@ async fn send_one(
     recorded: RecordedRequest,
 ) -> Result<(), ReplayError> {
     let url = format!("{base}{}", recorded.path);
-    let unreachable =
-        |why: String| ReplayError::Unreachable { url: url.clone(), why };
+    let unreachable = |why: String| ReplayError::Unreachable { url: url.clone(), why };
     let request = Request::builder()
         .method(Method::POST)
         .uri(&url)
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(recorded.json.to_string())))
         .map_err(|error| unreachable(error.to_string()))?;
-    let response =
-        client.request(request).await.map_err(|error| unreachable(error.to_string()))?;
+    let response = client.request(request).await.map_err(|error| unreachable(error.to_string()))?;
     let status = response.status();
     let body =
         response.into_body().collect().await.map_err(|error| unreachable(error.to_string()))?;
@@ -190,9 +188,15 @@ mod tests {
         assert_eq!((recording.len(), recording.latest), (2, 300));
         recording.move_to(10_300);
         let span = &recording.requests[0].json["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
-        assert_eq!((&span["startTimeUnixNano"], &span["endTimeUnixNano"]), (&"10100".into(), &"10250".into()));
+        assert_eq!(
+            (&span["startTimeUnixNano"], &span["endTimeUnixNano"]),
+            (&"10100".into(), &"10250".into())
+        );
         let log = &recording.requests[1].json["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
-        assert_eq!((&log["timeUnixNano"], &log["observedTimeUnixNano"]), (&"0".into(), &"10300".into()));
+        assert_eq!(
+            (&log["timeUnixNano"], &log["observedTimeUnixNano"]),
+            (&"0".into(), &"10300".into())
+        );
         assert_eq!(recording.requests[1].path, "/v1/logs");
     }
 

@@ -139,8 +139,7 @@ struct Export {
 
 impl UnaryService<Bytes> for Export {
     type Response = Vec<u8>;
-    type Future =
-        std::pin::Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, Status>> + Send>>;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (ingest, kind) = (self.ingest.clone(), self.kind);

@@ -206,10 +206,8 @@ fn failure_response(encoding: Encoding, failure: Failure) -> Response {
             ([(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF))], status.encode_to_vec())
                 .into_response()
         }
-        Encoding::Json => {
-            axum::Json(serde_json::json!({"code": code, "message": failure.message}))
-                .into_response()
-        }
+        Encoding::Json => axum::Json(serde_json::json!({"code": code, "message": failure.message}))
+            .into_response(),
     };
     *response.status_mut() = failure.status;
     if let Some(after) = failure.retry_after {
