@@ -93,6 +93,9 @@ struct Column<'a> {
 /// that invents keys; what is beyond is counted, not kept.
 pub const MAX_OVERFLOW: usize = 1 << 20;
 
+/// Finished columns with their fields, and the buffers that their texts lie in.
+pub type Finished = (Vec<(Field, ArrayRef)>, Arc<[Buffer]>);
+
 /// The attribute columns of a batch that is being decoded.
 ///
 /// A column is as long as the last row that used it; it is filled with nulls when it is used again
@@ -163,11 +166,7 @@ impl<'a> AttributeColumns<'a> {
     /// The columns with their fields: attribute columns by name, then the overflow.
     ///
     /// It takes the buffers, since the overflow's keys and numbers are still to be written.
-    pub fn finish(
-        mut self,
-        mut buffers: Buffers,
-        rows: usize,
-    ) -> Result<(Vec<(Field, ArrayRef)>, Arc<[Buffer]>), BuildError> {
+    pub fn finish(mut self, mut buffers: Buffers, rows: usize) -> Result<Finished, BuildError> {
         let overflow = self.take_overflow(&mut buffers, rows)?;
         let buffers = buffers.finish();
         let mut finished = Vec::with_capacity(self.columns.len() + 1);

@@ -139,34 +139,35 @@ impl<'a> Message<'a> {
     /// The next field's number and value; `None` at the end.
     #[inline]
     pub fn next_field(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {
-        if self.rest.is_empty() {
-            return Ok(None);
+        loop {
+            if self.rest.is_empty() {
+                return Ok(None);
+            }
+            let tag = self.varint()?;
+            let number = match u32::try_from(tag >> 3) {
+                Ok(0) | Err(_) => return Err(WireError::Tag(tag)),
+                Ok(number) => number,
+            };
+            let field = match tag & 7 {
+                0 => Field::Varint(self.varint()?),
+                1 => Field::Fixed64(u64::from_le_bytes(self.array()?)),
+                2 => {
+                    let len = self.varint()?;
+                    let len = usize::try_from(len).map_err(|_| WireError::Truncated)?;
+                    Field::Bytes(self.take(len)?)
+                }
+                3 => {
+                    self.skip_group(number)?;
+                    continue;
+                }
+                5 => Field::Fixed32(u32::from_le_bytes(self.array()?)),
+                _ => return Err(WireError::Tag(tag)),
+            };
+            return Ok(Some((number, field)));
         }
-        let tag = self.varint()?;
-        let number = match u32::try_from(tag >> 3) {
-            Ok(0) | Err(_) => return Err(WireError::Tag(tag)),
-            Ok(number) => number,
-        };
-        let field = match tag & 7 {
-            0 => Field::Varint(self.varint()?),
-            1 => Field::Fixed64(u64::from_le_bytes(self.array()?)),
-            2 => {
-                let len = self.varint()?;
-                let len = usize::try_from(len).map_err(|_| WireError::Truncated)?;
-                Field::Bytes(self.take(len)?)
-            }
-            5 => Field::Fixed32(u32::from_le_bytes(self.array()?)),
-            3 => {
-                self.skip_group(number)?;
-                return self.next_field();
-            }
-            _ => return Err(WireError::Tag(tag)),
-        };
-        Ok(Some((number, field)))
     }
 
-    /// Passes a group: no message of OTLP has one, so it is an unknown field. Groups in it are
-    /// counted, not descended into.
+    /// Passes a group: no message of OTLP has one, so it is an unknown field.
     #[cold]
     fn skip_group(&mut self, number: u32) -> Result<(), WireError> {
         let mut open = vec![number];
@@ -180,6 +181,8 @@ impl<'a> Message<'a> {
                     let len = self.varint()?;
                     self.take(usize::try_from(len).map_err(|_| WireError::Truncated)?)?;
                 }
+                // Protobuf readers refuse what is nested deeper than 100.
+                3 if open.len() == 100 => return Err(WireError::Depth),
                 3 => open.push(number),
                 4 if number == innermost => _ = open.pop(),
                 5 => _ = self.take(4)?,

@@ -9,8 +9,11 @@ use crate::schema::SignalKind;
 pub struct Message {
     pub fields: &'static [Field],
     /// Checks the encoded message as a whole.
-    pub check: Option<fn(&[u8]) -> Result<(), String>>,
+    pub check: Option<Check>,
 }
+
+/// What is wrong with an encoded message.
+type Check = fn(&[u8]) -> Result<(), String>;
 
 /// A field of a message.
 pub struct Field {

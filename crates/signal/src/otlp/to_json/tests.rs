@@ -149,10 +149,13 @@ fn log() -> impl Strategy<Value = LogRecord> {
     )
 }
 
+/// Resources, each with its scopes and their items.
+type Grouped<T> = Vec<(Resource, String, Vec<(InstrumentationScope, String, Vec<T>)>)>;
+
 /// Resources and scopes, each told from the others by a number, with items in them.
 fn grouped<T: std::fmt::Debug>(
     item: impl Strategy<Value = T>,
-) -> impl Strategy<Value = Vec<(Resource, String, Vec<(InstrumentationScope, String, Vec<T>)>)>> {
+) -> impl Strategy<Value = Grouped<T>> {
     let scopes = vec((attributes(), "[a-z]{0,3}", vec(item, 1..4)), 1..3);
     vec((attributes(), "[a-z]{0,3}", scopes), 1..3).prop_map(|resources| {
         let resources = resources.into_iter().enumerate();
