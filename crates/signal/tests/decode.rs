@@ -1,5 +1,7 @@
 //! The decoder, held against requests that prost encoded.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use lacuna_signal::otlp::{DecodeError, decode};
 use lacuna_signal::rows::{LogRows, SpanRows};

@@ -1,5 +1,7 @@
 //! OTLP/JSON requests, read as protobuf.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use lacuna_signal::SignalKind;

@@ -1,5 +1,7 @@
 //! Metric points, held against requests that prost encoded.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use lacuna_signal::otlp::decode;
 use lacuna_signal::rows::{MetricType, Number, PointRows};
