@@ -1,5 +1,6 @@
 //! The transaction against a real server: every outcome, and the spans that it leaves.
 #![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests say what broke by panicking
 
 mod common;
 
@@ -63,7 +64,7 @@ async fn a_commit_has_every_step_of_the_incident() {
     let batch = &batch;
     let (cx, trace) = own_trace();
     let outcome = async {
-        assign(&batch)
+        assign(batch)
             .run(&mut connection, |tx| async move {
                 let mut multi = tx.multi();
                 multi.add("available_slots", cmd("SPOP").arg(&batch.slots));
@@ -118,8 +119,7 @@ async fn an_empty_set_is_no_value_and_no_error() {
     let (batch, mut connection, _) = batch(0).await;
     let batch = &batch;
     let (cx, trace) = own_trace();
-    let outcome =
-        take(assign(&batch), &mut connection, &batch, "e").with_context(cx).await.unwrap();
+    let outcome = take(assign(batch), &mut connection, batch, "e").with_context(cx).await.unwrap();
     assert_eq!(outcome, TransactionOutcome::NoValue { reason: "no_slot".into(), attempts: 1 });
     let spans = spans_of(trace);
     let all = one(&spans, "redis.transaction.assign_slot_atomic");
@@ -134,7 +134,7 @@ async fn an_empty_set_is_no_value_and_no_error() {
 async fn nil_from_spop_inside_exec_is_no_value() {
     let (batch, mut connection, _) = batch(0).await;
     let batch = &batch;
-    let outcome: TransactionOutcome<String> = assign(&batch)
+    let outcome: TransactionOutcome<String> = assign(batch)
         .run(&mut connection, |tx| async move {
             let mut multi = tx.multi();
             multi.add("available_slots", cmd("SPOP").arg(&batch.slots));
@@ -156,7 +156,7 @@ async fn disturbed(
     let batch = &batch;
     let other = client.get_multiplexed_async_connection().await.unwrap();
     let (cx, trace) = own_trace();
-    let outcome = assign(&batch)
+    let outcome = assign(batch)
         .attempts(attempts)
         .backoff(Duration::from_micros(10), Duration::from_micros(10))
         .run(&mut connection, |mut tx| {
@@ -267,7 +267,7 @@ async fn a_refused_command_is_a_failure_with_the_servers_code() {
     let (batch, mut connection, _) = batch(1).await;
     let batch = &batch;
     let (cx, trace) = own_trace();
-    let result: Result<TransactionOutcome<()>, _> = assign(&batch)
+    let result: Result<TransactionOutcome<()>, _> = assign(batch)
         .run(&mut connection, |tx| async move {
             let mut multi = tx.multi();
             multi.add("available_slots", cmd("HSET").arg(&batch.slots).arg("f").arg("v"));
@@ -292,7 +292,7 @@ async fn a_killed_connection_is_connection_lost_and_the_next_use_heals() {
     let admin = client.get_multiplexed_async_connection().await.unwrap();
     let (cx, trace) = own_trace();
     let id: i64 = cmd("CLIENT").arg("ID").query_async(&mut connection).await.unwrap();
-    let result: Result<TransactionOutcome<()>, _> = assign(&batch)
+    let result: Result<TransactionOutcome<()>, _> = assign(batch)
         .run(&mut connection, |tx| {
             let mut admin = admin.clone();
             async move {
@@ -313,10 +313,7 @@ async fn a_killed_connection_is_connection_lost_and_the_next_use_heals() {
         attribute(one(&spans, "redis.transaction.failed"), "failure.reason").as_deref(),
         Some("connection_lost")
     );
-    assert_eq!(
-        take(assign(&batch), &mut connection, &batch, "e").await.unwrap().result(),
-        "success"
-    );
+    assert_eq!(take(assign(batch), &mut connection, batch, "e").await.unwrap().result(), "success");
 }
 
 #[tokio::test]
@@ -324,7 +321,7 @@ async fn running_out_of_time_is_a_timeout() {
     let (batch, mut connection, _) = batch(1).await;
     let batch = &batch;
     let (cx, trace) = own_trace();
-    let result: Result<TransactionOutcome<()>, _> = assign(&batch)
+    let result: Result<TransactionOutcome<()>, _> = assign(batch)
         .timeout(Some(Duration::from_millis(20)))
         .run(&mut connection, |_| std::future::pending())
         .with_context(cx)
@@ -335,10 +332,7 @@ async fn running_out_of_time_is_a_timeout() {
         Some("timeout")
     );
     // The keys were still watched; the connection is clean again for the next transaction.
-    assert_eq!(
-        take(assign(&batch), &mut connection, &batch, "e").await.unwrap().result(),
-        "success"
-    );
+    assert_eq!(take(assign(batch), &mut connection, batch, "e").await.unwrap().result(), "success");
 }
 
 #[tokio::test]
@@ -347,7 +341,7 @@ async fn a_dropped_transaction_ends_as_failed_not_as_silence() {
     let batch = &batch;
     let (cx, trace) = own_trace();
     {
-        let run = assign(&batch)
+        let run = assign(batch)
             .timeout(None)
             .run::<(), _, _>(&mut connection, |_| std::future::pending());
         let dropped = tokio::time::timeout(Duration::from_millis(20), run.with_context(cx)).await;

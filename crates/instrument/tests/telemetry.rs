@@ -1,5 +1,7 @@
 //! `tracing` and the OpenTelemetry API in one trace, and log records that belong to it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests say what broke by panicking
+
 mod common;
 
 use common::{attribute, is_child_of, memory, one, own_trace, spans_of};

@@ -32,11 +32,16 @@
 //! # Ok(()) }
 //! ```
 
+mod commit;
 mod consume;
+mod context;
 mod headers;
 mod produce;
 mod record;
+mod statistics;
 
+pub use commit::commit;
 pub use consume::{ConsumeSpan, Consumer, Parent, StartConsume};
+pub use context::TracedContext;
 pub use headers::{extract, inject};
 pub use produce::{Event, produce, serialize};

@@ -1,0 +1,254 @@
+//! The client context: rebalances as spans, commits, librdkafka's statistics and log lines.
+
+use super::produce::error_type;
+use super::statistics::{self, Latest};
+use crate::metrics::meter;
+use crate::span;
+use crate::switch::{self, Part};
+use opentelemetry::metrics::{Counter, Histogram};
+use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::{Statistics, TopicPartitionList};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
+
+/// Bucket bounds in seconds for a rebalance, which can take minutes.
+const REBALANCE_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0];
+
+/// A client context that tells what happens between messages.
+///
+/// Partitions given and taken away are spans `kafka.partition.assignment` and
+/// `kafka.partition.revocation`; commits that fail are ERROR spans `kafka.commit`; lag, broker state,
+/// retries and queue sizes are metrics when `statistics.interval.ms` is set; librdkafka's log lines
+/// become `tracing` events of the layer `infrastructure`.
+///
+/// ```no_run
+/// use lacuna_instrument::kafka::TracedContext;
+/// use rdkafka::ClientConfig;
+/// use rdkafka::consumer::StreamConsumer;
+///
+/// # fn main() -> rdkafka::error::KafkaResult<()> {
+/// let consumer: StreamConsumer<TracedContext> = ClientConfig::new()
+///     .set("bootstrap.servers", "127.0.0.1:9092")
+///     .set("group.id", "essay-lifecycle")
+///     .set("statistics.interval.ms", "5000")
+///     .create_with_context(TracedContext::new("essay-lifecycle"))?;
+/// # drop(consumer);
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct TracedContext {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    group: StringValue,
+    latest: Arc<Latest>,
+    rebalance: Mutex<Times>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    /// When the callback under way began.
+    began: Option<SystemTime>,
+    /// When partitions were taken away and none given since.
+    revoked: Option<SystemTime>,
+}
+
+impl TracedContext {
+    /// A context for a consumer of `group`; for a producer, name it as its `client.id`.
+    #[must_use]
+    pub fn new(group: impl Into<String>) -> Self {
+        let group: String = group.into();
+        let shared = Shared {
+            latest: statistics::register(group.clone()),
+            group: group.into(),
+            rebalance: Mutex::new(Times::default()),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    fn base(&self) -> Vec<KeyValue> {
+        vec![
+            KeyValue::new("messaging.system", "kafka"),
+            KeyValue::new("messaging.consumer.group.name", self.shared.group.clone()),
+        ]
+    }
+
+    fn rebalanced(
+        &self,
+        name: &'static str,
+        partitions: Option<&TopicPartitionList>,
+        error: Option<&KafkaError>,
+    ) {
+        let now = SystemTime::now();
+        let (began, since_revocation) = {
+            let mut times = self.shared.rebalance.lock().unwrap_or_else(PoisonError::into_inner);
+            let began = times.began.take().unwrap_or(now);
+            let since = match name {
+                ASSIGNMENT => times.revoked.take(),
+                _ => {
+                    times.revoked.get_or_insert(began);
+                    None
+                }
+            };
+            (began, since)
+        };
+        let taken =
+            since_revocation.and_then(|t| now.duration_since(t).ok()).map(|d| d.as_secs_f64());
+        if switch::metrics(Part::Kafka) {
+            let mut a = self.base();
+            a.push(KeyValue::new(
+                "lacuna.kafka.rebalance.kind",
+                name.rsplit('.').next().unwrap_or(name),
+            ));
+            metrics().rebalances.add(1, &a);
+            if let Some(seconds) = taken {
+                metrics().rebalance.record(seconds, &self.base());
+            }
+        }
+        if !switch::spans(Part::Kafka) {
+            return;
+        }
+        let mut a = self.base();
+        a.push(KeyValue::new("messaging.operation.name", name));
+        let partitions = partitions.map(names).unwrap_or_default();
+        a.push(KeyValue::new("lacuna.kafka.partitions.count", partitions.len() as i64));
+        a.push(KeyValue::new("lacuna.kafka.partitions", Value::Array(Array::String(partitions))));
+        if let Some(seconds) = taken {
+            a.push(KeyValue::new("lacuna.kafka.rebalance.duration", seconds));
+        }
+        let builder = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Internal)
+            .with_start_time(began)
+            .with_attributes(a);
+        // Rebalances come from librdkafka's poll, which belongs to no message: a trace of its own.
+        let cx = span::build(builder, &Context::new());
+        if let Some(error) = error {
+            cx.span().set_attribute(KeyValue::new("error.type", error_type(error)));
+            cx.span().set_status(Status::error(error.to_string()));
+        }
+        cx.span().end();
+    }
+}
+
+const ASSIGNMENT: &str = "kafka.partition.assignment";
+const REVOCATION: &str = "kafka.partition.revocation";
+
+fn names(list: &TopicPartitionList) -> Vec<StringValue> {
+    list.elements().iter().map(|e| format!("{}/{}", e.topic(), e.partition()).into()).collect()
+}
+
+impl ClientContext for TracedContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let layer = "infrastructure";
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
+                tracing::error!(target: "librdkafka", layer, facility, "{message}");
+            }
+            RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", layer, facility, "{message}")
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", layer, facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => {
+                tracing::debug!(target: "librdkafka", layer, facility, "{message}")
+            }
+        }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        if switch::metrics(Part::Kafka) {
+            self.shared.latest.set(statistics);
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        // librdkafka goes on by itself: it reports that a broker is down, and reconnects.
+        tracing::warn!(target: "librdkafka", layer = "infrastructure", %error, "{reason}");
+    }
+}
+
+impl ConsumerContext for TracedContext {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, _rebalance: &Rebalance<'_>) {
+        let mut times = self.shared.rebalance.lock().unwrap_or_else(PoisonError::into_inner);
+        times.began = Some(SystemTime::now());
+    }
+
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(list) => self.rebalanced(ASSIGNMENT, Some(list), None),
+            Rebalance::Revoke(list) => self.rebalanced(REVOCATION, Some(list), None),
+            Rebalance::Error(error) => self.rebalanced(REVOCATION, None, Some(error)),
+        }
+    }
+
+    /// Told of automatic and asynchronous commits (a synchronous one answers its caller). Only what failed is worth a span of its own: the
+    /// caller's commits have theirs from [`commit`](super::commit).
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if switch::metrics(Part::Kafka) {
+            let mut a = self.base();
+            a.push(KeyValue::new(
+                "lacuna.kafka.commit.result",
+                if result.is_ok() { "success" } else { "failed" },
+            ));
+            metrics().commits.add(1, &a);
+        }
+        let Err(error) = result else { return };
+        if switch::spans(Part::Kafka) {
+            let mut a = self.base();
+            a.push(KeyValue::new("messaging.operation.name", "commit"));
+            a.push(KeyValue::new("messaging.operation.type", "settle"));
+            a.push(KeyValue::new(
+                "lacuna.kafka.partitions",
+                Value::Array(Array::String(names(offsets))),
+            ));
+            a.push(KeyValue::new("error.type", error_type(&error)));
+            let cx = span::start("kafka.commit", SpanKind::Client, a, &Context::new());
+            cx.span().set_status(Status::error(error.to_string()));
+            cx.span().end();
+        }
+    }
+}
+
+struct Metrics {
+    rebalances: Counter<u64>,
+    rebalance: Histogram<f64>,
+    commits: Counter<u64>,
+}
+
+fn metrics() -> &'static Metrics {
+    static METRICS: OnceLock<Metrics> = OnceLock::new();
+    METRICS.get_or_init(|| {
+        let meter = meter();
+        Metrics {
+            rebalances: meter
+                .u64_counter("lacuna.kafka.rebalances")
+                .with_unit("{rebalance}")
+                .with_description("Assignments and revocations of partitions, by group and kind")
+                .build(),
+            rebalance: meter
+                .f64_histogram("lacuna.kafka.rebalance.duration")
+                .with_unit("s")
+                .with_description(
+                    "Time from the loss of partitions to the next assignment, by group",
+                )
+                .with_boundaries(REBALANCE_SECONDS.to_vec())
+                .build(),
+            commits: meter
+                .u64_counter("lacuna.kafka.commits")
+                .with_unit("{commit}")
+                .with_description("Automatic and asynchronous offset commits that were answered, by group and result")
+                .build(),
+        }
+    })
+}

@@ -1,0 +1,411 @@
+//! The whole way out: a process that was started with `OTEL_*` variables, and what a backend gets.
+//!
+//! The environment can only be given to a new process, so each test runs this binary again with one
+//! of the `child_*` tests, which do nothing when they are not asked for.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests say what broke by panicking
+
+mod common;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use bytes::Bytes;
+use opentelemetry::context::FutureExt;
+use opentelemetry::{Context, global};
+use opentelemetry_proto::tonic::collector::logs::v1 as logs;
+use opentelemetry_proto::tonic::collector::metrics::v1 as metrics;
+use opentelemetry_proto::tonic::collector::trace::v1 as trace;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use prost::Message;
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+#[derive(Default, Clone)]
+struct Received(Arc<Mutex<Inbox>>);
+
+#[derive(Default)]
+struct Inbox {
+    traces: Vec<trace::ExportTraceServiceRequest>,
+    logs: Vec<logs::ExportLogsServiceRequest>,
+    metrics: Vec<metrics::ExportMetricsServiceRequest>,
+    content_types: Vec<String>,
+}
+
+impl Received {
+    fn span_names(&self) -> Vec<String> {
+        let inbox = self.0.lock().unwrap();
+        let spans =
+            inbox.traces.iter().flat_map(|r| &r.resource_spans).flat_map(|r| &r.scope_spans);
+        spans.flat_map(|s| &s.spans).map(|s| s.name.clone()).collect()
+    }
+
+    /// Everything that the child sends, each signal once and joined to the others.
+    fn assert_complete(&self) {
+        assert!(self.span_names().contains(&"work".to_owned()), "{:?}", self.span_names());
+        let inbox = self.0.lock().unwrap();
+        let resource = inbox.traces[0].resource_spans[0].resource.as_ref().unwrap();
+        let attribute = |name: &str| {
+            let found = resource.attributes.iter().find(|kv| kv.key == name)?;
+            match found.value.as_ref()?.value.as_ref()? {
+                Value::StringValue(s) => Some(s.clone()),
+                other => Some(format!("{other:?}")),
+            }
+        };
+        assert_eq!(attribute("service.name").as_deref(), Some("child_service"));
+        assert_eq!(attribute("deployment.environment.name").as_deref(), Some("test"));
+        assert!(attribute("service.instance.id").is_some());
+
+        let span = inbox.traces.iter().flat_map(|r| &r.resource_spans).flat_map(|r| &r.scope_spans);
+        let span = span.flat_map(|s| &s.spans).find(|s| s.name == "work").unwrap().clone();
+        let records = inbox.logs.iter().flat_map(|r| &r.resource_logs).flat_map(|r| &r.scope_logs);
+        let mut records = records.flat_map(|s| &s.log_records);
+        let record = records
+            .find(|r| {
+                let body = r.body.as_ref().and_then(|b| b.value.as_ref());
+                matches!(body, Some(Value::StringValue(s)) if s == "from the child")
+            })
+            .expect("the log line came");
+        assert_eq!(record.trace_id, span.trace_id);
+        assert_eq!(record.span_id, span.span_id);
+
+        let points =
+            inbox.metrics.iter().flat_map(|r| &r.resource_metrics).flat_map(|r| &r.scope_metrics);
+        let names: Vec<_> = points.flat_map(|s| &s.metrics).map(|m| m.name.as_str()).collect();
+        assert!(names.contains(&"child_counter_total"), "{names:?}");
+    }
+}
+
+async fn http_backend(status: StatusCode) -> (String, Received) {
+    let received = Received::default();
+    async fn take<M: Message + Default>(
+        headers: HeaderMap,
+        body: Bytes,
+        received: Received,
+        add: impl FnOnce(&mut Inbox, M),
+    ) {
+        let mut inbox = received.0.lock().unwrap();
+        let content_type =
+            headers.get("content-type").map_or("", |v| v.to_str().unwrap()).to_owned();
+        if content_type == "application/x-protobuf" {
+            add(&mut inbox, M::decode(body).unwrap());
+        }
+        inbox.content_types.push(content_type);
+    }
+    let app = Router::new()
+        .route(
+            "/v1/traces",
+            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
+                take(h, b, r, |i, m| i.traces.push(m)).await;
+                status
+            }),
+        )
+        .route(
+            "/v1/logs",
+            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
+                take(h, b, r, |i, m| i.logs.push(m)).await;
+                status
+            }),
+        )
+        .route(
+            "/v1/metrics",
+            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
+                take(h, b, r, |i, m| i.metrics.push(m)).await;
+                status
+            }),
+        )
+        .with_state(received.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (url, received)
+}
+
+macro_rules! grpc_service {
+    ($service:path, $request:ty, $response:ty, $field:ident) => {
+        #[tonic::async_trait]
+        impl $service for Received {
+            async fn export(
+                &self,
+                request: tonic::Request<$request>,
+            ) -> Result<tonic::Response<$response>, tonic::Status> {
+                self.0.lock().unwrap().$field.push(request.into_inner());
+                Ok(tonic::Response::new(Default::default()))
+            }
+        }
+    };
+}
+grpc_service!(
+    trace::trace_service_server::TraceService,
+    trace::ExportTraceServiceRequest,
+    trace::ExportTraceServiceResponse,
+    traces
+);
+grpc_service!(
+    logs::logs_service_server::LogsService,
+    logs::ExportLogsServiceRequest,
+    logs::ExportLogsServiceResponse,
+    logs
+);
+grpc_service!(
+    metrics::metrics_service_server::MetricsService,
+    metrics::ExportMetricsServiceRequest,
+    metrics::ExportMetricsServiceResponse,
+    metrics
+);
+
+async fn grpc_backend() -> (String, Received) {
+    let received = Received::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = tonic::transport::Server::builder()
+        .add_service(trace::trace_service_server::TraceServiceServer::new(received.clone()))
+        .add_service(logs::logs_service_server::LogsServiceServer::new(received.clone()))
+        .add_service(metrics::metrics_service_server::MetricsServiceServer::new(received.clone()))
+        .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
+    tokio::spawn(async move { server.await.unwrap() });
+    (url, received)
+}
+
+/// Runs one `child_*` test of this binary with only these `OTEL_*` and `LACUNA_*` variables.
+async fn child(test: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("OTEL_") || name.starts_with("LACUNA_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
+    command.env("LACUNA_TEST_CHILD", test).envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn is_child(test: &str) -> bool {
+    std::env::var("LACUNA_TEST_CHILD").is_ok_and(|asked| asked == test)
+}
+
+/// The JSON lines among the test harness's own output.
+fn lines(output: &Output) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter_map(|l| serde_json::from_str(&l[l.find('{')?..]).ok()).collect()
+}
+
+#[tokio::test]
+async fn child_emits_one_of_each() {
+    if !is_child("child_emits_one_of_each") {
+        return;
+    }
+    let telemetry = lacuna_instrument::init("child_service").unwrap();
+    global::meter("child").u64_counter("child_counter_total").build().add(1, &[]);
+    {
+        let span = tracing::info_span!("work");
+        let _in_span = span.enter();
+        tracing::info!("from the child");
+    }
+    telemetry.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn child_floods() {
+    if !is_child("child_floods") {
+        return;
+    }
+    let telemetry = lacuna_instrument::init("child_service").unwrap();
+    let started = Instant::now();
+    for n in 0..5_000 {
+        let work = async { tokio::task::yield_now().await }.with_context(Context::new());
+        tracing::info_span!("flood", n).in_scope(|| tracing::debug!("x"));
+        work.await;
+    }
+    let emitting = started.elapsed();
+    // Not a measurement: a service that waits for the backend would take minutes here.
+    assert!(emitting < Duration::from_secs(20), "emitting blocked: {emitting:?}");
+    let _ = telemetry.shutdown().await;
+}
+
+#[test]
+fn child_panics() {
+    if !is_child("child_panics") {
+        return;
+    }
+    // Leaked: only the hook can flush.
+    std::mem::forget(lacuna_instrument::init("child_service").unwrap());
+    let main = std::thread::Builder::new().name("main".into());
+    let panicked = main.spawn(|| {
+        tracing::info_span!("last words").in_scope(|| ());
+        panic!("on purpose");
+    });
+    assert!(panicked.unwrap().join().is_err());
+}
+
+#[tokio::test]
+async fn http_protobuf_is_the_default_and_carries_all_three() {
+    let (url, received) = http_backend(StatusCode::OK).await;
+    let resource = "deployment.environment.name=test";
+    let output = child(
+        "child_emits_one_of_each",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_RESOURCE_ATTRIBUTES", resource)],
+    )
+    .await;
+    received.assert_complete();
+    assert!(received.0.lock().unwrap().content_types.iter().all(|t| t == "application/x-protobuf"));
+    let lines = lines(&output);
+    let line =
+        lines.iter().find(|l| l["message"] == "from the child").expect("the line is on stdout");
+    assert_eq!(line["trace_id"].as_str().unwrap().len(), 32);
+    assert_eq!(line["layer"], "application");
+}
+
+#[tokio::test]
+async fn grpc_carries_all_three() {
+    let (url, received) = grpc_backend().await;
+    child(
+        "child_emits_one_of_each",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+        ],
+    )
+    .await;
+    received.assert_complete();
+}
+
+#[tokio::test]
+async fn http_json_is_sent_when_asked_for() {
+    let (url, received) = http_backend(StatusCode::OK).await;
+    child(
+        "child_emits_one_of_each",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")],
+    )
+    .await;
+    let types = received.0.lock().unwrap().content_types.clone();
+    assert!(!types.is_empty() && types.iter().all(|t| t == "application/json"), "{types:?}");
+}
+
+#[tokio::test]
+async fn a_signal_can_be_turned_off_and_the_service_renamed() {
+    let (url, received) = http_backend(StatusCode::OK).await;
+    child(
+        "child_emits_one_of_each",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+            ("OTEL_LOGS_EXPORTER", "none"),
+            ("OTEL_SERVICE_NAME", "renamed"),
+        ],
+    )
+    .await;
+    let inbox = received.0.lock().unwrap();
+    assert!(inbox.logs.is_empty());
+    let resource = inbox.traces[0].resource_spans[0].resource.as_ref().unwrap();
+    assert!(resource.attributes.iter().any(|kv| kv.key == "service.name"
+        && matches!(kv.value.as_ref().unwrap().value.as_ref(), Some(Value::StringValue(s)) if s == "renamed")));
+}
+
+async fn assert_drops_are_told(url: &str, protocol: &str) {
+    let output = child(
+        "child_floods",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", url),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "200"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "64"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "32"),
+        ],
+    )
+    .await;
+    let lines = lines(&output);
+    let dropped: Vec<_> = lines.iter().filter(|l| l["signal"] == "traces").collect();
+    assert_eq!(dropped.len(), 1, "one line for all drops: {lines:#?}");
+    assert_eq!(dropped[0]["level"], "warn");
+    let lost =
+        dropped[0]["queue_full"].as_u64().unwrap() + dropped[0]["export_failed"].as_u64().unwrap();
+    assert!(lost > 4_000, "nearly all of 5000 spans were lost and counted: {lost}");
+    assert!(lines.len() < 10, "the log is not flooded: {lines:#?}");
+}
+
+#[tokio::test]
+async fn an_unreachable_backend_never_blocks_and_its_drops_are_told() {
+    // A port that was free a moment ago and that nobody listens on.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    assert_drops_are_told(&url, "http/protobuf").await;
+    assert_drops_are_told(&url, "grpc").await;
+}
+
+#[tokio::test]
+async fn a_backend_that_accepts_and_never_answers_does_not_block_either() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let mut open = vec![];
+        while let Ok((socket, _)) = listener.accept().await {
+            open.push(socket);
+        }
+    });
+    assert_drops_are_told(&url, "http/protobuf").await;
+    silent.abort();
+}
+
+#[tokio::test]
+async fn a_refusing_backend_is_told_as_failed_exports() {
+    let (url, _) = http_backend(StatusCode::FORBIDDEN).await;
+    assert_drops_are_told(&url, "http/protobuf").await;
+}
+
+#[tokio::test]
+async fn malformed_values_are_named_with_what_is_accepted_and_the_default_is_used() {
+    let (url, received) = http_backend(StatusCode::OK).await;
+    let output = child(
+        "child_emits_one_of_each",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+            ("LACUNA_INSTRUMENT", "redis=loud,kafka=off"),
+            ("RUST_LOG", "info,=,="),
+        ],
+    )
+    .await;
+    received.assert_complete();
+    let lines = lines(&output);
+    let warned = |variable: &str| {
+        let line = lines.iter().find(|l| l["variable"] == variable);
+        line.unwrap_or_else(|| panic!("no warning for {variable}: {lines:#?}"))
+    };
+    assert_eq!(warned("OTEL_EXPORTER_OTLP_PROTOCOL")["accepted"], "grpc, http/protobuf, http/json");
+    assert_eq!(warned("OTEL_BSP_SCHEDULE_DELAY")["default"], "5000");
+    assert!(warned("LACUNA_INSTRUMENT")["message"].as_str().unwrap().contains("redis=loud"));
+    assert_eq!(warned("RUST_LOG")["default"], "info");
+    assert_eq!(warned("OTEL_EXPORTER_OTLP_HEADERS")["value"], "(not shown)");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_main_thread_sends_what_is_buffered() {
+    let (url, received) = http_backend(StatusCode::OK).await;
+    child(
+        "child_panics",
+        &[("OTEL_EXPORTER_OTLP_ENDPOINT", &url), ("OTEL_BSP_SCHEDULE_DELAY", "600000")],
+    )
+    .await;
+    assert!(received.span_names().contains(&"last words".to_owned()));
+    let inbox = received.0.lock().unwrap();
+    let records = inbox.logs.iter().flat_map(|r| &r.resource_logs).flat_map(|r| &r.scope_logs);
+    assert!(
+        records.flat_map(|s| &s.log_records).any(|r| r.severity_number == 17),
+        "the panic is an ERROR record"
+    );
+}
