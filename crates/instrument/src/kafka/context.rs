@@ -22,9 +22,9 @@ const REBALANCE_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
 /// A client context that tells what happens between messages.
 ///
 /// Partitions given and taken away are spans `kafka.partition.assignment` and
-/// `kafka.partition.revocation`; commits that fail are ERROR spans `kafka.commit`; lag, broker state,
-/// retries and queue sizes are metrics when `statistics.interval.ms` is set; librdkafka's log lines
-/// become `tracing` events of the layer `infrastructure`.
+/// `kafka.partition.revocation`; lag, broker state, retries and queue sizes are
+/// metrics when `statistics.interval.ms` is set; librdkafka's log lines become `tracing` events of the
+/// layer `infrastructure`.
 ///
 /// ```no_run
 /// use lacuna_instrument::kafka::TracedContext;
@@ -192,17 +192,9 @@ impl ConsumerContext for TracedContext {
         }
     }
 
-    /// Told of automatic and asynchronous commits (a synchronous one answers its caller). Only what failed is worth a span of its own: the
-    /// caller's commits have theirs from [`commit`](super::commit).
+    /// A commit that failed when nobody waited for it. (rdkafka 0.39 calls this only where librdkafka
+    /// posts an event for it, which 2.12 does not for `commit`: commit synchronously where it matters.)
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if switch::metrics(Part::Kafka) {
-            let mut a = self.base();
-            a.push(KeyValue::new(
-                "lacuna.kafka.commit.result",
-                if result.is_ok() { "success" } else { "failed" },
-            ));
-            metrics().commits.add(1, &a);
-        }
         let Err(error) = result else { return };
         if switch::spans(Part::Kafka) {
             let mut a = self.base();
@@ -223,7 +215,6 @@ impl ConsumerContext for TracedContext {
 struct Metrics {
     rebalances: Counter<u64>,
     rebalance: Histogram<f64>,
-    commits: Counter<u64>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -243,11 +234,6 @@ fn metrics() -> &'static Metrics {
                     "Time from the loss of partitions to the next assignment, by group",
                 )
                 .with_boundaries(REBALANCE_SECONDS.to_vec())
-                .build(),
-            commits: meter
-                .u64_counter("lacuna.kafka.commits")
-                .with_unit("{commit}")
-                .with_description("Automatic and asynchronous offset commits that were answered, by group and result")
                 .build(),
         }
     })

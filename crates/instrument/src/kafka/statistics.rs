@@ -137,7 +137,7 @@ fn instruments(meter: &Meter, clients: &Arc<Clients>) {
         clients,
         "lacuna.kafka.consumer.lag",
         "{message}",
-        "Messages between the committed position and the end of the partition",
+        "Messages between the consumer's position and the end of the partition",
         |s, base, o| {
             for (name, topic) in &s.topics {
                 for (id, partition) in &topic.partitions {
