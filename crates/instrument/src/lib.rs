@@ -30,10 +30,33 @@ mod export;
 mod jsonlog;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg_attr(
+    not(any(
+        feature = "redis",
+        feature = "kafka",
+        feature = "postgres",
+        feature = "http",
+        feature = "breaker"
+    )),
+    allow(dead_code)
+)]
 mod metrics;
 mod otlp;
+pub mod outcome;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg_attr(
+    not(any(
+        feature = "redis",
+        feature = "kafka",
+        feature = "postgres",
+        feature = "http",
+        feature = "breaker"
+    )),
+    allow(dead_code)
+)]
 mod span;
 pub mod switch;
 mod telemetry;

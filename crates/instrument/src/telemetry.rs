@@ -6,7 +6,7 @@ use crate::export::{
     BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, DropReporter, Queue, observe,
 };
 use crate::jsonlog::{JsonLines, Sink};
-use crate::{otlp, span, switch};
+use crate::{otlp, outcome, span, switch};
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{KeyValue, global};
@@ -315,6 +315,7 @@ impl TelemetryBuilder {
         global::set_tracer_provider(traces.clone());
         global::set_meter_provider(metrics.clone());
         span::remember_tracer(&traces);
+        outcome::remember_logger(&logs);
         observe(queues.clone());
         let reporter = DropReporter::start(queues, DROP_REPORT_EVERY).map_err(InitError::Thread)?;
         flush_on_panic(&traces, &logs);
@@ -414,7 +415,7 @@ fn for_spans(metadata: &Metadata<'_>) -> bool {
 }
 
 fn for_logs(metadata: &Metadata<'_>) -> bool {
-    metadata.is_event() && !is_exporting(metadata)
+    metadata.is_event() && !is_exporting(metadata) && metadata.target() != outcome::TARGET
 }
 
 /// After the usual panic message, sends what is buffered. Only a panic of the main thread or one

@@ -1,0 +1,320 @@
+//! Queries, transactions and the pool against a real server.
+#![cfg(feature = "postgres")]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // tests say what broke by panicking
+
+mod common;
+
+use common::{attribute, is_child_of, memory, named, one, own_trace, spans_of, unique, url};
+use lacuna_instrument::postgres::{Failure, Pool, classify};
+use lacuna_instrument::switch::{self, Level, Part};
+use opentelemetry::context::FutureExt;
+use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use sqlx::Row;
+use sqlx::postgres::PgPoolOptions;
+use std::time::Duration;
+
+/// A pool, and a table of the test's own with three rows.
+async fn pool(connections: u32) -> (Pool, String) {
+    let options = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(3));
+    let inner = options.connect(&url("DATABASE_URL")).await.unwrap();
+    let table = unique("t").replace('-', "_");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "CREATE TABLE {table} (id int PRIMARY KEY, state text); INSERT INTO {table} VALUES (1, 'a'), (2, 'b'), (3, 'c')"
+    )))
+    .execute(&inner)
+    .await
+    .unwrap();
+    (Pool::new(inner, table.clone()), table)
+}
+
+fn sql(text: String) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(text)
+}
+
+#[tokio::test]
+async fn a_query_has_text_summary_rows_and_no_values() {
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    async {
+        let rows = sqlx::query(sql(format!(
+            "SELECT id, state FROM {table} WHERE state <> 'secret' AND id < $1"
+        )))
+        .bind(3)
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+        assert_eq!(rows.iter().map(|r| r.get::<i32, _>("id")).collect::<Vec<_>>(), [1, 2]);
+        let updated = sqlx::query(sql(format!("UPDATE {table} SET state = 'done'")))
+            .execute(&pool)
+            .await
+            .unwrap();
+        assert_eq!(updated.rows_affected(), 3);
+        let none = sqlx::query(sql(format!("SELECT id FROM {table} WHERE id = 9")))
+            .fetch_optional(&pool)
+            .await;
+        assert!(none.unwrap().is_none());
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let queries = named(&spans, "db.query");
+    assert_eq!(queries.len(), 3);
+    let select = queries[0];
+    assert_eq!(select.span_kind, SpanKind::Client);
+    assert_eq!(select.status, Status::Unset);
+    let text = format!("SELECT id, state FROM {table} WHERE state <> ? AND id < $1");
+    for (key, value) in [
+        ("db.system.name", "postgresql"),
+        ("db.query.text", text.as_str()),
+        ("db.query.summary", &format!("SELECT {table}")),
+        ("db.operation.name", "SELECT"),
+        ("db.collection.name", &table),
+        ("db.response.returned_rows", "2"),
+    ] {
+        assert_eq!(attribute(select, key).as_deref(), Some(value), "{key}");
+    }
+    assert!(
+        attribute(select, "server.address").is_some()
+            && attribute(select, "db.namespace").is_some()
+    );
+    assert_eq!(attribute(queries[1], "lacuna.db.response.affected_rows").as_deref(), Some("3"));
+    assert_eq!(attribute(queries[2], "db.response.returned_rows").as_deref(), Some("0"));
+    assert_eq!(named(&spans, "db.connection").len(), 3);
+}
+
+#[tokio::test]
+async fn a_transaction_is_a_span_from_begin_to_commit() {
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    async {
+        let mut transaction = pool.begin().await.unwrap();
+        sqlx::query(sql(format!("INSERT INTO {table} VALUES (4, 'd')")))
+            .execute(&mut transaction)
+            .await
+            .unwrap();
+        transaction.commit().await.unwrap();
+        let undone = pool.begin().await.unwrap();
+        undone.rollback().await.unwrap();
+    }
+    .with_context(cx)
+    .await;
+    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
+        .fetch_one(pool.inner())
+        .await
+        .unwrap();
+    assert_eq!(count, 4);
+    let spans = spans_of(trace);
+    let transactions = named(&spans, "db.transaction");
+    let results: Vec<_> =
+        transactions.iter().map(|s| attribute(s, "transaction.result").unwrap()).collect();
+    assert_eq!(results, ["committed", "rolled_back"]);
+    assert!(
+        transactions.iter().all(|s| s.status == Status::Unset),
+        "a rollback on purpose is an outcome"
+    );
+    let inside: Vec<_> = named(&spans, "db.query")
+        .into_iter()
+        .filter(|q| is_child_of(q, transactions[0]))
+        .map(|q| attribute(q, "db.operation.name").unwrap())
+        .collect();
+    assert_eq!(inside, ["BEGIN", "INSERT", "COMMIT"]);
+    assert_eq!(
+        attribute(transactions[0], "lacuna.db.transaction.statements").as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test]
+async fn committing_after_a_failed_statement_is_no_success() {
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    let committed = async {
+        let mut transaction = pool.begin().await.unwrap();
+        sqlx::query(sql(format!("INSERT INTO {table} VALUES (5, 'e')")))
+            .execute(&mut transaction)
+            .await
+            .unwrap();
+        let twice = sqlx::query(sql(format!("INSERT INTO {table} VALUES (1, 'x')")))
+            .execute(&mut transaction)
+            .await;
+        assert_eq!(classify(&twice.unwrap_err()), Failure::ConstraintViolation);
+        // PostgreSQL would say ROLLBACK, and sqlx Ok.
+        transaction.commit().await
+    }
+    .with_context(cx)
+    .await;
+    assert!(committed.is_err());
+    let spans = spans_of(trace);
+    let transaction = one(&spans, "db.transaction");
+    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("rolled_back"));
+    assert_eq!(attribute(transaction, "failure.reason").as_deref(), Some("constraint_violation"));
+    assert!(matches!(transaction.status, Status::Error { .. }));
+    let failed = named(&spans, "db.query").into_iter().find(|q| q.status != Status::Unset).unwrap();
+    assert_eq!(attribute(failed, "db.response.status_code").as_deref(), Some("23505"));
+    assert_eq!(attribute(failed, "error.type").as_deref(), Some("23505"));
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_is_rolled_back_and_says_so() {
+    let (pool, table) = pool(1).await;
+    let (cx, trace) = own_trace();
+    async {
+        let mut transaction = pool.begin().await.unwrap();
+        sqlx::query(sql(format!("DELETE FROM {table}"))).execute(&mut transaction).await.unwrap();
+        drop(transaction);
+    }
+    .with_context(cx)
+    .await;
+    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(count, 3, "and the pool's only place is free again");
+    let spans = spans_of(trace);
+    let transaction = one(&spans, "db.transaction");
+    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("rolled_back"));
+    assert_eq!(attribute(transaction, "lacuna.db.transaction.dropped").as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn a_deadlock_a_serialisation_failure_and_an_exhausted_pool_are_told_apart() {
+    // Deadlock: two transactions take two rows in opposite order.
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    let update = |id: i32| sql(format!("UPDATE {table} SET state = 'x' WHERE id = {id}"));
+    async {
+        let (mut a, mut b) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+        sqlx::query(update(1)).execute(&mut a).await.unwrap();
+        sqlx::query(update(2)).execute(&mut b).await.unwrap();
+        let (x, y) = tokio::join!(
+            async {
+                let done = sqlx::query(update(2)).execute(&mut a).await.is_ok();
+                if done {
+                    a.commit().await.is_ok()
+                } else {
+                    drop(a);
+                    false
+                }
+            },
+            async {
+                let done = sqlx::query(update(1)).execute(&mut b).await.is_ok();
+                if done {
+                    b.commit().await.is_ok()
+                } else {
+                    drop(b);
+                    false
+                }
+            },
+        );
+        assert!(x != y, "exactly one was chosen to end");
+
+        // Exhausted: both places are taken.
+        let taken = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+        assert_eq!(classify(&pool.acquire().await.unwrap_err()), Failure::PoolExhausted);
+        drop(taken);
+
+        // Serialisation failure: both read, both write what the other read.
+        let (mut a, mut b) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+        for t in [&mut a, &mut b] {
+            sqlx::query("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+                .execute(&mut *t)
+                .await
+                .unwrap();
+            let read = sql(format!("SELECT count(*) FROM {table}"));
+            sqlx::query(read).fetch_all(&mut *t).await.unwrap();
+        }
+        sqlx::query(sql(format!("INSERT INTO {table} VALUES (10, 'a')")))
+            .execute(&mut a)
+            .await
+            .unwrap();
+        sqlx::query(sql(format!("INSERT INTO {table} VALUES (11, 'b')")))
+            .execute(&mut b)
+            .await
+            .unwrap();
+        a.commit().await.unwrap();
+        assert_eq!(classify(&b.commit().await.unwrap_err()), Failure::SerializationFailure);
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let mut reasons: Vec<_> = spans
+        .iter()
+        .filter(|s| s.name == "db.transaction" || s.name == "db.connection")
+        .filter_map(|s| attribute(s, "failure.reason"))
+        .collect();
+    reasons.sort();
+    assert_eq!(reasons, ["deadlock", "pool_exhausted", "serialization_failure"]);
+    let codes: Vec<_> = named(&spans, "db.query")
+        .into_iter()
+        .filter_map(|s| attribute(s, "db.response.status_code"))
+        .collect();
+    assert!(codes.contains(&"40P01".into()) && codes.contains(&"40001".into()), "{codes:?}");
+}
+
+#[tokio::test]
+async fn the_pools_gauges_and_waits_are_metrics() {
+    let (pool, name) = pool(3).await;
+    let held = pool.acquire().await.unwrap();
+    let _: i64 = sqlx::query_scalar("SELECT 1::bigint").fetch_one(&pool).await.unwrap();
+    memory().telemetry.flush().await.unwrap();
+    drop(held);
+    memory().telemetry.flush().await.unwrap();
+    let all = memory().metrics.get_finished_metrics().unwrap();
+    let value = |metric: &str, state: Option<&str>| -> Vec<f64> {
+        let metrics = all.iter().flat_map(|r| r.scope_metrics()).flat_map(|s| s.metrics());
+        let ours = |a: Vec<&opentelemetry::KeyValue>| {
+            let has = |key: &str, value: &str| {
+                a.iter().any(|kv| kv.key.as_str() == key && kv.value.as_str() == value)
+            };
+            has("db.client.connection.pool.name", &name)
+                && state.is_none_or(|s| has("db.client.connection.state", s))
+        };
+        metrics
+            .filter(|m| m.name() == metric)
+            .flat_map(|m| match m.data() {
+                AggregatedMetrics::I64(MetricData::Sum(s)) => s
+                    .data_points()
+                    .filter(|p| ours(p.attributes().collect()))
+                    .map(|p| p.value() as f64)
+                    .collect::<Vec<_>>(),
+                AggregatedMetrics::F64(MetricData::Histogram(h)) => h
+                    .data_points()
+                    .filter(|p| ours(p.attributes().collect()))
+                    .map(|p| p.count() as f64)
+                    .collect(),
+                _ => vec![],
+            })
+            .collect()
+    };
+    assert_eq!(value("db.client.connection.max", None).last(), Some(&3.0));
+    assert_eq!(value("db.client.connection.count", Some("used")).first(), Some(&1.0));
+    assert_eq!(value("db.client.connection.idle.min", None).last(), Some(&0.0));
+    assert_eq!(value("db.client.connection.pending_requests", None).last(), Some(&0.0));
+    assert_eq!(value("db.client.connection.wait_time", None).last(), Some(&2.0));
+    assert_eq!(value("db.client.connection.use_time", None).last(), Some(&2.0));
+}
+
+#[tokio::test]
+async fn switched_off_it_still_works_and_says_nothing() {
+    // Its own process would be cleaner; the other tests of this file only look at their own traces.
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    async {
+        switch::set(Part::Postgres, Level::Metrics);
+        let mut transaction = pool.begin().await.unwrap();
+        switch::set(Part::Postgres, Level::On);
+        sqlx::query(sql(format!("DELETE FROM {table}"))).execute(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    .with_context(cx)
+    .await;
+    assert!(named(&spans_of(trace), "db.transaction").is_empty());
+    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(count, 0);
+}
