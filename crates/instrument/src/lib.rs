@@ -24,9 +24,13 @@
 //! Telemetry is best effort by design: nothing in this crate blocks or fails a service because a
 //! backend is slow, refusing or gone. What is dropped is counted and logged once a minute.
 
+#[cfg(feature = "breaker")]
+pub mod breaker;
 pub mod correlation;
 mod env;
 mod export;
+#[cfg(feature = "http")]
+pub mod http;
 mod jsonlog;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -41,12 +45,14 @@ pub mod kafka;
     allow(dead_code)
 )]
 mod metrics;
+pub mod openmetrics;
 mod otlp;
 pub mod outcome;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+pub mod series;
 #[cfg_attr(
     not(any(
         feature = "redis",

@@ -6,6 +6,7 @@ use crate::export::{
     BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, DropReporter, Queue, observe,
 };
 use crate::jsonlog::{JsonLines, Sink};
+use crate::openmetrics::MetricsText;
 use crate::{otlp, outcome, span, switch};
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
@@ -74,6 +75,7 @@ pub fn init(service: impl Into<String>) -> Result<Telemetry, InitError> {
 #[derive(Debug)]
 pub struct Telemetry {
     providers: Option<Providers>,
+    metrics_text: MetricsText,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,12 @@ impl Telemetry {
     /// A builder, for tests and for services that export elsewhere as well.
     pub fn builder(service: impl Into<String>) -> TelemetryBuilder {
         TelemetryBuilder::new(service.into())
+    }
+
+    /// What renders the metrics for `GET /metrics`.
+    #[must_use]
+    pub fn metrics_text(&self) -> MetricsText {
+        self.metrics_text.clone()
     }
 
     /// Sends what is buffered now. Waits without blocking the async runtime.
@@ -271,7 +279,9 @@ impl TelemetryBuilder {
         let mut logs = SdkLoggerProvider::builder()
             .with_resource(resource.clone())
             .with_log_processor(CorrelationLogProcessor);
-        let mut metrics = SdkMeterProvider::builder().with_resource(resource);
+        let metrics_text = MetricsText::new();
+        let mut metrics =
+            SdkMeterProvider::builder().with_resource(resource).with_reader(metrics_text.reader());
         let mut queues = vec![];
         if otlp && env::exports(&env, "TRACES") {
             let size = env::number(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
@@ -339,6 +349,7 @@ impl TelemetryBuilder {
                 "malformed environment variable: using the default");
         }
         Ok(Telemetry {
+            metrics_text,
             providers: Some(Providers {
                 traces,
                 logs,

@@ -6,7 +6,6 @@ mod common;
 use common::{attribute, memory, one, own_trace, spans_of};
 use lacuna_instrument::correlation;
 use lacuna_instrument::outcome::outcome;
-use lacuna_instrument::switch::{self, Level, Part};
 use opentelemetry::Key;
 use opentelemetry::logs::AnyValue;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
@@ -76,15 +75,4 @@ async fn reached_and_missed_are_logs_span_attributes_and_counts() {
         .unwrap();
     assert_eq!(missed.value(), 1);
     assert!(missed.attributes().all(|kv| kv.key.as_str() != "batch_id"), "keys are unbounded");
-}
-
-#[test]
-fn off_emits_nothing() {
-    let (cx, trace) = own_trace();
-    let _guard = cx.attach();
-    switch::set(Part::Outcome, Level::Metrics);
-    tracing::info_span!("quiet").in_scope(|| outcome("never_told").reached());
-    switch::set(Part::Outcome, Level::On);
-    assert!(records("never_told").is_empty());
-    assert_eq!(attribute(one(&spans_of(trace), "quiet"), "outcome.never_told"), None);
 }

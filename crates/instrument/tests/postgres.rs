@@ -6,7 +6,6 @@ mod common;
 
 use common::{attribute, is_child_of, memory, named, one, own_trace, spans_of, unique, url};
 use lacuna_instrument::postgres::{Failure, Pool, classify};
-use lacuna_instrument::switch::{self, Level, Part};
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
@@ -16,9 +15,8 @@ use std::time::Duration;
 
 /// A pool, and a table of the test's own with three rows.
 async fn pool(connections: u32) -> (Pool, String) {
-    let options = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(3));
+    let options =
+        PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(3));
     let inner = options.connect(&url("DATABASE_URL")).await.unwrap();
     let table = unique("t").replace('-', "_");
     sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
@@ -295,26 +293,4 @@ async fn the_pools_gauges_and_waits_are_metrics() {
     assert_eq!(value("db.client.connection.pending_requests", None).last(), Some(&0.0));
     assert_eq!(value("db.client.connection.wait_time", None).last(), Some(&2.0));
     assert_eq!(value("db.client.connection.use_time", None).last(), Some(&2.0));
-}
-
-#[tokio::test]
-async fn switched_off_it_still_works_and_says_nothing() {
-    // Its own process would be cleaner; the other tests of this file only look at their own traces.
-    let (pool, table) = pool(2).await;
-    let (cx, trace) = own_trace();
-    async {
-        switch::set(Part::Postgres, Level::Metrics);
-        let mut transaction = pool.begin().await.unwrap();
-        switch::set(Part::Postgres, Level::On);
-        sqlx::query(sql(format!("DELETE FROM {table}"))).execute(&mut transaction).await.unwrap();
-        transaction.commit().await.unwrap();
-    }
-    .with_context(cx)
-    .await;
-    assert!(named(&spans_of(trace), "db.transaction").is_empty());
-    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-    assert_eq!(count, 0);
 }

@@ -31,11 +31,23 @@
 //! .await?;
 //! # Ok(()) }
 //! ```
+//!
+//! A handler that takes its messages some other way has an attribute:
+//!
+//! ```
+//! use lacuna_instrument::kafka::trace_kafka_operation;
+//!
+//! #[trace_kafka_operation(event_type = event_type, fields(correlation_id))]
+//! async fn handle(event_type: &str, correlation_id: &str) -> Result<(), std::io::Error> {
+//!     Ok(())
+//! }
+//! ```
 
 mod commit;
 mod consume;
 mod context;
 mod headers;
+mod manual;
 mod produce;
 mod record;
 mod statistics;
@@ -44,4 +56,6 @@ pub use commit::commit;
 pub use consume::{ConsumeSpan, Consumer, Parent, StartConsume};
 pub use context::TracedContext;
 pub use headers::{extract, inject};
+pub use lacuna_instrument_macros::trace_kafka_operation;
+pub use manual::{OperationResult, trace_by_hand};
 pub use produce::{Event, produce, serialize};

@@ -122,7 +122,8 @@ async fn control(
     statement: &'static str,
     cx: &Context,
 ) -> Result<(), Error> {
-    connection.execute(statement).with_context(cx.clone()).await.map(|_| ())
+    // The query takes its parent when it is made, not when it is polled.
+    async { connection.execute(statement).await.map(|_| ()) }.with_context(cx.clone()).await
 }
 
 fn ended() -> Error {

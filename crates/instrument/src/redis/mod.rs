@@ -41,9 +41,22 @@
 //!
 //! Where the value is known only from `EXEC`'s reply, as with `SPOP`, end with
 //! [`Multi::commit_with`], which reads it from the replies.
+//!
+//! A transaction that is still written by hand is made visible, not safe, by an attribute:
+//!
+//! ```
+//! use lacuna_instrument::redis::trace_redis_transaction;
+//!
+//! #[trace_redis_transaction(operation = "assign_slot_atomic", fields(batch_id))]
+//! async fn assign_slot(batch_id: &str) -> redis::RedisResult<Option<String>> {
+//!     // WATCH, MULTI, SPOP, EXEC ...
+//!     Ok(None)
+//! }
+//! ```
 
 mod command;
 mod connection;
+mod manual;
 mod outcome;
 mod pool;
 mod record;
@@ -52,6 +65,8 @@ mod transaction;
 mod watched;
 
 pub use connection::ExclusiveConnection;
+pub use lacuna_instrument_macros::trace_redis_transaction;
+pub use manual::{TransactionResult, trace_by_hand};
 pub use outcome::{TransactionError, TransactionOutcome};
 pub use pool::{ConnectionPool, PooledConnection};
 pub use traced::Traced;

@@ -1,0 +1,307 @@
+//! Metrics with an unbounded label, such as `batch_id`, kept bounded.
+//!
+//! A subject's series live while it is open. [`Subjects::close`] ends them: their last values are
+//! still collected for a while (the linger, so that every reader sees them), then they are gone.
+//! At most `cap` subjects have series of their own. Past the cap, the subject that was closed longest
+//! ago makes room; where none is closed, counts go to the label value `other`, gauges are left out,
+//! and `lacuna.instrument.series.overflow` counts every record that this happened to.
+//!
+//! ```
+//! use lacuna_instrument::series::Subjects;
+//! use opentelemetry::KeyValue;
+//!
+//! let batches = Subjects::new("batch_id");
+//! let attempts = batches.counter("slot_assignment_attempts_total", "{attempt}", "Slot assignment attempts");
+//! let utilization = batches.gauge("batch_slot_utilization_ratio", "1", "Assigned slots by all slots");
+//!
+//! attempts.add("batch-7", &[KeyValue::new("service", "essay_lifecycle_service")], 1.0);
+//! utilization.set("batch-7", &[], 0.5);
+//! batches.close("batch-7");
+//! ```
+
+use crate::metrics::meter;
+use crate::switch::{self, Part};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::AsyncInstrument;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// The label value of counts past the cap.
+pub const OTHER: &str = "other";
+
+/// The subjects of one unbounded label, and the families of metrics about them.
+#[derive(Debug, Clone)]
+pub struct Subjects {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    label: &'static str,
+    cap: usize,
+    linger: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    families: usize,
+    open: HashMap<String, Subject>,
+    other: Values,
+    overflow: u64,
+    warned: bool,
+}
+
+#[derive(Debug, Default)]
+struct Subject {
+    closed: Option<Instant>,
+    values: Values,
+}
+
+/// Values by family and further labels.
+type Values = HashMap<(usize, Vec<KeyValue>), f64>;
+
+impl Subjects {
+    /// Subjects of `label`: at most 1,000 with series of their own, closed ones kept for two minutes
+    /// (twice the default export interval).
+    #[must_use]
+    pub fn new(label: &'static str) -> Self {
+        Self::bounded(label, 1_000, Duration::from_secs(120))
+    }
+
+    /// [`Subjects::new`] with bounds of the caller's.
+    #[must_use]
+    pub fn bounded(label: &'static str, cap: usize, linger: Duration) -> Self {
+        let inner = Arc::new(Inner { label, cap, linger, state: Mutex::default() });
+        let weak = Arc::downgrade(&inner);
+        let _ = meter()
+            .u64_observable_counter("lacuna.instrument.series.overflow")
+            .with_unit("{record}")
+            .with_description(
+                "Records that had no series of their own because the cap was reached, by label",
+            )
+            .with_callback(move |o| {
+                if let Some(inner) = weak.upgrade() {
+                    o.observe(inner.lock().overflow, &[KeyValue::new("label", inner.label)]);
+                }
+            })
+            .build();
+        Self { inner }
+    }
+
+    /// A counter with this label. `name` is used as it is, also by OTLP.
+    #[must_use]
+    pub fn counter(&self, name: &'static str, unit: &'static str, about: &'static str) -> Counter {
+        let (family, weak) = self.family();
+        let meter = meter();
+        let builder = meter.f64_observable_counter(name).with_unit(unit).with_description(about);
+        let _ = builder.with_callback(move |o| observe(&weak, family, o)).build();
+        Counter { inner: self.inner.clone(), family }
+    }
+
+    /// A gauge with this label.
+    #[must_use]
+    pub fn gauge(&self, name: &'static str, unit: &'static str, about: &'static str) -> Gauge {
+        let (family, weak) = self.family();
+        let meter = meter();
+        let builder = meter.f64_observable_gauge(name).with_unit(unit).with_description(about);
+        let _ = builder.with_callback(move |o| observe(&weak, family, o)).build();
+        Gauge { inner: self.inner.clone(), family }
+    }
+
+    fn family(&self) -> (usize, Weak<Inner>) {
+        let mut state = self.inner.lock();
+        state.families += 1;
+        (state.families, Arc::downgrade(&self.inner))
+    }
+
+    /// Ends a subject's series after the linger. Recorded again, it is open again.
+    pub fn close(&self, subject: &str) {
+        if let Some(subject) = self.inner.lock().open.get_mut(subject) {
+            subject.closed = Some(Instant::now());
+        }
+    }
+
+    /// How many subjects have series of their own now.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let mut state = self.inner.lock();
+        self.inner.sweep(&mut state);
+        state.open.len()
+    }
+
+    /// True when no subject has series.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweep(&self, state: &mut State) {
+        state.open.retain(|_, s| s.closed.is_none_or(|at| at.elapsed() < self.linger));
+    }
+
+    /// Calls `write` with the value to change, or with `None` where the cap leaves no place for it.
+    fn record(
+        &self,
+        subject: &str,
+        family: usize,
+        labels: &[KeyValue],
+        adds: bool,
+        write: impl FnOnce(&mut f64),
+    ) {
+        if !switch::metrics(Part::Business) {
+            return;
+        }
+        let mut key: Vec<KeyValue> = labels.to_vec();
+        key.sort_by(|a, b| a.key.cmp(&b.key));
+        let key = (family, key);
+        let mut state = self.lock();
+        if !state.open.contains_key(subject) && state.open.len() >= self.cap {
+            self.make_room(&mut state);
+        }
+        if state.open.contains_key(subject) || state.open.len() < self.cap {
+            let entry = state.open.entry(subject.to_owned()).or_default();
+            entry.closed = None;
+            write(entry.values.entry(key).or_default());
+            return;
+        }
+        state.overflow += 1;
+        if adds {
+            write(state.other.entry(key).or_default());
+        }
+        if !std::mem::replace(&mut state.warned, true) {
+            drop(state);
+            tracing::warn!(
+                layer = "infrastructure",
+                label = self.label,
+                cap = self.cap,
+                "more subjects are open than have series of their own: further ones are counted as `other`"
+            );
+        }
+    }
+
+    fn make_room(&self, state: &mut State) {
+        self.sweep(state);
+        if state.open.len() < self.cap {
+            return;
+        }
+        let closed = state.open.iter().filter_map(|(name, s)| Some((s.closed?, name.clone())));
+        if let Some((_, oldest)) = closed.min() {
+            state.open.remove(&oldest);
+        }
+    }
+}
+
+fn observe(inner: &Weak<Inner>, family: usize, observer: &dyn AsyncInstrument<f64>) {
+    let Some(inner) = inner.upgrade() else { return };
+    if !switch::metrics(Part::Business) {
+        return;
+    }
+    let mut state = inner.lock();
+    inner.sweep(&mut state);
+    let subjects = state.open.iter().map(|(name, s)| (Cow::Borrowed(name.as_str()), &s.values));
+    for (name, values) in subjects.chain([(Cow::Borrowed(OTHER), &state.other)]) {
+        for ((of, labels), value) in values {
+            if *of == family {
+                let mut attributes = Vec::with_capacity(labels.len() + 1);
+                attributes.push(KeyValue::new(inner.label, name.clone().into_owned()));
+                attributes.extend_from_slice(labels);
+                observer.observe(*value, &attributes);
+            }
+        }
+    }
+}
+
+/// A counter about subjects.
+#[derive(Debug, Clone)]
+pub struct Counter {
+    inner: Arc<Inner>,
+    family: usize,
+}
+
+impl Counter {
+    /// Adds `n`, which must not be negative, for a subject and further (bounded) labels.
+    pub fn add(&self, subject: &str, labels: &[KeyValue], n: f64) {
+        if n >= 0.0 && n.is_finite() {
+            self.inner.record(subject, self.family, labels, true, |v| *v += n);
+        }
+    }
+}
+
+/// A gauge about subjects.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    inner: Arc<Inner>,
+    family: usize,
+}
+
+impl Gauge {
+    /// Sets the value for a subject and further (bounded) labels. Not a number: ignored.
+    pub fn set(&self, subject: &str, labels: &[KeyValue], value: f64) {
+        if value.is_finite() {
+            self.inner.record(subject, self.family, labels, false, |v| *v = value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(subjects: &Subjects, subject: &str, counter: &Counter) -> Option<f64> {
+        let state = subjects.inner.lock();
+        let values = if subject == OTHER { &state.other } else { &state.open.get(subject)?.values };
+        values.iter().find(|((family, _), _)| *family == counter.family).map(|(_, v)| *v)
+    }
+
+    #[test]
+    fn series_live_while_their_subject_is_open_and_linger_after() {
+        let subjects = Subjects::bounded("batch_id", 10, Duration::ZERO);
+        let counter = subjects.counter("series_a_total", "1", "");
+        counter.add("a", &[], 1.0);
+        counter.add("a", &[], 2.0);
+        counter.add("a", &[], -5.0);
+        assert_eq!(value(&subjects, "a", &counter), Some(3.0));
+        assert_eq!(subjects.len(), 1);
+        subjects.close("a");
+        assert!(subjects.is_empty());
+    }
+
+    #[test]
+    fn past_the_cap_the_longest_closed_goes_then_counts_go_to_other() {
+        let subjects = Subjects::bounded("batch_id", 2, Duration::from_secs(3600));
+        let (counter, gauge) =
+            (subjects.counter("series_b_total", "1", ""), subjects.gauge("series_b", "1", ""));
+        counter.add("a", &[], 1.0);
+        counter.add("b", &[], 1.0);
+        subjects.close("b");
+        subjects.close("a");
+        counter.add("c", &[], 1.0);
+        assert_eq!(value(&subjects, "b", &counter), None, "b was closed first");
+        counter.add("a", &[], 1.0);
+        counter.add("d", &[], 5.0);
+        gauge.set("d", &[], 0.5);
+        assert_eq!(value(&subjects, "d", &counter), None);
+        assert_eq!(value(&subjects, OTHER, &counter), Some(5.0));
+        assert_eq!(subjects.inner.lock().overflow, 2);
+        assert_eq!(subjects.len(), 2);
+    }
+
+    #[test]
+    fn labels_in_another_order_are_the_same_series() {
+        let subjects = Subjects::bounded("batch_id", 2, Duration::from_secs(1));
+        let counter = subjects.counter("series_c_total", "1", "");
+        let (x, y) = (KeyValue::new("x", "1"), KeyValue::new("y", "2"));
+        counter.add("a", &[x.clone(), y.clone()], 1.0);
+        counter.add("a", &[y, x], 1.0);
+        assert_eq!(value(&subjects, "a", &counter), Some(2.0));
+    }
+}
