@@ -4,6 +4,7 @@
 //! write and not the throughput.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -152,7 +153,12 @@ impl Shared {
     /// The committer thread.
     pub(crate) fn commit_loop(self: Arc<Self>, mut writer: Writer) {
         let mut space = SpaceWatch::default();
-        let mut oldest: Option<Instant> = None;
+        // Rows that were read back from the log age like any others.
+        let replayed = self.active_bytes.load(Ordering::Relaxed);
+        let mut oldest = (replayed > 0).then(Instant::now);
+        if replayed >= self.flush_threshold() {
+            self.queue.request_freeze();
+        }
         loop {
             let Group { writes: group, freeze, frozen, closing } = self.next_group(oldest);
             if !group.is_empty() {
@@ -222,7 +228,7 @@ impl Shared {
                 tracing::error!(%error, "cannot write to the log");
                 error
             };
-            group.into_iter().for_each(|pending| (pending.done)(Err(error.clone())));
+            group.into_iter().for_each(|pending| answer(pending.done, Err(error.clone())));
             return;
         }
         let mut answers = Vec::with_capacity(group.len());
@@ -240,7 +246,7 @@ impl Shared {
             answers.push(pending.done);
         }
         drop(state);
-        answers.into_iter().for_each(|done| done(Ok(())));
+        answers.into_iter().for_each(|done| answer(done, Ok(())));
         self.tidy.wake();
     }
 
@@ -258,6 +264,13 @@ impl Shared {
             self.flush.wake();
         }
         frozen
+    }
+}
+
+/// Tells a writer. Its own panic must not end the committer, on which all others wait.
+fn answer(done: Done, result: Result<(), StoreError>) {
+    if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+        tracing::error!("a writer panicked when it was told the outcome");
     }
 }
 

@@ -92,6 +92,9 @@ pub enum StoreError {
     /// The store has been closed, or is closing.
     #[error("the store is closed")]
     Closed,
+    /// Background work panicked: a defect.
+    #[error("background work of the store panicked")]
+    Panicked,
     /// Rows do not fit their schema.
     #[error("rows do not fit their schema: {0}")]
     Batch(Arc<BatchError>),

@@ -5,6 +5,7 @@
 //! between any two steps leaves files that no manifest names, which the next start removes.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Shared {
             if woken.closing {
                 return;
             }
-            if let Err(error) = self.flush_frozen() {
+            if let Err(error) = guarded(|| self.flush_frozen()) {
                 add(&self.meters.flush_failures, 1);
                 tracing::error!(%error, "cannot write a segment; its rows stay in memory and log");
                 self.flush.wake();
@@ -53,7 +54,8 @@ impl Shared {
             if self.merge.wait(ROUND).closing {
                 return;
             }
-            let done = self.enforce_retention().and_then(|()| {
+            let done = guarded(|| {
+                self.enforce_retention()?;
                 while !self.merge.is_closing() && self.merge_one(self.options.merge_fan_in)? {}
                 Ok(())
             });
@@ -91,7 +93,11 @@ impl Shared {
         add(&self.meters.flushes, 1);
         self.merge.wake();
         // Files that stay behind because of an error here are removed at the next start.
-        remove_below(self.options.files.as_ref(), &self.closed_logs, floor, &self.meters)
+        let files = self.options.files.as_ref();
+        let freed = remove_below(files, &self.closed_logs, floor, &self.meters)?;
+        let left = |bytes: u64| Some(bytes.saturating_sub(freed));
+        let _ = self.wal_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+        Ok(())
     }
 
     /// Merges one group of segments of about one size, if there are `fan_in` such; whether it did.
@@ -250,6 +256,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Runs `work` so that a panic, in a codec say, does not end a thread that others depend on.
+fn guarded(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(StoreError::Panicked))
 }
 
 /// `fan_in` or more segments of about one size that together stay below `max_rows`; none if there

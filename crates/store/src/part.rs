@@ -1,7 +1,6 @@
 //! What a query sees of the store: parts. A part is immutable rows of one kind, in memory or in a
 //! segment; every verb is written once, over parts.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, UInt64Array};
@@ -145,15 +144,7 @@ impl Part for Chunk {
     }
 
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError> {
-        let batch = project(self.batch(), want)?;
-        Ok(match rows.ranges() {
-            [all] if all.len() == batch.num_rows() => batch,
-            [one] => batch.slice(one.start as usize, one.len()),
-            many => {
-                let rows = many.iter().cloned().flatten().map(u64::from);
-                batch.take(&UInt64Array::from_iter_values(rows))?
-            }
-        })
+        take_rows(&project(self.batch(), want)?, rows)
     }
 
     fn read_where(
@@ -162,8 +153,11 @@ impl Part for Chunk {
         want: Want<'_>,
         filter: Filter<'_>,
     ) -> Result<Batch, StoreError> {
-        // The rows are in memory: the selector reads them in place, before any column is copied.
-        let batch = self.read(rows, Want::All)?;
+        let read = filter.selector.map(Selector::columns).unwrap_or_default();
+        let time = self.batch().kind().time_column();
+        let narrow =
+            project_by(self.batch(), |name| want.wants(name) || read.wants(name) || name == time)?;
+        let batch = take_rows(&narrow, rows)?;
         let mask = filter.mask(&batch)?;
         let batch = project(&batch, want)?;
         Ok(match mask {
@@ -177,13 +171,29 @@ impl Part for Chunk {
     }
 }
 
+/// `rows` of `batch`.
+fn take_rows(batch: &Batch, rows: &RowSet) -> Result<Batch, StoreError> {
+    Ok(match rows.ranges() {
+        [all] if all.len() == batch.num_rows() => batch.clone(),
+        [one] => batch.slice(one.start as usize, one.len()),
+        many => {
+            let rows = many.iter().cloned().flatten().map(u64::from);
+            batch.take(&UInt64Array::from_iter_values(rows))?
+        }
+    })
+}
+
 /// The wanted columns of `batch`.
 pub fn project(batch: &Batch, want: Want<'_>) -> Result<Batch, StoreError> {
     if matches!(want, Want::All) {
         return Ok(batch.clone());
     }
+    project_by(batch, |name| want.wants(name))
+}
+
+fn project_by(batch: &Batch, wanted: impl Fn(&str) -> bool) -> Result<Batch, StoreError> {
     let schema = batch.record().schema();
-    let names: BTreeSet<&str> =
-        schema.fields().iter().map(|f| f.name().as_str()).filter(|n| want.wants(n)).collect();
-    Ok(batch.project(&names.into_iter().collect::<Vec<_>>())?)
+    let names: Vec<&str> =
+        schema.fields().iter().map(|f| f.name().as_str()).filter(|n| wanted(n)).collect();
+    Ok(batch.project(&names)?)
 }

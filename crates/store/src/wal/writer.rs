@@ -180,14 +180,15 @@ impl Writer {
 
 /// Removes the files of `closed` that begin below `floor`. As the log is rotated where memory is
 /// frozen, and `floor` is such a place, all their frames are below it. Oldest first, so that what a
-/// crash leaves behind has no gaps.
+/// crash leaves behind has no gaps. Gives the bytes freed.
 pub fn remove_below(
     files: &dyn Files,
     closed: &ClosedFiles,
     floor: u64,
     meters: &Meters,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let mut closed = closed.lock();
+    let mut freed = 0;
     while let Some(file) = closed.first().filter(|file| file.first < floor) {
         match files.remove(&file.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -196,7 +197,7 @@ pub fn remove_below(
             _ => {}
         }
         add(&meters.wal_files_removed, 1);
-        closed.remove(0);
+        freed += closed.remove(0).bytes;
     }
-    Ok(())
+    Ok(freed)
 }
