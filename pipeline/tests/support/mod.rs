@@ -4,8 +4,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod engine;
 mod otlp;
 
+pub use engine::Engine;
 pub use otlp::Collected;
 
 use std::io::{BufRead, BufReader};
@@ -107,7 +109,7 @@ pub struct Pipeline {
     pub at: Addresses,
     pub namespace: String,
     pub folder: tempfile::TempDir,
-    collector: otlp::Collector,
+    collector: Option<otlp::Collector>,
 }
 
 impl Pipeline {
@@ -116,10 +118,24 @@ impl Pipeline {
     }
 
     pub async fn start_with(arguments: &[&str]) -> Self {
+        let collector = otlp::Collector::start().await;
+        let environment = collector.environment();
+        Self::launch(arguments, environment, Some(collector)).await
+    }
+
+    /// Starts with the telemetry going to a running engine.
+    pub async fn start_watched_by(engine: &Engine) -> Self {
+        Self::launch(&[], engine.environment(), None).await
+    }
+
+    async fn launch(
+        arguments: &[&str],
+        environment: impl IntoIterator<Item = (&'static str, String)>,
+        collector: Option<otlp::Collector>,
+    ) -> Self {
         for variable in ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"] {
             url(variable);
         }
-        let collector = otlp::Collector::start().await;
         let (namespace, folder) = (namespace(), tempfile::tempdir().unwrap());
         let logs = folder.path().join("logs");
         let mut child = Command::new(PIPELINE)
@@ -133,7 +149,7 @@ impl Pipeline {
             ])
             .arg(&logs)
             .args(arguments)
-            .envs(collector.environment())
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -200,7 +216,7 @@ impl Pipeline {
         let (mut child, collector) = (self.child, self.collector);
         let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
         assert!(status.success(), "pipeline up: {status}");
-        collector.collected()
+        collector.map(|collector| collector.collected()).unwrap_or_default()
     }
 }
 
