@@ -1,5 +1,7 @@
 //! The demo from the outside: its findings against the truth about the recorded run.
 
+#![allow(clippy::unwrap_used, reason = "tests say what broke by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output};
