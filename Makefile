@@ -4,7 +4,7 @@
 SERVICES := scripts/services
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 test: lint ## Formatting, lints and every test, against real Redis, PostgreSQL and Kafka
 	@$(SERVICES) up >/dev/null
@@ -30,3 +30,5 @@ record-demo: ## Record demo/incident.otlp.jsonl.zst from the real pipeline
 
 deny: ## Licences and advisories of what is linked
 	cargo deny check
+
+include bench/bench.mk
