@@ -97,6 +97,41 @@ impl<P: SpanProcessor> SpanProcessor for BoundedSpans<P> {
     }
 }
 
+/// Keeps the last value of each attribute. The SDK appends without looking, so that an attribute which
+/// is set twice (by the caller and from the baggage, say) would leave twice, which OTLP forbids. Done
+/// here, because exporting is not on the service's path.
+fn keep_last_values(attributes: &mut Vec<KeyValue>) {
+    let mut i = attributes.len();
+    while i > 1 {
+        i -= 1;
+        let (before, rest) = attributes.split_at(i);
+        if let Some(earlier) = before.iter().position(|kv| kv.key == rest[0].key) {
+            attributes.remove(earlier);
+            // What is at `i - 1` now was at `i`; look at it again, it may be there a third time.
+        }
+    }
+}
+
+/// An exporter that gets each attribute once.
+#[derive(Debug)]
+pub(crate) struct EachAttributeOnce<E>(pub(crate) E);
+
+impl<E: SpanExporter> SpanExporter for EachAttributeOnce<E> {
+    async fn export(&self, mut batch: Vec<SpanData>) -> OTelSdkResult {
+        batch.iter_mut().for_each(|span| keep_last_values(&mut span.attributes));
+        self.0.export(batch).await
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
+    }
+}
+
 /// Counts what the exporter took out of the queue and what it failed to send.
 #[derive(Debug)]
 pub(crate) struct CountedSpans<E> {
@@ -246,6 +281,17 @@ fn report(queue: &Queue, seen: &mut (u64, u64)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_value_of_an_attribute_stays_and_the_order_too() {
+        let kv = |k: &'static str, v: i64| KeyValue::new(k, v);
+        let mut all = vec![kv("a", 1), kv("b", 1), kv("a", 2), kv("c", 1), kv("a", 3), kv("b", 2)];
+        keep_last_values(&mut all);
+        assert_eq!(all, [kv("c", 1), kv("a", 3), kv("b", 2)]);
+        let mut none: Vec<KeyValue> = vec![];
+        keep_last_values(&mut none);
+        assert!(none.is_empty());
+    }
 
     #[test]
     fn the_bound_holds_and_drops_are_counted() {

@@ -16,7 +16,13 @@
 //! | feature | module | covers |
 //! |---|---|---|
 //! | `redis` | [`redis`] | commands, pipelines and the `WATCH`/`MULTI`/`EXEC` transaction |
-//! | `kafka` | [`kafka`] | produce and consume spans, header propagation |
+//! | `kafka` | [`kafka`] | produce, consume, commit, (de)serialise, rebalances, librdkafka's statistics |
+//! | `postgres` | [`postgres`] | queries, transactions from `BEGIN` to their end, the pool |
+//! | `http` | [`http`] | a `tower` layer for servers, spans around any client |
+//! | `breaker` | [`breaker`] | circuit breakers over `failsafe` |
+//! | always | [`outcome`] | business outcomes, reached or missed |
+//! | always | [`series`], [`openmetrics`] | metrics with an unbounded label kept bounded, `/metrics` |
+//! | always | [`correlation`], [`switch`] | the correlation id; turning parts off |
 //!
 //! The crate knows nothing of Lacuna's engine and depends on none of its crates: it works with any
 //! OTLP backend. `docs/instrumentation.md` lists every span, attribute and metric with its unit.
@@ -53,6 +59,7 @@ pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
 pub mod series;
+mod setup;
 #[cfg_attr(
     not(any(
         feature = "redis",

@@ -14,7 +14,7 @@
 //!
 //! - a log record with the event name `outcome.reached` or `outcome.missed` and the attributes
 //!   `outcome.name`, `outcome.result`, `outcome.reason` and every key under its own name, so that a
-//!   contract can say `log { outcome.name = "slot_assigned" && outcome.result = "reached" }` and key
+//!   contract can say `log { log.outcome.name = "slot_assigned" && log.outcome.result = "reached" }` and key
 //!   on `log.correlation_id`;
 //! - on the current span `outcome.<name>` = `reached` | `missed` and `outcome.<name>.reason`;
 //! - the counter `outcome.count` by `outcome.name`, `outcome.result`, `outcome.reason`. Keys are not

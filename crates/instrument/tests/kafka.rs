@@ -148,6 +148,31 @@ async fn ambient_parenting_keeps_the_link_and_the_correlation_id() {
 }
 
 #[tokio::test]
+async fn the_payloads_correlation_id_wins_where_it_differs() {
+    let topic = unique("essays");
+    let trace = send(&topic, b"{}").await;
+    let stream = consumer(&topic, &topic);
+    let message = receive(&stream).await;
+    let mut span = Consumer::new("els").start(&message).begin();
+    span.correlate("c-payload");
+    let handled: Result<(), String> = span
+        .run(async {
+            tracing::info_span!("handler").in_scope(|| ());
+            Ok(())
+        })
+        .await;
+    handled.unwrap();
+    let spans = spans_of(trace);
+    for name in ["handler", &format!("kafka.consume.{TYPE}")] {
+        assert_eq!(
+            attribute(one(&spans, name), "correlation_id").as_deref(),
+            Some("c-payload"),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_poison_message_ends_as_an_error_that_says_where_it_lies() {
     let topic = unique("essays");
     let trace = send(&topic, b"not json").await;

@@ -103,6 +103,18 @@ fn every_span_under_a_correlation_id_has_it_once() {
 }
 
 #[test]
+fn an_id_that_is_also_the_spans_own_field_is_there_once() {
+    let (cx, trace) = own_trace();
+    let _guard = correlation::with(&cx, "c-own").attach();
+    tracing::info_span!("own-field", correlation_id = "c-own").in_scope(|| ());
+    // `attribute` panics on a second one.
+    assert_eq!(
+        attribute(one(&spans_of(trace), "own-field"), "correlation_id").as_deref(),
+        Some("c-own")
+    );
+}
+
+#[test]
 fn events_are_logs_and_only_an_error_marks_the_span() {
     let (cx, trace) = own_trace();
     let _guard = cx.attach();

@@ -231,6 +231,19 @@ impl ConsumeSpan {
         }
     }
 
+    /// The correlation id that the payload gives, where it is not the one of the headers: from here on
+    /// the handler's spans and log lines carry this one.
+    pub fn correlate(&mut self, id: impl Into<String>) {
+        let id: String = id.into();
+        if correlation::of(&self.cx).as_deref() == Some(&id) {
+            return;
+        }
+        if self.spans {
+            self.cx.span().set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
+        }
+        self.cx = correlation::with(&self.cx, id);
+    }
+
     /// Reads the payload in a span `kafka.deserialize`. A payload that cannot be read is an ERROR
     /// with its topic, partition and offset, so that a poison message can be found again.
     ///

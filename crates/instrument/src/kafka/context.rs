@@ -40,13 +40,16 @@ const REBALANCE_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0,
 /// # drop(consumer);
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TracedContext {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+/// What a service does itself when its partitions change.
+type OnRebalance = Box<dyn Fn(&Rebalance<'_>) + Send + Sync>;
+
 struct Shared {
+    on_rebalance: Option<OnRebalance>,
     group: StringValue,
     latest: Arc<Latest>,
     rebalance: Mutex<Times>,
@@ -60,12 +63,32 @@ struct Times {
     revoked: Option<SystemTime>,
 }
 
+impl std::fmt::Debug for TracedContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TracedContext").field("group", &self.shared.group).finish_non_exhaustive()
+    }
+}
+
 impl TracedContext {
     /// A context for a consumer of `group`; for a producer, name it as its `client.id`.
     #[must_use]
     pub fn new(group: impl Into<String>) -> Self {
-        let group: String = group.into();
+        Self::build(group.into(), None)
+    }
+
+    /// [`TracedContext::new`], with something to do after each change of the assignment: readiness,
+    /// caches. It runs inside librdkafka's poll and must not block.
+    #[must_use]
+    pub fn with_rebalance(
+        group: impl Into<String>,
+        on_rebalance: impl Fn(&Rebalance<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        Self::build(group.into(), Some(Box::new(on_rebalance)))
+    }
+
+    fn build(group: String, on_rebalance: Option<OnRebalance>) -> Self {
         let shared = Shared {
+            on_rebalance,
             latest: statistics::register(group.clone()),
             group: group.into(),
             rebalance: Mutex::new(Times::default()),
@@ -189,6 +212,9 @@ impl ConsumerContext for TracedContext {
             Rebalance::Assign(list) => self.rebalanced(ASSIGNMENT, Some(list), None),
             Rebalance::Revoke(list) => self.rebalanced(REVOCATION, Some(list), None),
             Rebalance::Error(error) => self.rebalanced(REVOCATION, None, Some(error)),
+        }
+        if let Some(on_rebalance) = &self.shared.on_rebalance {
+            on_rebalance(rebalance);
         }
     }
 
