@@ -12,4 +12,5 @@ pub(crate) fn meter() -> Meter {
 
 /// Bucket bounds in seconds for client operations, from the semantic conventions' advice for
 /// `db.client.operation.duration`.
+#[cfg(any(feature = "redis", feature = "kafka", feature = "postgres"))]
 pub(crate) const CLIENT_SECONDS: [f64; 9] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
