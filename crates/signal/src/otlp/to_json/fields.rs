@@ -86,10 +86,20 @@ pub fn row_attributes<M: SerializeMap>(
     attributes: &Attributes<'_>,
     row: usize,
 ) -> Result<(), M::Error> {
+    row_attributes_as(map, "attributes", attributes, row)
+}
+
+/// The attributes of `row` as member `name`, unless it has none.
+pub fn row_attributes_as<M: SerializeMap>(
+    map: &mut M,
+    name: &str,
+    attributes: &Attributes<'_>,
+    row: usize,
+) -> Result<(), M::Error> {
     if attributes.of_row(row).next().is_none() {
         return Ok(());
     }
-    map.serialize_entry("attributes", &RowAttributes(attributes, row))
+    map.serialize_entry(name, &RowAttributes(attributes, row))
 }
 
 /// A nested list as member `attributes`, unless it is empty.

@@ -119,7 +119,8 @@ impl Origin<'_> {
     }
 }
 
-fn push_text(key: &mut Vec<u8>, text: Option<&str>) {
+/// Adds a text to a grouping key.
+pub fn push_text(key: &mut Vec<u8>, text: Option<&str>) {
     // Null and empty are the same in OTLP.
     push_bytes(key, 0, text.unwrap_or_default().as_bytes());
 }
@@ -130,7 +131,8 @@ fn push_bytes(key: &mut Vec<u8>, ty: u8, bytes: &[u8]) {
     key.extend_from_slice(bytes);
 }
 
-fn push_attributes(key: &mut Vec<u8>, attributes: &Attributes<'_>, row: usize) {
+/// Adds the attributes of `row` to a grouping key.
+pub fn push_attributes(key: &mut Vec<u8>, attributes: &Attributes<'_>, row: usize) {
     for (name, value) in attributes.of_row(row) {
         push_bytes(key, 1, name.as_bytes());
         match value {

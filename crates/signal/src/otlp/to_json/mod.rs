@@ -9,6 +9,8 @@
 mod fields;
 mod group;
 mod logs;
+#[cfg(test)]
+mod point_tests;
 mod points;
 mod spans;
 #[cfg(test)]

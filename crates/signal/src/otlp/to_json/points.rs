@@ -1,8 +1,6 @@
 //! Metric points as OTLP/JSON: points of one metric under one `Metric`.
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, ListArray, PrimitiveArray, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt8Type,
     UInt32Type, UInt64Type,
@@ -17,7 +15,7 @@ use crate::schema::{self, Scope};
 use crate::value::{AttributeList, Attributes};
 
 use super::fields::{self, Decimal, Double};
-use super::group::ScopeItems;
+use super::group::{ScopeItems, push_attributes, push_text};
 
 const GAUGE: u8 = 0;
 const SUM: u8 = 1;
@@ -28,30 +26,42 @@ const EXPONENTIAL_HISTOGRAM: u8 = 3;
 pub struct Points<'a> {
     batch: &'a Batch,
     attributes: Attributes<'a>,
+    metadata: Attributes<'a>,
     types: Option<&'a PrimitiveArray<UInt8Type>>,
 }
 
-/// What makes points those of one metric.
-type Metric<'a> = (&'a str, &'a str, &'a str, u8, u8, bool);
-
 impl<'a> Points<'a> {
     pub fn new(batch: &'a Batch) -> Self {
-        let attributes = batch.attributes(Scope::Point);
-        Self { batch, attributes, types: batch.number_column(schema::METRIC_TYPE) }
+        Self {
+            batch,
+            attributes: batch.attributes(Scope::Point),
+            metadata: batch.attributes(Scope::Metric),
+            types: batch.number_column(schema::METRIC_TYPE),
+        }
     }
 
-    fn metric(&self, row: usize) -> Metric<'a> {
-        let text = |name| {
-            let column = self.batch.text_column(name).filter(|column| column.is_valid(row));
-            column.map_or("", |column| column.value(row))
-        };
-        let temporality = self.number::<UInt8Type>(schema::TEMPORALITY, row).unwrap_or_default();
-        let monotonic: Option<&BooleanArray> =
-            self.batch.column(schema::MONOTONIC).and_then(|column| column.as_boolean_opt());
-        let monotonic = monotonic.is_some_and(|m| m.is_valid(row) && m.value(row));
-        let name = text(schema::NAME);
-        let ty = self.ty(row);
-        (name, text(schema::DESCRIPTION), text(schema::UNIT), ty, temporality, monotonic)
+    /// Bytes that two points share if and only if they are of one metric.
+    fn metric_key(&self, row: usize, key: &mut Vec<u8>) {
+        for name in [schema::NAME, schema::DESCRIPTION, schema::UNIT] {
+            push_text(key, self.text(name, row));
+        }
+        let monotonic = u8::from(self.monotonic(row));
+        key.extend([self.ty(row), self.temporality(row), monotonic]);
+        push_attributes(key, &self.metadata, row);
+    }
+
+    fn text(&self, name: &str, row: usize) -> Option<&'a str> {
+        let column = self.batch.text_column(name).filter(|column| column.is_valid(row));
+        column.map(|column| column.value(row))
+    }
+
+    fn temporality(&self, row: usize) -> u8 {
+        self.number::<UInt8Type>(schema::TEMPORALITY, row).unwrap_or_default()
+    }
+
+    fn monotonic(&self, row: usize) -> bool {
+        let column = self.batch.column(schema::MONOTONIC).and_then(|c| c.as_boolean_opt());
+        column.is_some_and(|column| column.is_valid(row) && column.value(row))
     }
 
     fn ty(&self, row: usize) -> u8 {
@@ -71,36 +81,42 @@ impl<'a> Points<'a> {
 
 impl ScopeItems for Points<'_> {
     fn serialize_rows<S: SerializeSeq>(&self, rows: &[usize], seq: &mut S) -> Result<(), S::Error> {
-        let mut metrics: Vec<(Metric<'_>, Vec<usize>)> = Vec::new();
-        let mut numbers: HashMap<Metric<'_>, usize> = HashMap::new();
+        let mut metrics: Vec<Vec<usize>> = Vec::new();
+        let mut numbers: HashMap<Vec<u8>, usize, foldhash::fast::RandomState> = HashMap::default();
+        let mut key = Vec::new();
         for row in rows {
-            let metric = self.metric(*row);
-            let number = *numbers.entry(metric).or_insert(metrics.len());
+            key.clear();
+            self.metric_key(*row, &mut key);
+            let number = *numbers.entry_ref(key.as_slice()).or_insert(metrics.len());
             if number == metrics.len() {
-                metrics.push((metric, Vec::new()));
+                metrics.push(Vec::new());
             }
-            metrics[number].1.push(*row);
+            metrics[number].push(*row);
         }
-        metrics.iter().try_for_each(|(metric, rows)| {
-            seq.serialize_element(&MetricItem { points: self, metric: *metric, rows })
-        })
+        metrics.iter().try_for_each(|rows| seq.serialize_element(&Metric { points: self, rows }))
     }
 }
 
-struct MetricItem<'s, 'a> {
+/// One metric: what its points share, from the first of them, and the points.
+struct Metric<'s, 'a> {
     points: &'s Points<'a>,
-    metric: Metric<'s>,
     rows: &'s [usize],
 }
 
-impl Serialize for MetricItem<'_, '_> {
+impl Metric<'_, '_> {
+    fn first(&self) -> usize {
+        self.rows.first().copied().unwrap_or_default()
+    }
+}
+
+impl Serialize for Metric<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (name, description, unit, ty, ..) = self.metric;
+        let (points, first) = (self.points, self.first());
         let mut map = serializer.serialize_map(None)?;
-        fields::text(&mut map, "name", Some(name))?;
-        fields::text(&mut map, "description", Some(description))?;
-        fields::text(&mut map, "unit", Some(unit))?;
-        let member = match ty {
+        fields::text(&mut map, "name", points.text(schema::NAME, first))?;
+        fields::text(&mut map, "description", points.text(schema::DESCRIPTION, first))?;
+        fields::text(&mut map, "unit", points.text(schema::UNIT, first))?;
+        let member = match points.ty(first) {
             GAUGE => "gauge",
             SUM => "sum",
             HISTOGRAM => "histogram",
@@ -108,26 +124,28 @@ impl Serialize for MetricItem<'_, '_> {
             _ => "summary",
         };
         map.serialize_entry(member, &Data(self))?;
+        fields::row_attributes_as(&mut map, "metadata", &points.metadata, first)?;
         map.end()
     }
 }
 
-struct Data<'s, 'a>(&'s MetricItem<'s, 'a>);
+struct Data<'s, 'a>(&'s Metric<'s, 'a>);
 
 impl Serialize for Data<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (.., temporality, monotonic) = self.0.metric;
+        let (points, first) = (self.0.points, self.0.first());
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("dataPoints", &DataPoints(self.0))?;
-        fields::number(&mut map, "aggregationTemporality", u32::from(temporality))?;
-        if monotonic {
+        let temporality = u32::from(points.temporality(first));
+        fields::number(&mut map, "aggregationTemporality", temporality)?;
+        if points.monotonic(first) {
             map.serialize_entry("isMonotonic", &true)?;
         }
         map.end()
     }
 }
 
-struct DataPoints<'s, 'a>(&'s MetricItem<'s, 'a>);
+struct DataPoints<'s, 'a>(&'s Metric<'s, 'a>);
 
 impl Serialize for DataPoints<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -60,7 +60,7 @@ fn any_value() -> impl Strategy<Value = AnyValue> {
 }
 
 /// Attributes by key, each key once: the columns keep no order among an item's attributes.
-fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+pub fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     btree_map("[a-f.é\"\\\\]{1,3}", any_value(), 0..4).prop_map(|map| {
         map.into_iter()
             .map(|(key, value)| KeyValue { key, value: Some(value), ..Default::default() })
@@ -68,9 +68,9 @@ fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
     })
 }
 
-const TIME: std::ops::Range<u64> = 1..i64::MAX as u64 / 2;
+pub const TIME: std::ops::Range<u64> = 1..i64::MAX as u64 / 2;
 
-fn id<const N: usize>() -> impl Strategy<Value = Vec<u8>> {
+pub fn id<const N: usize>() -> impl Strategy<Value = Vec<u8>> {
     any::<[u8; N]>().prop_map(|mut id| {
         id[0] |= 1;
         id.to_vec()
@@ -153,7 +153,7 @@ fn log() -> impl Strategy<Value = LogRecord> {
 type Grouped<T> = Vec<(Resource, String, Vec<(InstrumentationScope, String, Vec<T>)>)>;
 
 /// Resources and scopes, each told from the others by a number, with items in them.
-fn grouped<T: std::fmt::Debug>(
+pub fn grouped<T: std::fmt::Debug>(
     item: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Grouped<T>> {
     let scopes = vec((attributes(), "[a-z]{0,3}", vec(item, 1..4)), 1..3);
