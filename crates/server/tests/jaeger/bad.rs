@@ -168,7 +168,7 @@ async fn bodies_that_are_not_otlp() {
     let answer = server.post("/api/transform", half).await;
     assert_eq!(answer.data()[0]["spans"].as_array().unwrap().len(), 1);
     let message = answer.json()["errors"][0]["msg"].as_str().unwrap().to_owned();
-    assert!(message.contains("span_id has 1 bytes"), "{message}");
+    assert!(message.contains("spans[1].spanId"), "{message}");
 }
 
 #[tokio::test]
