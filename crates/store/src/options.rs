@@ -43,7 +43,8 @@ pub struct Options {
     pub retain_bytes: Option<u64>,
     /// Segments of one kind and about one size are merged when there are this many. Default 6.
     pub merge_fan_in: usize,
-    /// Segments of at least this many rows are not merged any more. Default 4 million.
+    /// Segments of at least this many rows are not merged any more. A merge takes about 100 bytes
+    /// of memory a row. Default 2 million.
     pub merge_max_rows: u64,
     /// Runs merging and retention in the background. Off, [`Store::compact`](crate::Store::compact)
     /// and [`Store::enforce_retention`](crate::Store::enforce_retention) are the only ways.
@@ -73,7 +74,7 @@ impl Default for Options {
             retain_for: None,
             retain_bytes: None,
             merge_fan_in: 6,
-            merge_max_rows: 4_000_000,
+            merge_max_rows: 2_000_000,
             background: true,
             trace_rows: 100_000,
             decoder: Arc::new(decode_otlp),

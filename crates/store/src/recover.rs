@@ -170,7 +170,7 @@ fn replay_log(shared: &Shared, floor: u64, recovery: &mut Recovery) -> Result<u6
             remove(shared, file)?;
             continue;
         }
-        if file.first > next && i > 0 {
+        if file.first > next {
             let detail = format!("frames {next} to {} are missing before it", file.first - 1);
             recovery.findings.push(Finding::new(&file.path, FindingKind::Missing, detail));
         }

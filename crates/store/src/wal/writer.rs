@@ -113,7 +113,8 @@ impl Writer {
             if current.file.truncate(current.len).is_ok() {
                 self.current = Some(current);
             } else {
-                self.give_up(current, bodies.len());
+                self.skip_numbers(bodies.len());
+                self.retire(current);
             }
             return Err(error);
         }
@@ -121,8 +122,10 @@ impl Writer {
             // After a failed sync nobody knows which pages are on the disk (and the next sync may
             // say that all is well), so this file takes no more frames.
             let error = StoreError::io(&current.path, "sync", error);
-            let _ = current.file.truncate(current.len);
-            self.give_up(current, bodies.len());
+            if current.file.truncate(current.len).is_err() {
+                self.skip_numbers(bodies.len());
+            }
+            self.retire(current);
             return Err(error);
         }
         self.next += bodies.len() as u64;
@@ -140,8 +143,7 @@ impl Writer {
     /// Closes the current file, so that later frames go to another. A file without frames stays.
     pub fn rotate(&mut self) {
         if let Some(current) = self.current.take_if(|current| current.first < self.next) {
-            let Current { path, first, len, .. } = current;
-            self.closed.lock().push(LogFile { path, first, bytes: len });
+            self.retire(current);
         }
     }
 
@@ -170,11 +172,20 @@ impl Writer {
         }
     }
 
-    /// Numbers of frames that may still be found in the file are not used again.
-    fn give_up(&mut self, current: Current, frames: usize) {
+    /// Frames that could not be cut off may be found again, so their numbers are not used again.
+    fn skip_numbers(&mut self, frames: usize) {
         self.next += frames as u64;
-        self.current = Some(current);
-        self.rotate();
+    }
+
+    /// Puts a file that takes no more frames to the closed ones; removes it if it has none.
+    fn retire(&mut self, current: Current) {
+        let Current { path, first, len, .. } = current;
+        if first < self.next {
+            self.closed.lock().push(LogFile { path, first, bytes: len });
+        } else {
+            // If it stays, the next file, which gets the same name, replaces it.
+            let _ = self.files.remove(&path);
+        }
     }
 }
 
