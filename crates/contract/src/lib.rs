@@ -5,11 +5,13 @@
 //! - [`spec`]: contract files (YAML) to validated [`Contract`]s, with every error at its place;
 //! - [`monitor`]: the engine that reads batches of spans and logs and says what became of every
 //!   obligation, live ([`Monitor`]) and over history ([`history`]), by one and the same code;
+//! - [`mine`]: contracts proposed from healthy traffic;
 //! - findings: one [`lacuna_signal::finding::Finding`] a contract and verdict.
 //!
 //! What each kind of contract means, exactly, is in `docs/contracts.md`.
 
 pub mod history;
+pub mod mine;
 pub mod monitor;
 pub mod spec;
 

@@ -77,7 +77,7 @@ pub(super) fn pair(conditions: &[Condition], when: &Event, expect: &Event) -> bo
 }
 
 /// The columns of a batch that place its rows: when, where from, and which.
-pub(super) struct Rows<'a> {
+pub(crate) struct Rows<'a> {
     kind: SignalKind,
     start: &'a [i64],
     duration: Option<&'a [i64]>,
@@ -89,7 +89,7 @@ pub(super) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// `None` if the batch has no times, without which nothing can be said.
-    pub(super) fn new(index: &BatchIndex<'a>) -> Option<Self> {
+    pub(crate) fn new(index: &BatchIndex<'a>) -> Option<Self> {
         let kind = index.kind();
         let id = |name| index.column(name).and_then(|column| column.as_fixed_size_binary_opt());
         let start = index.column(kind.time_column())?;
@@ -108,16 +108,16 @@ impl<'a> Rows<'a> {
         })
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.start.len()
     }
 
-    pub(super) fn start(&self, row: usize) -> i64 {
+    pub(crate) fn start(&self, row: usize) -> i64 {
         self.start[row]
     }
 
     /// A span that ends before it starts, by a clock set back, ends when it starts.
-    pub(super) fn end(&self, row: usize) -> i64 {
+    pub(crate) fn end(&self, row: usize) -> i64 {
         let duration = self.duration.map_or(0, |duration| duration[row]);
         self.start[row].saturating_add(duration.max(0))
     }
@@ -135,11 +135,11 @@ impl<'a> Rows<'a> {
         })
     }
 
-    pub(super) fn service(&self, row: usize) -> &'a str {
+    pub(crate) fn service(&self, row: usize) -> &'a str {
         self.service.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
     }
 
-    pub(super) fn trace(&self, row: usize) -> Option<TraceId> {
+    pub(crate) fn trace(&self, row: usize) -> Option<TraceId> {
         let column = self.trace.filter(|column| column.is_valid(row))?;
         TraceId::from_bytes(column.value(row))
     }

@@ -6,7 +6,8 @@
 use lacuna_signal::finding::Verdict;
 
 use super::event::{Event, pair};
-use super::state::{Events, Window};
+use super::state::Events;
+use super::windows::Window;
 use crate::spec::{Contract, Kind};
 
 /// Up to where the data is known, and whether evidence was arriving.

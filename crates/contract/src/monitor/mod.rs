@@ -14,6 +14,8 @@ mod report;
 mod small;
 mod state;
 mod table;
+mod windows;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use lacuna_signal::{Batch, SignalKind};
 pub use report::{ContractStatus, Health};
 
 use crate::spec::{Contract, ContractSet};
-use event::Rows;
+pub(crate) use event::Rows;
 use judge::Context;
 use machine::Machine;
 use presence::Presence;

@@ -3,22 +3,19 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use lacuna_signal::finding;
 use lacuna_signal::finding::{
     Finding, FindingKind, Instance, KeyPart, MAX_EXAMPLES, Status, Verdict, fingerprint,
 };
-use lacuna_signal::{TraceId, finding};
 use serde::Serialize;
 
-use super::event::pair;
 use super::judge::{self, Context, Judged, Side};
 use super::key;
 use super::machine::{Machine, role};
 use super::presence::Presence;
-use super::state::{Body, Events, Obligations, obligations};
-use crate::spec::{Contract, Kind, Role};
-
-/// An instance names at most this many traces.
-const MAX_TRACES: usize = 8;
+use super::state::{Body, Obligations, obligations};
+use super::words::{Subject, evidence, side_name, words};
+use crate::spec::{Kind, Role};
 
 /// How a contract is doing, for people and dashboards.
 #[derive(Debug, Clone, Serialize)]
@@ -93,24 +90,6 @@ pub(super) struct Obligation<'a> {
     pub(super) verdict: Verdict,
     pub(super) judged: Judged,
     subject: Subject<'a>,
-}
-
-enum Subject<'a> {
-    Small(Option<TraceId>),
-    Activation(&'a Events, &'a super::event::Event),
-    Outcome(&'a super::event::Event),
-    Balance(&'a Events),
-    Window(&'a super::state::Window),
-}
-
-fn side_name(contract: &Contract, side: Role) -> &'static str {
-    match (contract.kind, side) {
-        (Kind::Balance, Role::When) => "left",
-        (Kind::Balance, _) => "right",
-        (_, Role::When) => "when",
-        (_, Role::Expect) => "expect",
-        (_, Role::RefusedBy) => "refused_by",
-    }
 }
 
 impl Machine {
@@ -388,109 +367,5 @@ impl Machine {
     /// Obligations by verdict.
     pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
         Verdict::ALL.iter().map(|v| (v.name(), self.counts[*v as usize])).collect()
-    }
-}
-
-/// The traces to open for an obligation, and the figures that its verdict rests on.
-fn evidence(
-    contract: &Contract,
-    subject: &Subject<'_>,
-    judged: &Judged,
-) -> (Vec<TraceId>, BTreeMap<String, f64>) {
-    let mut traces: Vec<TraceId> = Vec::new();
-    let mut figures = BTreeMap::new();
-    let mut add = |trace: Option<TraceId>| {
-        traces.extend(trace.filter(|trace| traces.len() < MAX_TRACES && !traces.contains(trace)));
-    };
-    match subject {
-        Subject::Activation(events, when) => {
-            add(when.trace);
-            let mut count = 0;
-            for expect in events.expects.iter().map(|kept| &kept.event) {
-                if expect.start >= when.start && pair(&contract.conditions, when, expect) {
-                    count += u32::from(expect.start <= judged.deadline);
-                    add(expect.trace);
-                }
-            }
-            let refusals = events.refusals.iter().filter(|event| event.start >= when.start);
-            refusals.for_each(|refusal| add(refusal.trace));
-            if let Kind::Exactly { count: expected } = contract.kind {
-                figures.insert("count".to_owned(), f64::from(count));
-                figures.insert("expected".to_owned(), f64::from(expected));
-            }
-        }
-        Subject::Small(trace) => add(*trace),
-        Subject::Outcome(expect) => add(expect.trace),
-        Subject::Balance(events) => {
-            for kept in events.whens.iter().chain(&events.expects) {
-                add(kept.event.trace);
-            }
-            if let Some((_, left, right)) = judge::figures(contract, events) {
-                figures.insert("left".to_owned(), left);
-                figures.insert("right".to_owned(), right);
-            }
-        }
-        Subject::Window(window) => {
-            add(window.trace);
-            figures.insert("count".to_owned(), window.seen.len() as f64);
-            if let Kind::Heartbeat { at_least } = contract.kind {
-                figures.insert("expected".to_owned(), f64::from(at_least));
-            }
-        }
-    }
-    (traces, figures)
-}
-
-/// A finding's title and what it means.
-fn words(contract: &Contract, verdict: Verdict, count: u64, concerned: u64) -> (String, String) {
-    let name = &contract.name;
-    let of = format!("{count} of {concerned}");
-    let within = contract.within.map_or(String::new(), |nanos| {
-        format!(" within {}", lacuna_signal::selector::Literal::Duration(nanos))
-    });
-    let (when, expect) = (&contract.when.selector, &contract.expect.selector);
-    match verdict {
-        Verdict::Late => (
-            format!("{name}: {of} outcomes came late"),
-            format!("After {when}, {expect} must follow{within}; it came, but later."),
-        ),
-        Verdict::Refused => (
-            format!("{name}: {of} outcomes were refused"),
-            format!("After {when}, {expect} must follow{within}; an explicit no came instead."),
-        ),
-        Verdict::Duplicate => (
-            format!("{name}: {of} outcomes came too often"),
-            format!("After {when}, {expect} came more often than it may{within}."),
-        ),
-        Verdict::Phantom => (
-            format!("{name}: {of} outcomes came out of nowhere"),
-            format!("{expect} came without the {when} that must precede it{within}."),
-        ),
-        Verdict::Forbidden => (
-            format!("{name}: {of} times what must not follow came"),
-            format!("After {when}, {expect} must not follow{within}, and did."),
-        ),
-        Verdict::Unbalanced => (
-            format!("{name}: {of} keys do not balance"),
-            format!("{when} and {expect} must agree for each key{within}, and do not."),
-        ),
-        Verdict::Unknown => (
-            format!("{name}: nothing can be said about {of} outcomes"),
-            format!(
-                "The services that {expect} comes from sent no such signal at all over these \
-                 obligations' time, though they did before: look at the service, its exporter and \
-                 its sampling before at the outcomes."
-            ),
-        ),
-        _ => match contract.kind {
-            Kind::Heartbeat { at_least } => (
-                format!("{name}: {of} windows without their outcome"),
-                format!("While {when} flows, at least {at_least} {expect} must come{within}."),
-            ),
-            _ => (
-                format!("{name}: {of} outcomes never came"),
-                format!("After {when}, {expect} must follow{within}; it did not."),
-            ),
-        },
     }
 }

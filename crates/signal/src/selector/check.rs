@@ -1,10 +1,8 @@
 //! Which comparisons make sense, and what to write instead of those that do not.
 
-use super::ast::{
-    Expr, Field, Intrinsic, IntrinsicType, Literal, Op, Operand, SeverityLevel, SpanKind,
-    StatusCode,
-};
+use super::ast::{Expr, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode};
 use super::error::{Complaint, SelectorError};
+use super::fields::{Field, Intrinsic, IntrinsicType};
 use super::term::Pattern;
 use crate::ids::{SpanId, TraceId};
 use crate::schema::SignalKind;

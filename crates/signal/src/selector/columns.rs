@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::ast::{Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand};
+use super::ast::{Expr, Literal, Op, Operand};
+use super::fields::{Field, FieldScope, Intrinsic};
 use crate::schema as c;
 use crate::schema::{Scope, SignalKind};
 

@@ -1,9 +1,10 @@
 //! From expression to program: column names written out, regular expressions compiled, the cheap
 //! parts of a conjunction first.
 
-use super::ast::{Expr, Field, FieldScope, Intrinsic, IntrinsicType, Literal, Op, Operand};
+use super::ast::{Expr, Literal, Op, Operand};
 use super::error::{Complaint, SelectorError};
 use super::field::{AttributeColumns, FieldAccess};
+use super::fields::{Field, FieldScope, Intrinsic, IntrinsicType};
 use super::term::{Number, Pattern, Test, TextTest};
 use crate::ids::{SpanId, TraceId};
 use crate::schema as c;

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Write};
 
-use super::ast::{Expr, Field, Literal, Operand};
+use super::ast::{Expr, Literal, Operand};
+use super::fields::Field;
 use super::lexer::is_attribute_char;
 use crate::schema::SignalKind;
 

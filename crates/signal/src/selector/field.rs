@@ -5,8 +5,9 @@ use std::cmp::Ordering;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
 
-use super::ast::{Field, FieldScope, Intrinsic, Op, SpanKind, StatusCode};
+use super::ast::{Op, SpanKind, StatusCode};
 use super::error::{Complaint, SelectorError};
+use super::fields::{Field, FieldScope, Intrinsic};
 use super::index::BatchIndex;
 use super::{check, parser};
 use crate::ids::{SpanId, TraceId};

@@ -6,7 +6,8 @@
 //!
 //! A [`Selector`] is checked and compiled once and then asked for a mask over batch after batch.
 //! Logic is two-valued: a comparison with a missing attribute or one of another type is false,
-//! and `!( … )` negates that.
+//! and `!( … )` negates that. A [`Query`] joins selectors by TraceQL's structural operators, over
+//! whole traces.
 
 mod ast;
 mod bind;
@@ -16,9 +17,12 @@ mod compile;
 mod display;
 mod error;
 mod field;
+mod fields;
 mod index;
 mod lexer;
+mod parse_query;
 mod parser;
+mod query;
 mod term;
 
 #[cfg(test)]
@@ -33,14 +37,14 @@ use arrow::array::BooleanArray;
 use crate::batch::Batch;
 use crate::schema::SignalKind;
 
-pub use ast::{
-    Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode,
-};
+pub use ast::{Expr, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode};
 pub use columns::{Columns, Equality};
 pub use error::{SelectorError, nearest};
 pub use field::{FieldAccess, FieldReader, FieldValue};
+pub use fields::{Field, FieldScope, Intrinsic};
 pub use index::BatchIndex;
 pub use lexer::parse_duration;
+pub use query::{Query, Relation};
 
 /// A predicate over spans or over log records, checked and ready to run.
 ///

@@ -1,18 +1,17 @@
 //! Tokens to expression, with every error at its place.
 
 use super::Selector;
-use super::ast::{
-    Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode,
-};
+use super::ast::{Expr, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode};
 use super::check;
 use super::error::{Complaint, SelectorError, nearest};
+use super::fields::{Field, FieldScope, Intrinsic};
 use super::lexer::{Token, TokenKind, tokens};
 use crate::schema::SignalKind;
 
 /// Brackets and negations nest at most this deep, so that no text can exhaust the stack.
 const MAX_DEPTH: usize = 64;
 /// A selector has at most this many comparisons.
-const MAX_TERMS: usize = 1_000;
+pub(super) const MAX_TERMS: usize = 1_000;
 
 /// Reads one selector, and nothing after it.
 pub(super) fn parse_selector(source: &str) -> Result<Selector, SelectorError> {
@@ -34,10 +33,10 @@ pub(super) fn parse_field(kind: SignalKind, source: &str) -> Result<Field, Selec
 pub(super) struct Parser<'a> {
     source: &'a str,
     tokens: Vec<Token>,
-    at: usize,
+    pub(super) at: usize,
     kind: SignalKind,
     depth: usize,
-    terms: usize,
+    pub(super) terms: usize,
 }
 
 /// One side of a comparison, and where it stands.
@@ -60,7 +59,7 @@ impl<'a> Parser<'a> {
         Ok(Self { source, tokens, at: 0, kind: SignalKind::Spans, depth: 0, terms: 0 })
     }
 
-    fn token(&self) -> &Token {
+    pub(super) fn token(&self) -> &Token {
         // The last token is `End` and never passed.
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
@@ -77,12 +76,16 @@ impl<'a> Parser<'a> {
         found
     }
 
-    fn fail(&self, problem: impl Into<String>, help: impl Into<String>) -> SelectorError {
+    pub(super) fn fail(
+        &self,
+        problem: impl Into<String>,
+        help: impl Into<String>,
+    ) -> SelectorError {
         let token = self.token();
         self.fail_at(token.start, token.end, problem, help)
     }
 
-    fn fail_at(
+    pub(super) fn fail_at(
         &self,
         start: usize,
         end: usize,
@@ -107,7 +110,7 @@ impl<'a> Parser<'a> {
         Err(self.fail(format!("{} comes after the end", self.found()), help))
     }
 
-    fn expect(&mut self, symbol: &str, help: &str) -> Result<(), SelectorError> {
+    pub(super) fn expect(&mut self, symbol: &str, help: &str) -> Result<(), SelectorError> {
         if self.eat(symbol) {
             return Ok(());
         }
@@ -154,7 +157,7 @@ impl<'a> Parser<'a> {
         Ok(Expr::all(parts))
     }
 
-    fn nested<T>(
+    pub(super) fn nested<T>(
         &mut self,
         inner: impl FnOnce(&mut Self) -> Result<T, SelectorError>,
     ) -> Result<T, SelectorError> {

@@ -1,3 +1,4 @@
 mod language;
 mod masks;
 mod model;
+mod queries;

@@ -30,11 +30,20 @@ pub(super) struct Row {
     pub(super) code: u8,
     pub(super) duration: i64,
     pub(super) id: u8,
+    /// Of the parent, 0 for none; by default, even ids have the id before as their parent.
+    pub(super) parent: Option<u8>,
     pub(super) own: Attrs,
     pub(super) resource: Attrs,
     pub(super) scope: Attrs,
     pub(super) events: Vec<(String, i64, Attrs)>,
     pub(super) links: Vec<(u8, Attrs)>,
+}
+
+impl Row {
+    fn parent(&self) -> Option<u8> {
+        let even = if self.id.is_multiple_of(2) { self.id - 1 } else { 0 };
+        Some(self.parent.unwrap_or(even)).filter(|id| *id != 0)
+    }
 }
 
 const START: i64 = 1_700_000_000_000_000_000;
@@ -61,11 +70,7 @@ impl Row {
         let span = Span {
             trace_id: vec![self.id; 16],
             span_id: vec![self.id; 8],
-            parent_span_id: if self.id.is_multiple_of(2) {
-                vec![self.id - 1; 8]
-            } else {
-                Vec::new()
-            },
+            parent_span_id: self.parent().map_or_else(Vec::new, |id| vec![id; 8]),
             name: self.text.clone(),
             kind: i32::from(self.code % 6),
             start_time_unix_nano: START as u64,
@@ -199,7 +204,7 @@ impl Row {
                 Intrinsic::Duration => vec![Val::Int(self.duration)],
                 Intrinsic::TraceId => vec![hex(self.id, 16)],
                 Intrinsic::SpanId => vec![hex(self.id, 8)],
-                Intrinsic::ParentId if self.id.is_multiple_of(2) => vec![hex(self.id - 1, 8)],
+                Intrinsic::ParentId => self.parent().map(|id| hex(id, 8)).into_iter().collect(),
                 Intrinsic::SpanEventName => {
                     self.events.iter().map(|event| Val::Str(event.0.clone())).collect()
                 }
