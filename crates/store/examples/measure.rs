@@ -228,7 +228,8 @@ fn main() {
     let sample = |n: u64| (0..n).map(move |i| random(i + 7) % traces);
     for round in ["first", "again"] {
         let time = |n: u64, mut run: Box<dyn FnMut(u64) -> usize>, least: usize| -> Vec<Duration> {
-            sample(n)
+            let before = cpu();
+            let times = sample(n)
                 .map(|trace| {
                     let begun = Instant::now();
                     let found = run(trace);
@@ -236,7 +237,9 @@ fn main() {
                     assert!(found >= least, "found {found}");
                     took
                 })
-                .collect()
+                .collect();
+            print!("[{:>7.2?} of one core each] ", (cpu() - before) / n as u32);
+            times
         };
         let s = store.clone();
         quantiles(

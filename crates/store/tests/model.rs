@@ -355,3 +355,30 @@ fn many_rows_over_segments_and_memory() {
     compare(&store, &model, TimeRange::new(1_000_050, 1_000_130), 20);
     compare_catalogue(&store, &model);
 }
+
+/// A row group has 131,072 rows; rows of later ones are found as well.
+#[test]
+fn rows_in_later_row_groups_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    let (requests, rows) = (20, 7000);
+    for request in 0..requests {
+        let spans: Vec<TestSpan> = (request * rows..(request + 1) * rows)
+            .map(|i: u64| TestSpan::new(u128::from(i / 7) + 1, i + 1, "s", "o", 1_000 + i as i64))
+            .collect();
+        put_spans(&store, &spans);
+    }
+    store.flush().unwrap();
+    assert_eq!(store.stats().kinds[0].segments, 1);
+    for trace in [0, 1, 9_999, 18_723, 18_724, 18_725, 19_999] {
+        let found = store.trace(trace_id(u128::from(trace) + 1), None).unwrap();
+        let expected: Vec<u64> = (trace * 7 + 1..=trace * 7 + 7).collect();
+        assert_eq!(span_ids(&found.items), expected);
+    }
+    let range = TimeRange::new(1_000 + 131_000, 1_000 + 131_200);
+    let scan = store.scan(SignalKind::Spans, None, range, Some(&["name"]), usize::MAX).unwrap();
+    assert_eq!(scan.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 200);
+    let scan = store.scan(SignalKind::Spans, None, TimeRange::ALL, None, usize::MAX).unwrap();
+    let all: Vec<u64> = scan.flat_map(|batch| span_ids(&batch.unwrap())).collect();
+    assert_eq!(all, (1..=requests * rows).collect::<Vec<_>>());
+}

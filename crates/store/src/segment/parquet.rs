@@ -161,6 +161,25 @@ impl ParquetReader {
         ProjectionMask::roots(self.metadata.parquet_schema(), roots)
     }
 
+    /// The row groups that have any of `rows`, and where in them the rows are. Others are left out
+    /// altogether, because to skip one costs a step for each of its pages and columns.
+    fn select(&self, rows: &RowSet) -> (Vec<usize>, RowSelection) {
+        let (mut groups, mut ranges) = (Vec::new(), Vec::new());
+        let (mut start, mut kept) = (0u32, 0usize);
+        for (number, group) in self.metadata.metadata().row_groups().iter().enumerate() {
+            let end = start.saturating_add(u32::try_from(group.num_rows()).unwrap_or(u32::MAX));
+            let inside = rows.and(&RowSet::range(start..end));
+            if !inside.is_empty() {
+                let place = |row: u32| kept + (row - start) as usize;
+                ranges.extend(inside.ranges().iter().map(|r| place(r.start)..place(r.end)));
+                groups.push(number);
+                kept += (end - start) as usize;
+            }
+            start = end;
+        }
+        (groups, RowSelection::from_consecutive_ranges(ranges.into_iter(), kept))
+    }
+
     fn filters(&self, filter: Filter<'_>) -> RowFilter {
         let kind = self.kind;
         let mut predicates: Vec<Box<dyn ArrowPredicate>> = Vec::new();
@@ -200,13 +219,12 @@ impl RowReader for ParquetReader {
         if rows.is_empty() {
             return Ok(Batch::empty(self.kind));
         }
-        let total = self.metadata.metadata().file_metadata().num_rows();
-        let ranges = rows.ranges().iter().map(|r| r.start as usize..r.end as usize);
-        let selection = RowSelection::from_consecutive_ranges(ranges, total as usize);
+        let (groups, selection) = self.select(rows);
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
             self.file.clone(),
             self.metadata.clone(),
         )
+        .with_row_groups(groups)
         .with_projection(self.projection(|name| want.wants(name)))
         .with_row_selection(selection)
         .with_row_filter(self.filters(filter))
