@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, ListArray, RecordBatch, RecordBatchOptions,
+    StructArray, UInt64Array, new_null_array,
 };
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
 
 use crate::schema::{self, SignalKind, parse_attribute_column};
 
@@ -40,7 +43,7 @@ pub enum BatchError {
     Kinds(&'static str, &'static str),
     /// Arrow refused.
     #[error(transparent)]
-    Arrow(#[from] arrow::error::ArrowError),
+    Arrow(#[from] ArrowError),
 }
 
 /// Rows of one kind of signal: an Arrow record batch whose columns are those of [`schema`].
@@ -161,19 +164,38 @@ impl Batch {
     /// Copies text out of buffers that it shares (a received request's body, a decoded page), so
     /// that the batch keeps alive no more memory than its own rows need.
     pub fn compact(&self) -> Result<Self, BatchError> {
-        let columns = self
-            .record
-            .columns()
-            .iter()
-            .map(|column| match column.data_type() {
-                DataType::Utf8View => Arc::new(column.as_string_view().gc()) as ArrayRef,
-                DataType::BinaryView => Arc::new(column.as_binary_view().gc()) as ArrayRef,
-                _ => column.clone(),
-            })
-            .collect();
-        let record = RecordBatch::try_new(self.record.schema(), columns)?;
+        let columns = self.record.columns().iter().map(own_text).collect::<Result<_, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.num_rows()));
+        let schema = self.record.schema();
+        let record = RecordBatch::try_new_with_options(schema, columns, &options)?;
         Ok(Self { kind: self.kind, record })
     }
+}
+
+/// `array` with texts, nested ones too, in buffers of its own.
+fn own_text(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    Ok(match array.data_type() {
+        DataType::Utf8View => Arc::new(array.as_string_view().gc()),
+        DataType::BinaryView => Arc::new(array.as_binary_view().gc()),
+        DataType::List(item) if item.data_type().is_nested() => {
+            let list = array.as_list::<i32>();
+            // A slice of a list column still has the items of all rows.
+            let ends = list.offsets();
+            let (start, end) = (ends[0], ends[ends.len() - 1]);
+            let items = list.values().slice(start as usize, (end - start) as usize);
+            let ends = ends.iter().map(|end| end - start).collect::<Vec<_>>();
+            let ends = OffsetBuffer::new(ScalarBuffer::from(ends));
+            let nulls = list.nulls().cloned();
+            Arc::new(ListArray::try_new(Arc::clone(item), ends, own_text(&items)?, nulls)?)
+        }
+        DataType::Struct(fields) => {
+            let items = array.as_struct();
+            let columns = items.columns().iter().map(own_text).collect::<Result<_, _>>()?;
+            let nulls = items.nulls().cloned();
+            Arc::new(StructArray::try_new_with_length(fields.clone(), columns, nulls, items.len())?)
+        }
+        _ => Arc::clone(array),
+    })
 }
 
 /// The columns of all `batches`: fixed ones in [`schema`]'s order, then attributes by name.
@@ -200,10 +222,7 @@ fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
 }
 
 /// `record` with exactly the columns of `schema`, null where it lacks one.
-fn conform(
-    record: &RecordBatch,
-    schema: &Arc<Schema>,
-) -> Result<RecordBatch, arrow::error::ArrowError> {
+fn conform(record: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {
     let columns = schema
         .fields()
         .iter()
@@ -214,6 +233,6 @@ fn conform(
                 .unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows()))
         })
         .collect();
-    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
+    let options = RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }

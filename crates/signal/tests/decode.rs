@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use lacuna_signal::otlp::{DecodeError, decode};
+use lacuna_signal::otlp::{DecodeError, Limits, decode, decode_with};
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::schema::{OVERFLOW, Scope};
 use lacuna_signal::{SignalKind, Value};
@@ -289,4 +289,71 @@ fn logs_keep_their_bodies_and_lose_only_invalid_ids() {
     assert_eq!((rows.time(0), rows.severity(0)), (42, 17));
     assert!(rows.trace_id(0).is_some() && rows.trace_id(1).is_none() && rows.trace_id(2).is_none());
     assert_eq!(decoded.batch.attribute(Scope::Log, "layer").get(2), Some(Value::Str("framework")));
+}
+
+#[test]
+fn what_is_beyond_the_limits_is_cut_or_dropped_and_counted() {
+    let list = ArrayValue { values: vec![AnyValue { value: Some(Any::BoolValue(true)) }; 3] };
+    let attributes = vec![
+        text("cut", "aéb"),
+        kv("raw", Any::BytesValue(vec![1, 2, 3])),
+        kv("list", Any::ArrayValue(list)),
+        text("kept", "ab"),
+        text("fourth", "x"),
+    ];
+    let request = request(vec![span(1, attributes.clone()), span(2, attributes[3..].to_vec())]);
+    let body = Bytes::from(request.encode_to_vec());
+    let limits = Limits { attributes: 3, attribute_length: 2, ..Limits::default() };
+    let decoded = decode_with(SignalKind::Spans, body.clone(), &limits).unwrap();
+    let attributes = decoded.batch.attributes(Scope::Span);
+    let found: Vec<_> = attributes.of_row(0).collect();
+    // Two bytes would end inside `é`.
+    assert_eq!(
+        found,
+        [("cut", Value::Str("a")), ("kept", Value::Str("ab")), ("raw", Value::Bytes(&[1, 2]))]
+    );
+    assert_eq!(attributes.of_row(1).count(), 2);
+    assert_eq!(decoded.rejected.items, 0);
+    // Dropped: the list, which cannot be cut, and the one that came after three. Cut: two of the
+    // first span, and the service's name.
+    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (2, 3));
+    assert_eq!(decoded.rejected.message(), "2 attributes dropped; 3 attributes cut");
+
+    let limits = Limits { body: body.len() - 1, ..Limits::default() };
+    let error = decode_with(SignalKind::Spans, body.clone(), &limits).unwrap_err();
+    assert!(matches!(error, DecodeError::TooLarge { found, .. } if found == body.len()));
+}
+
+#[test]
+fn an_attribute_of_many_rows_that_finds_no_column_is_written_once() {
+    let mut request = request((0..100).map(|i| span(i + 1, vec![])).collect());
+    let resource = request.resource_spans[0].resource.as_mut().unwrap();
+    resource.attributes = vec![kv("k", Any::IntValue(1)), kv("k", Any::BytesValue(vec![7; 3000]))];
+    resource.attributes.push(kv("k", Any::BytesValue(vec![8; 3000])));
+    let batch = decode_spans(&request).batch;
+    assert!(batch.memory_size() < 200_000, "{}", batch.memory_size());
+    let attributes = batch.attributes(Scope::Resource);
+    for row in [0, 99] {
+        let values: Vec<_> = attributes.of_row(row).map(|(_, value)| value).collect();
+        assert_eq!(values.len(), 3);
+        assert!(matches!(values[2], Value::Base64(text) if text.len() == 4000));
+    }
+}
+
+#[test]
+fn a_compact_batch_keeps_no_request_alive() {
+    let mut first = span(1, vec![text("k", &"v".repeat(50))]);
+    first.events = vec![Event {
+        name: "an event with a long name".into(),
+        attributes: vec![text("key of the event, long", "value of the event, long")],
+        ..Default::default()
+    }];
+    let rest = (2..100).map(|i| span(i, vec![text("big", &"x".repeat(10_000))]));
+    let batch = decode_spans(&request(std::iter::once(first).chain(rest).collect())).batch;
+    let one = batch.slice(0, 1).compact().unwrap();
+    assert!(one.memory_size() < 50_000, "{}", one.memory_size());
+    let event = SpanRows::new(&one).events(0).next().unwrap();
+    let attributes: Vec<_> = event.attributes.unwrap().iter().collect();
+    assert_eq!(event.name, "an event with a long name");
+    assert_eq!(attributes, [("key of the event, long", Value::Str("value of the event, long"))]);
 }

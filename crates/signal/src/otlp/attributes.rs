@@ -7,13 +7,14 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use hashbrown::HashTable;
 
-use crate::column::{AttributeListColumn, BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
+use crate::column::{BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
 use crate::schema::{
     AttrType, MAX_ATTRIBUTE_COLUMNS, OVERFLOW, Scope, attribute_column, attribute_list_type,
 };
 
-use super::BuildError;
 use super::any::{AnyValue, KeyValue};
+use super::overflow::Overflow;
+use super::{BuildError, Limits};
 
 #[derive(Debug)]
 enum Values {
@@ -58,6 +59,10 @@ impl Values {
     /// Appends `value` to `n` rows. The column was chosen by the value's type.
     fn push_n(&mut self, buffers: &Buffers, value: &AnyValue<'_>, n: usize) {
         match (self, value) {
+            (Self::Str(column), AnyValue::Str(bytes)) if n == 1 => {
+                column.push(buffers, Text::Body(bytes));
+            }
+            (Self::Int(column), AnyValue::Int(value)) if n == 1 => column.push(*value),
             (Self::Str(column), AnyValue::Str(bytes))
             | (Self::Bytes(column), AnyValue::Bytes(bytes)) => {
                 column.push_n(buffers, Text::Body(bytes), n);
@@ -89,9 +94,12 @@ struct Column<'a> {
     values: Values,
 }
 
-/// A batch keeps at most this many attributes that found no column. More come only from a client
-/// that invents keys; what is beyond is counted, not kept.
-pub const MAX_OVERFLOW: usize = 1 << 20;
+impl Column<'_> {
+    #[inline]
+    fn is(&self, scope: Scope, ty: AttrType, key: &[u8]) -> bool {
+        self.key == key && self.ty == ty && self.scope == scope
+    }
+}
 
 /// Finished columns with their fields, and the buffers that their texts lie in.
 pub type Finished = (Vec<(Field, ArrayRef)>, Arc<[Buffer]>);
@@ -105,43 +113,97 @@ pub struct AttributeColumns<'a> {
     columns: Vec<Column<'a>>,
     index: HashTable<usize>,
     hasher: foldhash::fast::FixedState,
-    /// Row, scope and attribute of what found no column.
-    overflow: Vec<(usize, Scope, KeyValue<'a>)>,
-    /// Attributes beyond [`MAX_OVERFLOW`].
+    /// The column of the attribute at each position of the last list of attributes.
+    sequence: Vec<usize>,
+    /// The position of the next attribute in its list.
+    position: usize,
+    overflow: Overflow<'a>,
+    limits: Limits,
+    /// Attributes that were not kept.
     pub dropped: u64,
+    /// Values that were cut.
+    pub truncated: u64,
 }
 
 impl<'a> AttributeColumns<'a> {
+    /// Columns that keep at most what `limits` say.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Begins a list of attributes: of a row, a resource or an instrumentation scope.
+    pub fn begin(&mut self) {
+        self.position = 0;
+    }
+
     /// Sets `attribute` of `scope` in rows `row..row + n`. A second value of the same key goes to
     /// the rows' overflow, as do columns beyond [`MAX_ATTRIBUTE_COLUMNS`].
     pub fn set(
         &mut self,
         buffers: &Buffers,
         scope: Scope,
-        attribute: KeyValue<'a>,
+        mut attribute: KeyValue<'a>,
         row: usize,
         n: usize,
     ) {
-        let Some(i) = self.column(scope, attribute.value.ty(), attribute.key) else {
-            return self.overflow(scope, attribute, row, n);
-        };
-        let values = &mut self.columns[i].values;
-        if values.len() > row {
-            return self.overflow(scope, attribute, row, n);
+        if self.position >= self.limits.attributes || !self.fit(&mut attribute.value) {
+            self.dropped += 1;
+            return;
         }
-        values.pad(row);
-        values.push_n(buffers, &attribute.value, n);
+        let column = self.column(scope, attribute.value.ty(), attribute.key);
+        self.position += 1;
+        if let Some(i) = column {
+            let values = &mut self.columns[i].values;
+            if values.len() <= row {
+                values.pad(row);
+                return values.push_n(buffers, &attribute.value, n);
+            }
+        }
+        self.dropped += self.overflow.add(scope, attribute, row, n);
     }
 
+    /// Cuts a value to the length that is kept; false if it cannot be cut.
+    fn fit(&mut self, value: &mut AnyValue<'a>) -> bool {
+        let most = self.limits.attribute_length;
+        match value {
+            AnyValue::Str(text) if text.len() > most => {
+                // Not inside a character: UTF-8's continuation bytes are 10xxxxxx.
+                let end = (0..=most).rev().find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(0);
+                *text = &text[..end];
+                self.truncated += 1;
+            }
+            AnyValue::Bytes(bytes) if bytes.len() > most => {
+                *bytes = &bytes[..most];
+                self.truncated += 1;
+            }
+            AnyValue::Any(Text::Written(start, end)) if *end - *start > most => return false,
+            _ => {}
+        }
+        true
+    }
+
+    #[inline]
     fn column(&mut self, scope: Scope, ty: AttrType, key: &'a [u8]) -> Option<usize> {
+        // Emitters set the same attributes in the same order, item after item.
+        if let Some(i) = self.sequence.get(self.position)
+            && self.columns[*i].is(scope, ty, key)
+        {
+            return Some(*i);
+        }
+        let i = self.find(scope, ty, key)?;
+        if let Some(guess) = self.sequence.get_mut(self.position) {
+            *guess = i;
+        } else if self.sequence.len() == self.position {
+            self.sequence.push(i);
+        }
+        Some(i)
+    }
+
+    fn find(&mut self, scope: Scope, ty: AttrType, key: &'a [u8]) -> Option<usize> {
         use std::hash::BuildHasher;
         let hash = self.hasher.hash_one((scope, ty, key));
         let columns = &self.columns;
-        let same = |i: &usize| {
-            let column = &columns[*i];
-            column.key == key && column.scope == scope && column.ty == ty
-        };
-        if let Some(i) = self.index.find(hash, same) {
+        if let Some(i) = self.index.find(hash, |i| columns[*i].is(scope, ty, key)) {
             return Some(*i);
         }
         if self.columns.len() == MAX_ATTRIBUTE_COLUMNS {
@@ -157,17 +219,11 @@ impl<'a> AttributeColumns<'a> {
         Some(i)
     }
 
-    fn overflow(&mut self, scope: Scope, attribute: KeyValue<'a>, row: usize, n: usize) {
-        let room = n.min(MAX_OVERFLOW - self.overflow.len());
-        self.dropped += (n - room) as u64;
-        self.overflow.extend((row..row + room).map(|row| (row, scope, attribute)));
-    }
-
     /// The columns with their fields: attribute columns by name, then the overflow.
     ///
     /// It takes the buffers, since the overflow's keys and numbers are still to be written.
-    pub fn finish(mut self, mut buffers: Buffers, rows: usize) -> Result<Finished, BuildError> {
-        let overflow = self.take_overflow(&mut buffers, rows)?;
+    pub fn finish(self, mut buffers: Buffers, rows: usize) -> Result<Finished, BuildError> {
+        let overflow = self.overflow.finish(&mut buffers, rows)?;
         let buffers = buffers.finish();
         let mut finished = Vec::with_capacity(self.columns.len() + 1);
         for mut column in self.columns {
@@ -183,30 +239,5 @@ impl<'a> AttributeColumns<'a> {
             finished.push((field, overflow.finish(&buffers)?));
         }
         Ok((finished, buffers))
-    }
-
-    fn take_overflow(
-        &mut self,
-        buffers: &mut Buffers,
-        rows: usize,
-    ) -> Result<Option<AttributeListColumn>, BuildError> {
-        if self.overflow.is_empty() {
-            return Ok(None);
-        }
-        let mut overflow = std::mem::take(&mut self.overflow);
-        overflow.sort_by_key(|(row, _, _)| *row);
-        let mut overflow = overflow.into_iter().peekable();
-        let mut column = AttributeListColumn::default();
-        for row in 0..rows {
-            while let Some((_, scope, attribute)) = overflow.next_if(|(r, _, _)| *r == row) {
-                let key = std::str::from_utf8(attribute.key).map_err(|_| BuildError::Utf8)?;
-                let key = buffers.write(&format!("{}.{key}", scope.name()));
-                let ty = attribute.value.ty().code();
-                let value = attribute.value.nested_text(buffers);
-                column.push(buffers, key, ty, value);
-            }
-            column.end_or_null();
-        }
-        Ok(Some(column))
     }
 }

@@ -105,6 +105,7 @@ impl<'a> Items<'a> for Logs<'a> {
         self.body_any.pad(*sink.row + 1);
         self.event_name.push_nonempty(buffers, event_name);
         self.dropped_attributes.push(dropped as u32);
+        sink.attributes.begin();
         for attribute in &self.attributes {
             sink.attributes.set(buffers, Scope::Log, *attribute, *sink.row, 1);
         }

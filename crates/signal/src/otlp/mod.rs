@@ -9,6 +9,7 @@ pub mod any;
 mod attributes;
 mod from_json;
 mod logs;
+mod overflow;
 mod points;
 mod scopes;
 pub mod to_json;
@@ -29,6 +30,26 @@ use wire::WireError;
 /// what the decoder has to write, which is at most 11 times as long: an empty member of a
 /// key-value list has 2 bytes in protobuf and 22 in OTLP/JSON.
 pub const MAX_BODY: usize = 256 << 20;
+
+/// What is kept of a request at most. What is beyond is counted in [`Rejected`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request, decompressed; at most [`MAX_BODY`] in any case. A larger one is refused.
+    pub body: usize,
+    /// Attributes of one span, log record, point, resource or instrumentation scope. Those that
+    /// come after are dropped.
+    pub attributes: usize,
+    /// Bytes of such an attribute's text or bytes. A longer one is cut, texts between characters;
+    /// an array or key-value list whose OTLP/JSON is longer is dropped.
+    pub attribute_length: usize,
+}
+
+impl Default for Limits {
+    /// No limits but [`MAX_BODY`].
+    fn default() -> Self {
+        Self { body: MAX_BODY, attributes: usize::MAX, attribute_length: usize::MAX }
+    }
+}
 
 /// A request that holds nothing readable.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +73,14 @@ pub enum DecodeError {
         /// What is wrong, or what was expected.
         what: &'static str,
     },
-    /// The request is larger than [`MAX_BODY`].
-    #[error("the request has {0} bytes; at most {MAX_BODY} can be read")]
-    TooLarge(usize),
+    /// The request is larger than [`Limits::body`] or [`MAX_BODY`].
+    #[error("the request has {found} bytes, at most {limit} are read")]
+    TooLarge {
+        /// Its size in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// Arrow refused the columns that were built: a defect of this crate.
     #[error("cannot build columns: {0}")]
     Columns(#[from] arrow::error::ArrowError),
@@ -77,6 +103,8 @@ pub struct Rejected {
     /// Attributes that were refused without their item: bad ones of a resource or scope, and those
     /// beyond what a batch keeps of unusual keys.
     pub attributes: u64,
+    /// Attribute values that were cut to [`Limits::attribute_length`].
+    pub truncated: u64,
     /// What was wrong with the first of them, each with its place in the request, such as
     /// `resource_spans[0].scope_spans[1].spans[7]: trace_id has 3 bytes, expected 16`.
     pub reasons: Vec<String>,
@@ -88,7 +116,7 @@ impl Rejected {
 
     /// Whether everything was kept.
     pub fn is_empty(&self) -> bool {
-        self.items == 0 && self.attributes == 0
+        self.items == 0 && self.attributes == 0 && self.truncated == 0
     }
 
     /// The reasons on one line, for OTLP's `partial_success.error_message`.
@@ -101,7 +129,10 @@ impl Rejected {
         if self.attributes > 0 {
             message.push_str(&format!("; {} attributes dropped", self.attributes));
         }
-        message
+        if self.truncated > 0 {
+            message.push_str(&format!("; {} attributes cut", self.truncated));
+        }
+        message.trim_start_matches("; ").to_owned()
     }
 
     fn note(&mut self, place: impl FnOnce() -> String, error: &ItemError) {
@@ -119,6 +150,7 @@ impl Rejected {
     pub fn merge(&mut self, other: Self) {
         self.items += other.items;
         self.attributes += other.attributes;
+        self.truncated += other.truncated;
         let room = Self::MAX_REASONS - self.reasons.len();
         self.reasons.extend(other.reasons.into_iter().take(room));
     }
@@ -172,11 +204,14 @@ impl From<arrow::error::ArrowError> for BuildError {
 /// The first pass takes texts to be UTF-8, which Arrow verifies when a column is complete; only if
 /// that fails does a second pass check every item by itself and refuse the bad ones.
 pub fn decode(kind: SignalKind, body: Bytes) -> Result<Decoded, DecodeError> {
-    if body.len() > MAX_BODY {
-        return Err(DecodeError::TooLarge(body.len()));
-    }
-    let decoded = match decode_pass(kind, &body, false) {
-        Err(BuildError::Utf8) | Err(BuildError::Arrow(_)) => decode_pass(kind, &body, true),
+    decode_with(kind, body, &Limits::default())
+}
+
+/// [`decode`], keeping at most what `limits` say.
+pub fn decode_with(kind: SignalKind, body: Bytes, limits: &Limits) -> Result<Decoded, DecodeError> {
+    check_size(body.len(), limits)?;
+    let decoded = match decode_pass(kind, &body, limits, false) {
+        Err(BuildError::Utf8) | Err(BuildError::Arrow(_)) => decode_pass(kind, &body, limits, true),
         done => done,
     };
     let decoded = decoded.map_err(|error| match error {
@@ -193,11 +228,21 @@ pub fn decode(kind: SignalKind, body: Bytes) -> Result<Decoded, DecodeError> {
     }
 }
 
-fn decode_pass(kind: SignalKind, body: &Bytes, check_text: bool) -> Result<Decoded, BuildError> {
+fn check_size(found: usize, limits: &Limits) -> Result<(), DecodeError> {
+    let limit = limits.body.min(MAX_BODY);
+    if found > limit { Err(DecodeError::TooLarge { found, limit }) } else { Ok(()) }
+}
+
+fn decode_pass(
+    kind: SignalKind,
+    body: &Bytes,
+    limits: &Limits,
+    check: bool,
+) -> Result<Decoded, BuildError> {
     match kind {
-        SignalKind::Spans => scopes::decode(traces::Spans::default(), body, check_text),
-        SignalKind::Logs => scopes::decode(logs::Logs::default(), body, check_text),
-        SignalKind::Points => scopes::decode(points::Points::default(), body, check_text),
+        SignalKind::Spans => scopes::decode(traces::Spans::default(), body, limits, check),
+        SignalKind::Logs => scopes::decode(logs::Logs::default(), body, limits, check),
+        SignalKind::Points => scopes::decode(points::Points::default(), body, limits, check),
     }
 }
 

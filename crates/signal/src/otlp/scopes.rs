@@ -14,7 +14,7 @@ use crate::schema::{self, Scope, SignalKind};
 use super::any::KeyValue;
 use super::attributes::AttributeColumns;
 use super::wire::{Message, WireError};
-use super::{BuildError, Decoded, ItemError, Rejected};
+use super::{BuildError, Decoded, ItemError, Limits, Rejected};
 
 /// What an item is written into.
 pub struct Sink<'s, 'a> {
@@ -64,10 +64,11 @@ struct ScopeColumns {
 pub fn decode<'a, I: Items<'a>>(
     mut items: I,
     body: &'a Bytes,
+    limits: &Limits,
     check_text: bool,
 ) -> Result<Decoded, BuildError> {
     let mut buffers = Buffers::new(body.clone());
-    let mut attributes = AttributeColumns::default();
+    let mut attributes = AttributeColumns::new(*limits);
     let mut scopes = ScopeColumns::default();
     let mut rejected = Rejected::default();
     let mut row = 0;
@@ -110,7 +111,8 @@ pub fn decode<'a, I: Items<'a>>(
     ] {
         column.pad(row);
     }
-    rejected.attributes = attributes.dropped;
+    rejected.attributes += attributes.dropped;
+    rejected.truncated += attributes.truncated;
     let (attribute_columns, buffers) = attributes.finish(buffers, row)?;
     let mut fixed = items.finish(&buffers)?;
     fixed.extend([
@@ -196,6 +198,7 @@ fn read_resource<'a, I: Items<'a>>(
     // The rows read so far get their resource even if the rest of the message is broken.
     let n = *sink.row - first_row;
     if n > 0 {
+        sink.attributes.begin();
         let mut message = Message::new(resource);
         while let Some((number, field)) = message.next_field()? {
             if number == 1 {
@@ -255,6 +258,7 @@ fn read_scope<'a, I: Items<'a>>(
     let n = *sink.row - first_row;
     if n > 0 {
         let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
+        sink.attributes.begin();
         let mut message = Message::new(scope);
         while let Some((number, field)) = message.next_field()? {
             match number {

@@ -150,6 +150,7 @@ impl<'a> Items<'a> for Spans<'a> {
         self.dropped_links.push(dropped_links as u32);
         self.events.push(buffers, &self.scratch);
         self.links.push(buffers, &self.scratch);
+        sink.attributes.begin();
         for attribute in &self.scratch.attributes {
             sink.attributes.set(buffers, Scope::Span, *attribute, *sink.row, 1);
         }

@@ -13,6 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::{attributes, double, integer, maybe_id, resources, text, time};
 
@@ -183,4 +184,19 @@ pub fn metrics(special: bool) -> impl Strategy<Value = ExportMetricsServiceReque
             })
             .collect(),
     })
+}
+
+/// How many points prost finds in a request; `None` if it cannot read it.
+pub fn points_by_prost(body: &[u8]) -> Option<usize> {
+    let request = ExportMetricsServiceRequest::decode(body).ok()?;
+    let scopes = request.resource_metrics.iter().flat_map(|r| &r.scope_metrics);
+    let points = scopes.flat_map(|scope| &scope.metrics).map(|metric| match &metric.data {
+        Some(Data::Gauge(data)) => data.data_points.len(),
+        Some(Data::Sum(data)) => data.data_points.len(),
+        Some(Data::Histogram(data)) => data.data_points.len(),
+        Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
+        Some(Data::Summary(data)) => data.data_points.len(),
+        None => 0,
+    });
+    Some(points.sum())
 }

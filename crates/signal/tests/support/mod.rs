@@ -5,6 +5,7 @@
 
 pub mod metrics;
 
+use lacuna_signal::SignalKind;
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{
@@ -18,6 +19,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Sta
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use prost::Message;
 
 /// Short, long, unusual texts; `""` often.
 pub fn text() -> impl Strategy<Value = String> {
@@ -237,4 +239,22 @@ pub fn logs(special: bool) -> impl Strategy<Value = ExportLogsServiceRequest> {
             })
             .collect(),
     })
+}
+
+/// How many items prost finds in a request of `kind`; `None` if it cannot read it.
+pub fn items_by_prost(kind: SignalKind, body: &[u8]) -> Option<u64> {
+    let items: usize = match kind {
+        SignalKind::Spans => {
+            let request = ExportTraceServiceRequest::decode(body).ok()?;
+            let scopes = request.resource_spans.iter().flat_map(|r| &r.scope_spans);
+            scopes.map(|scope| scope.spans.len()).sum()
+        }
+        SignalKind::Logs => {
+            let request = ExportLogsServiceRequest::decode(body).ok()?;
+            let scopes = request.resource_logs.iter().flat_map(|r| &r.scope_logs);
+            scopes.map(|scope| scope.log_records.len()).sum()
+        }
+        SignalKind::Points => metrics::points_by_prost(body)?,
+    };
+    Some(items as u64)
 }

@@ -23,7 +23,7 @@ use self::parse::{Json, Kind};
 use self::write::{close, open, put_tag};
 use super::any::MAX_DEPTH;
 use super::wire::{Message as WireMessage, WireError};
-use super::{DecodeError, ItemError, MAX_BODY, Rejected};
+use super::{DecodeError, ItemError, Limits, Rejected, check_size};
 
 /// Reads an OTLP/JSON export request of `kind` and gives it in protobuf, for [`super::decode`].
 ///
@@ -35,9 +35,7 @@ use super::{DecodeError, ItemError, MAX_BODY, Rejected};
 ///
 /// Source: OTLP 1.x, "JSON Protobuf Encoding".
 pub fn decode_json(kind: SignalKind, body: &[u8]) -> Result<(Bytes, Rejected), DecodeError> {
-    if body.len() > MAX_BODY {
-        return Err(DecodeError::TooLarge(body.len()));
-    }
+    check_size(body.len(), &Limits::default())?;
     let mut encoder = Encoder {
         json: Json::new(body),
         out: Vec::with_capacity(body.len() / 2),

@@ -152,6 +152,7 @@ impl<'a> Items<'a> for Points<'a> {
                 match read {
                     Ok(()) => {
                         self.columns.push(metric_type, &self.point, sink.buffers, *sink.row);
+                        sink.attributes.begin();
                         for attribute in &self.point.attributes {
                             let scope = Scope::Point;
                             sink.attributes.set(sink.buffers, scope, *attribute, *sink.row, 1);
@@ -178,6 +179,7 @@ impl<'a> Items<'a> for Points<'a> {
         };
         self.columns.push_metric(&metric, sink.buffers, first_row, n);
         if n > 0 {
+            sink.attributes.begin();
             for attribute in &self.metadata {
                 sink.attributes.set(sink.buffers, Scope::Metric, *attribute, first_row, n);
             }
