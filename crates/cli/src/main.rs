@@ -7,6 +7,7 @@
 mod commands;
 mod demo;
 mod output;
+mod report;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ enum Outcome {
 type Failure = miette::Report;
 
 fn main() -> ExitCode {
+    report::set_up();
     let command = Cli::parse().command;
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

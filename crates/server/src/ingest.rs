@@ -38,6 +38,8 @@ pub struct Accepted {
 pub enum Refused {
     /// It can never be accepted.
     Unreadable(String),
+    /// It is larger than the store takes.
+    TooLarge(String),
     /// There is no room for it now.
     Busy {
         /// Why.
@@ -69,17 +71,10 @@ impl Ingest {
         Self { store, observer, telemetry }
     }
 
-    /// Accepts a protobuf export request.
-    pub async fn accept(&self, kind: SignalKind, body: Bytes) -> Result<Accepted, Refused> {
-        let done = self.accept_after(kind, body, Rejected::default()).await;
-        if done.is_err() {
-            self.note_refused_request(kind);
-        }
-        done
-    }
-
-    /// Accepts what is left of an export request of which `rejected` was refused already.
-    pub async fn accept_after(
+    /// Accepts a protobuf export request, or what is left of one of which `rejected` was refused
+    /// already. The receiver that answers with an error counts it:
+    /// [`Self::note_refused_request`].
+    pub async fn accept(
         &self,
         kind: SignalKind,
         body: Bytes,
@@ -128,6 +123,9 @@ impl Ingest {
                 message: "no room for more telemetry now: try again later".to_owned(),
                 retry_after,
             }),
+            Ok(Err(error @ StoreError::TooLarge { .. })) => {
+                Err(Refused::TooLarge(error.to_string()))
+            }
             Ok(Err(error)) => Err(Refused::Broken(error.to_string())),
             Err(_) => Err(Refused::Broken("the store has stopped".to_owned())),
         }

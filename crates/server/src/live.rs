@@ -156,7 +156,7 @@ impl Loop {
                 *self.reload_error.lock() = None;
             }
             Err(errors) => {
-                let text = format!("{:?}", miette::Report::new(errors));
+                let text = errors.to_string();
                 tracing::error!("contracts not reloaded, the last good ones stay:\n{text}");
                 *self.reload_error.lock() = Some(text);
             }

@@ -99,7 +99,9 @@ impl Server {
             listen("OTLP/HTTP", config.otlp_http, "--otlp-http").await?;
         let (query_listener, query) = listen("queries", config.query, "--query").await?;
 
-        let store = Store::open(&config.data_dir, Options::default())?;
+        let mut options = Options::default();
+        options.frame_bytes = config.max_request;
+        let store = Store::open(&config.data_dir, options)?;
         let telemetry = Arc::new(Telemetry::default());
         let live =
             Live::start(&config, &contracts, &store, &telemetry).map_err(StartError::Thread)?;

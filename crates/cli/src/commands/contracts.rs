@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lacuna_contract::ContractSet;
 
-use crate::{Failure, Outcome, output};
+use crate::{Failure, Outcome, output, report};
 
 /// Options of `lacuna contracts`.
 #[derive(Debug, clap::Args)]
@@ -17,18 +17,20 @@ pub struct Args {
 enum Command {
     /// Say whether contract files can be used, and if not, where and why.
     Check {
-        /// Contract files.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
+        /// Contract files, or folders of them (*.yaml, *.yml).
+        #[arg(required = true, value_name = "FILE|DIR")]
+        paths: Vec<PathBuf>,
     },
 }
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
-        Command::Check { files } => {
-            let contracts = ContractSet::load_files(&files).map_err(Failure::new)?;
-            output::line(&format!("{} contracts in {} files: good", contracts.len(), files.len()));
+        Command::Check { paths } => {
+            let (contracts, files) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
+            let count = |n, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+            let (contracts, files) = (count(contracts.len(), "contract"), count(files, "file"));
+            output::line(&format!("{contracts} in {files}: good"));
             Ok(Outcome::Clean)
         }
     }

@@ -28,6 +28,10 @@ pub struct Args {
 
 /// Writes everything.
 pub fn run(args: Args) -> Result<Outcome, Failure> {
+    // Opening would make an empty store where there is none, and a misspelt name look like no data.
+    if !args.data.is_dir() {
+        return Err(miette!("{}: there is no such data folder", args.data.display()));
+    }
     let store = Store::open(&args.data, Options::default()).map_err(|e| miette!("{e}"))?;
     let out = args.out.display().to_string();
     let failed = |error: std::io::Error| miette!("{out}: cannot be written: {error}");

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lacuna_server::{Config, Server, StartError};
-use miette::{IntoDiagnostic, miette};
+use lacuna_server::{Config, Server};
+use miette::IntoDiagnostic;
 
-use crate::{Failure, Outcome, output};
+use crate::{Failure, Outcome, output, report};
 
 /// Options of `lacuna serve`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub struct Args {
     query: PortOrAddr,
     /// Largest OTLP request in MiB, before and after decompression.
     #[arg(long, value_name = "MIB", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(1..=2048))]
+          value_parser = clap::value_parser!(u32).range(1..=256))]
     max_request: u32,
     /// How far out of order events may come without changing a verdict, such as 30s or 2m.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -92,7 +92,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         replay: args.replay,
         ..Config::new(args.data)
     };
-    let server = Server::start(config).await.map_err(report)?;
+    let server = Server::start(config).await.map_err(report::start)?;
     output::line(&format!("OTLP/gRPC  {}", server.otlp_grpc));
     output::line(&format!("OTLP/HTTP  http://{}", server.otlp_http));
     output::line(&format!("queries    http://{}", server.query));
@@ -101,14 +101,6 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     tracing::info!("stopping");
     server.stop().await;
     Ok(Outcome::Clean)
-}
-
-/// A start error as a report; contract errors show each place in its file.
-pub fn report(error: StartError) -> Failure {
-    match error {
-        StartError::Contracts { errors, .. } => Failure::new(*errors),
-        other => miette!("{other}"),
-    }
 }
 
 fn init_logs() {

@@ -16,8 +16,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lacuna_server::{Config, Server};
 use miette::{IntoDiagnostic, miette};
 
-use crate::commands::serve::{end_asked_for, report};
-use crate::{Failure, Outcome, output};
+use crate::commands::serve::end_asked_for;
+use crate::{Failure, Outcome, output, report};
 use client::Client;
 use replay::Recording;
 use serde_json::Value;
@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         idle: IDLE,
         ..Config::on_free_ports(folder.path().join("data"))
     };
-    let server = Server::start(config).await.map_err(report)?;
+    let server = Server::start(config).await.map_err(report::start)?;
     // The run is placed so that its last deadlines have just passed: nothing stays open.
     let patience = longest_deadline(&server) + LATENESS + Duration::from_secs(1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -91,7 +91,8 @@ impl LoadError {
     }
 }
 
-/// One line: `file:line:column: message (help)`.
+/// One line: `file:line:column: message (help)`. As a [`Diagnostic`] it shows the place below that
+/// line, and does not give the help a second time.
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
@@ -109,10 +110,6 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 impl Diagnostic for LoadError {
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        (!self.help.is_empty()).then(|| Box::new(&self.help) as Box<dyn fmt::Display>)
-    }
-
     fn source_code(&self) -> Option<&dyn SourceCode> {
         self.source.as_ref().map(|source| source as &dyn SourceCode)
     }

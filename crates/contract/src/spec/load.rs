@@ -22,17 +22,23 @@ impl ContractSet {
     /// Everything that is wrong with any of the files. A folder without contract files is empty,
     /// not wrong.
     pub fn load_dir(folder: &Path) -> Result<Self, LoadErrors> {
-        let fail = |error| LoadErrors { errors: vec![LoadError::unreadable(folder, &error)] };
+        Self::load_files(&files_of(folder)?)
+    }
+
+    /// Reads files, and the contract files of folders, as one set; also gives the number of files.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of the files, or the first folder that cannot be read.
+    pub fn load_paths(paths: &[PathBuf]) -> Result<(Self, usize), LoadErrors> {
         let mut files = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(fail)? {
-            let path = entry.map_err(fail)?.path();
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            if matches!(extension, Some("yaml" | "yml")) && path.is_file() {
-                files.push(path);
+        for path in paths {
+            if path.is_dir() {
+                files.extend(files_of(path)?);
+            } else {
+                files.push(path.clone());
             }
         }
-        files.sort();
-        Self::load_files(&files)
+        Ok((Self::load_files(&files)?, files.len()))
     }
 
     /// Reads files as one set.
@@ -112,4 +118,19 @@ impl ContractSet {
 
 fn line(text: &str, at: usize) -> usize {
     text.as_bytes()[..at.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The `*.yaml` and `*.yml` files of a folder, in order of name.
+fn files_of(folder: &Path) -> Result<Vec<PathBuf>, LoadErrors> {
+    let fail = |error| LoadErrors { errors: vec![LoadError::unreadable(folder, &error)] };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("yaml" | "yml")) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }

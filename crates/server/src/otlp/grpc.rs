@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
 use lacuna_signal::SignalKind;
+use lacuna_signal::otlp::Rejected;
 use tonic::body::Body;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, UnaryService};
@@ -129,7 +130,18 @@ async fn export_call(
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(max_message);
-    grpc.unary(Export { ingest, kind }, request).await
+    let response = grpc.unary(Export { ingest: ingest.clone(), kind }, request).await;
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    if status.code() == Code::Ok {
+        return response;
+    }
+    ingest.note_refused_request(kind);
+    match status.code() {
+        // tonic's word for a message that is too large; OTLP's clients would send it again and
+        // again. Without a `RetryInfo`, this tells them not to.
+        Code::OutOfRange => Status::resource_exhausted(status.message()).into_http(),
+        _ => response,
+    }
 }
 
 struct Export {
@@ -144,7 +156,8 @@ impl UnaryService<Bytes> for Export {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (ingest, kind) = (self.ingest.clone(), self.kind);
         Box::pin(async move {
-            let accepted = ingest.accept(kind, request.into_inner()).await.map_err(status)?;
+            let accepted = ingest.accept(kind, request.into_inner(), Rejected::default()).await;
+            let accepted = accepted.map_err(status)?;
             Ok(Response::new(response_bytes(&accepted)))
         })
     }
@@ -154,6 +167,7 @@ impl UnaryService<Bytes> for Export {
 fn status(refused: Refused) -> Status {
     match refused {
         Refused::Unreadable(message) => Status::invalid_argument(message),
+        Refused::TooLarge(message) => Status::resource_exhausted(message),
         Refused::Busy { message, retry_after } => {
             let details = retry_info(retry_after);
             Status::with_details(Code::ResourceExhausted, message, details)

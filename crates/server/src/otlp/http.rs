@@ -4,10 +4,12 @@ use std::io::Read;
 
 use axum::Router;
 use axum::body::Body;
+use axum::body::HttpBody as _;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lacuna_signal::SignalKind;
@@ -20,6 +22,9 @@ use super::{response, response_bytes, signal_name};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
+
+/// Bytes of a body beyond the limit that are read before it is given up.
+const MAX_DISCARDED: usize = 64 << 20;
 
 #[derive(Clone)]
 struct Receiver {
@@ -63,11 +68,13 @@ impl Failure {
 }
 
 async fn receive(receiver: Receiver, kind: SignalKind, headers: HeaderMap, body: Body) -> Response {
-    let encoding = match encoding(&headers) {
-        Ok(encoding) => encoding,
-        Err(failure) => return failure_response(Encoding::Protobuf, failure),
+    // Also where the headers are wrong already: see there.
+    let body = read_body(body, receiver.max_body).await;
+    let (encoding, done) = match encoding(&headers) {
+        Ok(encoding) => (encoding, accept(&receiver, kind, encoding, &headers, body).await),
+        Err(failure) => (Encoding::Protobuf, Err(failure)),
     };
-    match accept(&receiver, kind, encoding, &headers, body).await {
+    match done {
         Ok(accepted) => success_response(encoding, kind, &accepted),
         Err(failure) => {
             receiver.ingest.note_refused_request(kind);
@@ -93,18 +100,18 @@ async fn accept(
     kind: SignalKind,
     encoding: Encoding,
     headers: &HeaderMap,
-    body: Body,
+    body: Result<Bytes, Failure>,
 ) -> Result<Accepted, Failure> {
     let max = receiver.max_body;
-    let body = axum::body::to_bytes(body, max).await.map_err(|error| body_error(&error, max))?;
-    let body = decompress(headers, body, max)?;
+    let body = decompress(headers, body?, max)?;
     let (body, rejected) = match encoding {
         Encoding::Protobuf => (body, otlp::Rejected::default()),
         Encoding::Json => otlp::decode_json(kind, &body)
             .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?,
     };
-    receiver.ingest.accept_after(kind, body, rejected).await.map_err(|refused| match refused {
+    receiver.ingest.accept(kind, body, rejected).await.map_err(|refused| match refused {
         Refused::Unreadable(message) => Failure::new(StatusCode::BAD_REQUEST, message),
+        Refused::TooLarge(message) => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message),
         Refused::Busy { message, retry_after } => Failure {
             status: StatusCode::TOO_MANY_REQUESTS,
             message,
@@ -118,16 +125,29 @@ async fn accept(
     })
 }
 
-fn body_error(error: &axum::Error, max: usize) -> Failure {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = source {
-        // axum's limit is an `http_body_util::LengthLimitError`, known here only by its text.
-        if error.to_string().contains("length limit") {
-            return too_large(max);
+/// Reads a body of at most `max` bytes.
+///
+/// What is too large is read on and thrown away, within reason: a client that is still sending when
+/// the answer comes, and the connection ends, sees a broken connection, not the answer, and tries
+/// again.
+async fn read_body(body: Body, max: usize) -> Result<Bytes, Failure> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut whole = BytesMut::with_capacity(announced.min(max));
+    let mut size = 0usize;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            let message = format!("the body could not be read: {error}");
+            Failure::new(StatusCode::BAD_REQUEST, message)
+        })?;
+        size = size.saturating_add(chunk.len());
+        if size <= max {
+            whole.extend_from_slice(&chunk);
+        } else if size.saturating_sub(max) > MAX_DISCARDED {
+            break;
         }
-        source = error.source();
     }
-    Failure::new(StatusCode::BAD_REQUEST, format!("the body could not be read: {error}"))
+    if size > max { Err(too_large(max)) } else { Ok(whole.freeze()) }
 }
 
 fn too_large(max: usize) -> Failure {
