@@ -1,0 +1,184 @@
+//! `lacuna export`: what was taken comes out as it went in, and goes in again.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, KeyValueList};
+use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
+use prost::Message;
+
+use crate::support::export::Exported;
+use crate::support::otlp::{
+    Encoding, MILLI, SECOND, attribute, headers, log, logs, metrics, now, span, trace_id, traces,
+};
+use crate::support::server::{Serve, Server, run};
+
+fn value(value: Value) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(value) })
+}
+
+fn keyed(key: &str, content: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: value(content), ..KeyValue::default() }
+}
+
+/// A span that uses every field and every type of attribute.
+fn full_span(id: u64) -> Span {
+    let start = now() - SECOND;
+    let list = ArrayValue {
+        values: vec![
+            AnyValue { value: Some(Value::StringValue("a".to_owned())) },
+            AnyValue { value: Some(Value::IntValue(2)) },
+        ],
+    };
+    Span {
+        trace_state: "vendor=1".to_owned(),
+        parent_span_id: 77u64.to_be_bytes().to_vec(),
+        flags: 0x101,
+        kind: 5,
+        attributes: vec![
+            attribute("text", "naïve \"quoted\" \u{1f980} \n\t\\"),
+            keyed("yes", Value::BoolValue(true)),
+            keyed("large", Value::IntValue(i64::MIN)),
+            keyed("ratio", Value::DoubleValue(-0.1)),
+            keyed("bytes", Value::BytesValue(vec![0, 1, 254, 255])),
+            keyed("list", Value::ArrayValue(list)),
+            keyed(
+                "map",
+                Value::KvlistValue(KeyValueList { values: vec![attribute("in", "side")] }),
+            ),
+        ],
+        dropped_attributes_count: 1,
+        events: vec![Event {
+            time_unix_nano: start + MILLI,
+            name: "exception".to_owned(),
+            attributes: vec![attribute("exception.type", "Aborted")],
+            dropped_attributes_count: 2,
+        }],
+        dropped_events_count: 3,
+        links: vec![Link {
+            trace_id: trace_id(99).to_be_bytes().to_vec(),
+            span_id: 99u64.to_be_bytes().to_vec(),
+            trace_state: "vendor=2".to_owned(),
+            attributes: vec![attribute("link", "yes")],
+            dropped_attributes_count: 4,
+            flags: 1,
+        }],
+        dropped_links_count: 5,
+        status: Some(Status { code: 2, message: "Transaction discarded".to_owned() }),
+        ..span(id, "redis.transaction.failed", start, &[])
+    }
+}
+
+/// Spans by id, their attributes in order of key, and no status as an unset one, which it means.
+fn by_id(exported: &Exported) -> BTreeMap<Vec<u8>, Span> {
+    let sorted = |span: &Span| {
+        let mut span = span.clone();
+        span.attributes.sort_by(|a, b| a.key.cmp(&b.key));
+        span.status.get_or_insert_default();
+        span
+    };
+    exported.spans().map(|span| (span.span_id.clone(), sorted(span))).collect()
+}
+
+#[track_caller]
+fn assert_same(found: &Exported, expected: &Exported) {
+    let (found, expected) = (by_id(found), by_id(expected));
+    assert!(found.keys().eq(expected.keys()), "{:?}", found.keys());
+    for (id, span) in &found {
+        assert_eq!(span, &expected[id]);
+    }
+}
+
+async fn send_lines(server: &Server, exported: &Exported) {
+    let json = headers(Encoding::Json, "identity");
+    for (signal, line) in &exported.lines {
+        server.send(signal, &json, line.clone().into_bytes()).await.ok();
+    }
+}
+
+/// Scenario: spans with everything that a span can have, logs and metrics; exported; the lines sent
+/// to a second server as they are; that one exported too.
+/// Guarantees: the export is what was sent; the second server answers queries as the first did, and
+/// its export is the same.
+#[tokio::test]
+async fn an_export_goes_in_again_and_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first_data, second_data) = (dir.path().join("first"), dir.path().join("second"));
+    let first = Serve::on(&first_data).start();
+    let mut spans: Vec<Span> = (1..=40).map(|id| span(id, "work", now() - SECOND, &[])).collect();
+    spans.push(full_span(41));
+    let protobuf = headers(Encoding::Protobuf, "identity");
+    let sent = traces("worker", spans.clone());
+    first.send("traces", &protobuf, sent.encode_to_vec()).await.ok();
+    let records = vec![log("one", &[("k", "v")]), log("two", &[])];
+    first.send("logs", &protobuf, logs("worker", records.clone()).encode_to_vec()).await.ok();
+    let points = metrics("worker", "queue");
+    first.send("metrics", &protobuf, points.encode_to_vec()).await.ok();
+    let trace = format!("/api/traces/{:032x}", trace_id(41));
+    let full = first.json(&trace).await;
+    let dependencies = first.json("/api/traces?service=worker&limit=100").await;
+    assert!(first.stop().await.success());
+
+    // Small lines, so that there are several of a signal.
+    let data = first_data.as_os_str();
+    let rows = ["export".as_ref(), "--rows".as_ref(), "7".as_ref(), "--data".as_ref(), data];
+    let small = Exported::read(&String::from_utf8(run(rows).stdout).unwrap());
+    assert_eq!(small.traces.len(), 6);
+    let exported = Exported::of(&first_data);
+    assert_same(&small, &exported);
+
+    let expected = Exported { traces: vec![sent], ..Exported::default() };
+    assert_same(&exported, &expected);
+    assert_eq!(exported.log_records().cloned().collect::<Vec<_>>(), records);
+    let sent = Exported { metrics: vec![points], ..Exported::default() };
+    assert_eq!(
+        exported.metric_list().cloned().collect::<Vec<_>>(),
+        sent.metric_list().cloned().collect::<Vec<_>>()
+    );
+
+    let second = Serve::on(&second_data).start();
+    send_lines(&second, &small).await;
+    assert_eq!(second.json(&trace).await, full);
+    let again = second.json("/api/traces?service=worker&limit=100").await;
+    assert_eq!(again["data"].as_array().unwrap().len(), 41);
+    let ids = crate::support::answers::v1_spans;
+    assert_eq!(ids(&again), ids(&dependencies));
+    assert!(second.stop().await.success());
+    let again = Exported::of(&second_data);
+    assert_same(&again, &exported);
+    assert_eq!(again.log_bodies().collect::<Vec<_>>(), exported.log_bodies().collect::<Vec<_>>());
+    assert_eq!(again.metric_names().count(), 2);
+}
+
+/// Guarantees: `--out` writes the same to a file, packed if its name says so; a file that cannot be
+/// written is named on one line.
+#[tokio::test]
+async fn export_writes_files_plain_and_packed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Serve::on(&data).start();
+    let body = traces("worker", vec![span(1, "work", now() - SECOND, &[])]).encode_to_vec();
+    server.send("traces", &headers(Encoding::Protobuf, "identity"), body).await.ok();
+    assert!(server.stop().await.success());
+    let export = |out: &std::path::Path| {
+        let args = ["export".as_ref(), "--data".as_ref(), data.as_os_str()];
+        run(args.into_iter().chain(["--out".as_ref(), out.as_os_str()]))
+    };
+    let (plain, packed) = (dir.path().join("a.jsonl"), dir.path().join("a.jsonl.zst"));
+    for out in [&plain, &packed] {
+        let output = export(out);
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(said, format!("1 rows written to {}\n", out.display()));
+    }
+    let plain = std::fs::read(plain).unwrap();
+    assert_eq!(Exported::read(std::str::from_utf8(&plain).unwrap()).spans().count(), 1);
+    assert_eq!(zstd::decode_all(&*std::fs::read(packed).unwrap()).unwrap(), plain);
+
+    let output = export(&dir.path().join("none/a.jsonl"));
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("none/a.jsonl: cannot be written"), "{said}");
+}

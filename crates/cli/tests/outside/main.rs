@@ -1,0 +1,16 @@
+//! The `lacuna` binary from the outside: started as a process, spoken to over the network.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test"
+)]
+
+mod accept;
+mod bad_input;
+mod contracts;
+mod durability;
+mod export;
+mod start;
+mod support;
