@@ -175,6 +175,19 @@ fn unchanged_contracts_keep_their_obligations_over_a_reload() {
 }
 
 #[test]
+fn the_verdicts_of_one_key_can_be_asked_for() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 1), ev(2, "b", "k", 5, 6), ev(3, "a", "l", 7, 8)]));
+    let of = |key: &str| {
+        let found = monitor.instances_of_key(&[key]);
+        found.into_iter().flat_map(|(_, list)| list).map(|i| i.verdict).collect::<Vec<_>>()
+    };
+    assert_eq!(of("k"), [Verdict::Fulfilled]);
+    assert_eq!(of("l"), [Verdict::Open]);
+    assert!(of("m").is_empty());
+}
+
+#[test]
 fn a_monitor_can_move_between_threads() {
     fn send<T: Send>(_: &T) {}
     send(&Monitor::new(&contract(RESPONSE), Options::default()));

@@ -258,6 +258,25 @@ impl Monitor {
         let context = Context { watermark: self.watermark, silent: &silent };
         Some(machine.instances(&context, wanted, limit))
     }
+
+    /// What became of one key: of every contract that knows it, the instances, fulfilled and open
+    /// ones too. `values` are the key's parts as text, in the contract's order.
+    pub fn instances_of_key(&self, values: &[&str]) -> Vec<(&Arc<Contract>, Vec<Instance>)> {
+        let mut key = Vec::new();
+        values.iter().for_each(|value| key::push_text(value, &mut key));
+        let mut found = Vec::new();
+        for machine in self.machines.iter().filter(|m| m.contract.when.key.len() == values.len()) {
+            let silent = |side, from, to| {
+                machine.evidence.silent(&machine.contract, &self.presence, side, from, to)
+            };
+            let context = Context { watermark: self.watermark, silent: &silent };
+            let instances = machine.instances_of(&key, &context);
+            if !instances.is_empty() {
+                found.push((&machine.contract, instances));
+            }
+        }
+        found
+    }
 }
 
 /// The shortest span over which anybody asks whether a service was silent.

@@ -199,6 +199,14 @@ impl Machine {
         (found.iter().map(|(_, slot, obligation)| self.instance(*slot, obligation)).collect(), cut)
     }
 
+    /// All instances of one key, oldest first.
+    pub(super) fn instances_of(&self, key: &[u8], context: &Context<'_>) -> Vec<Instance> {
+        let Some(slot) = self.table.find(key) else { return Vec::new() };
+        let mut list = self.obligations_of(slot, context);
+        list.sort_by_key(|obligation| obligation.judged.activated);
+        list.iter().map(|obligation| self.instance(slot, obligation)).collect()
+    }
+
     /// One finding for each verdict that speaks against the system, and one for missing evidence.
     pub(super) fn findings(&mut self, presence: &Presence, watermark: i64) -> Vec<Finding> {
         let silent =

@@ -111,6 +111,12 @@ impl<T> Table<T> {
         Some(slot)
     }
 
+    /// The entry of `key`, if there is one.
+    pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
+        let same = |slot: &u32| self.key(*slot) == key;
+        self.map.find(hash(key), same).copied()
+    }
+
     /// The entry `slot`, if it is still there.
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
         self.entries.get(slot as usize)?.as_ref().map(|entry| &entry.value)
@@ -209,6 +215,7 @@ mod tests {
                 let known = *map.entry(key.clone()).or_insert(value);
                 prop_assert_eq!(table.get(slot), Some(&known));
                 prop_assert_eq!(table.key(slot), &key);
+                prop_assert_eq!(table.find(&key), Some(slot));
                 if !insert {
                     prop_assert_eq!(table.remove(slot), map.remove(&key));
                     prop_assert_eq!(table.get(slot), None);
