@@ -88,20 +88,26 @@ pub(crate) struct CorrelationLogProcessor;
 
 impl LogProcessor for CorrelationLogProcessor {
     fn emit(&self, record: &mut SdkLogRecord, _scope: &InstrumentationScope) {
-        let (mut has_id, mut has_layer) = (false, false);
-        for (key, _) in record.attributes_iter() {
-            has_id |= key.as_str() == CORRELATION_ID;
-            has_layer |= key.as_str() == "layer";
+        let (mut has_id, mut layer) = (false, None); // Some(None): it has one
+        for (key, value) in record.attributes_iter() {
+            match (key.as_str(), value) {
+                (CORRELATION_ID, _) => has_id = true,
+                ("layer", _) => layer = Some(None),
+                // A record of the `log` crate names its origin in an attribute.
+                ("log.target", AnyValue::String(target)) if layer.is_none() => {
+                    layer = Some(Some(default_layer(target.as_str())));
+                }
+                _ => {}
+            }
         }
         if !has_id && let Some(id) = current() {
             record.add_attribute(Key::from_static_str(CORRELATION_ID), AnyValue::from(id));
         }
-        if !has_layer {
-            let target = record.target().map_or("", |t| t.as_ref());
-            record.add_attribute(
-                Key::from_static_str("layer"),
-                AnyValue::from(default_layer(target)),
-            );
+        let layer = layer.unwrap_or_else(|| {
+            Some(default_layer(record.target().map_or("", |target| target.as_ref())))
+        });
+        if let Some(layer) = layer {
+            record.add_attribute(Key::from_static_str("layer"), AnyValue::from(layer));
         }
     }
 

@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
 use serde_json::{Map, Value, json};
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
@@ -31,6 +32,19 @@ pub(crate) fn default_layer(target: &str) -> &'static str {
 
 /// Where lines go: stdout, or what a test gives.
 pub(crate) type Sink = Box<dyn Write + Send>;
+
+thread_local! {
+    static WRITING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This thread writes until this is dropped, also by a panic.
+struct Written;
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        WRITING.set(false);
+    }
+}
 
 /// Writes events as JSON lines.
 pub(crate) struct JsonLines {
@@ -85,10 +99,14 @@ where
             return;
         };
         bytes.push(b'\n');
-        // A closed or full stdout must not stop the service: the line is lost, the OTLP copy is not.
-        if let Ok(mut sink) = self.sink.lock() {
-            let _ = sink.write_all(&bytes).and_then(|()| sink.flush());
+        // Writing can panic, and the panic is logged: by this thread, which holds the lock.
+        if WRITING.replace(true) {
+            return;
         }
+        let _written = Written;
+        // A closed or full stdout must not stop the service: the line is lost, the OTLP copy is not.
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = sink.write_all(&bytes).and_then(|()| sink.flush());
     }
 }
 
@@ -201,6 +219,29 @@ mod tests {
         });
         let layers: Vec<_> = lines.iter().map(|l| l["layer"].as_str().unwrap()).collect();
         assert_eq!(layers, ["application", "infrastructure", "framework"]);
+    }
+
+    #[test]
+    fn a_sink_that_panics_loses_its_line_and_no_other() {
+        struct Broken(Captured, bool);
+        impl Write for Broken {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                assert!(!std::mem::take(&mut self.1), "broken once");
+                self.0.write(buf)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let captured = Captured::default();
+        let layer = JsonLines::new("svc".into(), Box::new(Broken(captured.clone(), true)));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let first = std::panic::catch_unwind(|| tracing::info!("first"));
+            assert!(first.is_err());
+            tracing::info!("second");
+        });
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("second") && !text.contains("first"));
     }
 
     #[test]

@@ -127,6 +127,27 @@ fn events_are_logs_and_only_an_error_marks_the_span() {
 }
 
 #[test]
+fn records_of_the_log_crate_get_the_layer_of_their_origin() {
+    memory();
+    log::warn!(target: "rdkafka::client", "log crate line");
+    let lines = memory().lines.json();
+    let line = lines.iter().find(|l| l["message"] == "log crate line").unwrap();
+    assert_eq!(
+        (line["layer"].as_str(), line["target"].as_str()),
+        (Some("infrastructure"), Some("rdkafka::client"))
+    );
+    let logs = memory().logs.get_emitted_logs().unwrap();
+    let log = logs
+        .iter()
+        .find(|l| matches!(l.record.body(), Some(AnyValue::String(s)) if s.as_str() == "log crate line"))
+        .unwrap();
+    let layers: Vec<_> =
+        log.record.attributes_iter().filter(|(k, _)| k.as_str() == "layer").collect();
+    assert_eq!(layers.len(), 1);
+    assert_eq!(layers[0].1, AnyValue::from("infrastructure"));
+}
+
+#[test]
 fn a_second_start_is_refused_and_the_first_goes_on() {
     memory();
     let second = lacuna_instrument::Telemetry::builder("other").without_otlp().init();
