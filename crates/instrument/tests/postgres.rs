@@ -257,6 +257,12 @@ async fn the_pools_gauges_and_waits_are_metrics() {
     let (pool, name) = pool(3).await;
     let held = pool.acquire().await.unwrap();
     let _: i64 = sqlx::query_scalar("SELECT 1::bigint").fetch_one(&pool).await.unwrap();
+    // sqlx takes a connection back in a task of its own.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while pool.inner().size() as usize - pool.inner().num_idle() != 1 {
+        assert!(tokio::time::Instant::now() < deadline, "all others came back");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     memory().telemetry.flush().await.unwrap();
     drop(held);
     memory().telemetry.flush().await.unwrap();
