@@ -24,7 +24,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status, span::Event};
 use prost::Message;
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 40;
 
 /// A small generator of numbers (splitmix64): the data is the same in every run.
 struct Random(u64);

@@ -202,11 +202,11 @@ fn own_text(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
 fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
     let mut names = BTreeSet::new();
     for batch in batches {
-        names.extend(batch.record.schema_ref().fields().iter().map(|f| f.name().clone()));
+        names.extend(batch.record.schema_ref().fields().iter().map(|f| f.name().as_str()));
     }
     let mut fields = Vec::with_capacity(names.len());
     for fixed in kind.fixed_fields() {
-        if names.remove(fixed.name()) {
+        if names.remove(fixed.name().as_str()) {
             // A part may lack the column, so the whole may hold nulls in it.
             let everywhere = batches.iter().all(|b| b.column(fixed.name()).is_some());
             let nullable = fixed.is_nullable() || !everywhere;
@@ -214,7 +214,7 @@ fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
         }
     }
     for name in names {
-        if let Some((_, ty, _)) = schema::parse_attribute_column(&name) {
+        if let Some((_, ty, _)) = schema::parse_attribute_column(name) {
             fields.push(Field::new(name, ty.data_type(), true));
         }
     }
@@ -223,14 +223,21 @@ fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
 
 /// `record` with exactly the columns of `schema`, null where it lacks one.
 fn conform(record: &RecordBatch, schema: &Arc<Schema>) -> Result<RecordBatch, ArrowError> {
+    // Batches of this crate have their columns in the same order: no search by name is needed.
+    let own = record.schema_ref().fields();
+    let mut next = 0;
     let columns = schema
         .fields()
         .iter()
-        .map(|field| {
-            record
+        .map(|field| match own.get(next) {
+            Some(here) if here.name() == field.name() => {
+                next += 1;
+                Arc::clone(record.column(next - 1))
+            }
+            _ => record
                 .column_by_name(field.name())
                 .cloned()
-                .unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows()))
+                .unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows())),
         })
         .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
