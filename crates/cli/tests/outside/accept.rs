@@ -192,3 +192,21 @@ async fn the_post_mortems_own_query_answers() {
     assert_eq!(families.len(), all, "a family is exposed twice");
     assert_eq!(server.get("/nothing/here").await.status, 404);
 }
+
+/// Scenario: a request beyond the usual limit, to a server that was told to take such.
+/// Guarantees: it is taken, by the store too, and read back after a kill by a server that was not.
+#[tokio::test]
+async fn a_raised_limit_holds_all_the_way() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Serve::on(data.path()).args(&["--max-request", "80"]).start();
+    let large = traces("large", vec![span(1, &"x".repeat(65 << 20), now() - SECOND, &[])]);
+    let headers = headers(Encoding::Protobuf, "zstd");
+    let body = compress("zstd", &Encoding::Protobuf.encode(&large));
+    server.send("traces", &headers, body.clone()).await.ok();
+    assert_eq!(accepted(&server).await, [1.0, 0.0, 0.0]);
+    server.kill();
+    let server = Serve::on(data.path()).start();
+    assert_eq!(server.metric("lacuna_store_replayed_rows_total").await, 1.0);
+    assert_eq!(server.json("/api/services").await["data"], json!(["large"]));
+    assert_eq!(server.send("traces", &headers, body).await.status, 413);
+}
