@@ -11,6 +11,7 @@ use bytes::Bytes;
 use lacuna_signal::otlp::{self, Rejected};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::telemetry::SharedTelemetry;
@@ -51,12 +52,42 @@ pub enum Refused {
     Broken(String),
 }
 
+impl Refused {
+    fn no_room(retry_after: Duration) -> Self {
+        let message = "no room for more telemetry now: try again later".to_owned();
+        Self::Busy { message, retry_after }
+    }
+}
+
+/// A refusal for lack of room counts for requests that come within this time, so that they are
+/// refused before they are decoded. Decoding is most of what a request costs: an overloaded server
+/// that decodes what it then refuses has nothing left to make room with.
+const REFUSAL_COUNTS: Duration = Duration::from_millis(100);
+
+/// Remembers that the store had no room.
+#[derive(Debug, Default)]
+struct Gate(Mutex<Option<(Instant, Duration)>>);
+
+impl Gate {
+    /// When to try again, if the store has just had no room.
+    fn closed(&self, now: Instant) -> Option<Duration> {
+        let refused = *self.0.lock();
+        let (at, retry_after) = refused?;
+        (now.saturating_duration_since(at) < REFUSAL_COUNTS).then_some(retry_after)
+    }
+
+    fn close(&self, now: Instant, retry_after: Duration) {
+        *self.0.lock() = Some((now, retry_after));
+    }
+}
+
 /// The way in, shared by all receivers.
 #[derive(Clone)]
 pub struct Ingest {
     store: Store,
     observer: Arc<dyn Observer>,
     telemetry: SharedTelemetry,
+    gate: Arc<Gate>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -68,7 +99,7 @@ impl std::fmt::Debug for Ingest {
 impl Ingest {
     /// A way into `store` and on to `observer`.
     pub fn new(store: Store, observer: Arc<dyn Observer>, telemetry: SharedTelemetry) -> Self {
-        Self { store, observer, telemetry }
+        Self { store, observer, telemetry, gate: Arc::default() }
     }
 
     /// Accepts a protobuf export request, or what is left of one of which `rejected` was refused
@@ -81,6 +112,9 @@ impl Ingest {
         mut rejected: Rejected,
     ) -> Result<Accepted, Refused> {
         let started = Instant::now();
+        if let Some(retry_after) = self.gate.closed(started) {
+            return Err(Refused::no_room(retry_after));
+        }
         let size = body.len() as u64;
         let decoded = if body.len() <= INLINE_DECODE {
             otlp::decode(kind, body.clone())
@@ -119,10 +153,10 @@ impl Ingest {
         });
         match answered.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(StoreError::Busy { retry_after, .. })) => Err(Refused::Busy {
-                message: "no room for more telemetry now: try again later".to_owned(),
-                retry_after,
-            }),
+            Ok(Err(StoreError::Busy { retry_after, .. })) => {
+                self.gate.close(Instant::now(), retry_after);
+                Err(Refused::no_room(retry_after))
+            }
             Ok(Err(error @ StoreError::TooLarge { .. })) => {
                 Err(Refused::TooLarge(error.to_string()))
             }
@@ -134,5 +168,20 @@ impl Ingest {
     /// Counts a request that a receiver refused.
     pub fn note_refused_request(&self, kind: SignalKind) {
         self.telemetry.refused(kind);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_for_a_moment_only() {
+        let (gate, now, retry) = (Gate::default(), Instant::now(), Duration::from_secs(2));
+        assert_eq!(gate.closed(now), None);
+        gate.close(now, retry);
+        assert_eq!(gate.closed(now), Some(retry));
+        assert_eq!(gate.closed(now + REFUSAL_COUNTS / 2), Some(retry));
+        assert_eq!(gate.closed(now + REFUSAL_COUNTS), None);
     }
 }

@@ -60,7 +60,10 @@ impl Live {
         let options =
             Options { lateness: config.lateness, idle: config.idle, ..Options::default() };
         let mut monitor = Monitor::new(contracts, options);
-        if let Err(error) = replay(&mut monitor, store, config.replay) {
+        // Without contracts there is nothing to find in history, and a day of it takes long to read.
+        if !contracts.is_empty()
+            && let Err(error) = replay(&mut monitor, store, config.replay)
+        {
             tracing::error!(%error, "stored history could not be read again in full");
         }
         telemetry.set_ready(true);
