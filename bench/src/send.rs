@@ -201,12 +201,15 @@ async fn worker(
     }
 }
 
+/// How long an exporter waits after a refusal: what servers usually ask for in `RetryInfo`.
+const BUSY_WAIT: Duration = Duration::from_secs(2);
+
 /// Sends until the server takes it; how often it did not.
 async fn until_taken(wire: &mut Wire, path: &'static str, body: Bytes) -> Result<u64, BenchError> {
     let mut refused = 0;
     while !wire.send(path, body.clone()).await? {
         refused += 1;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(BUSY_WAIT).await;
     }
     Ok(refused)
 }
