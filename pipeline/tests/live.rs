@@ -46,7 +46,7 @@ async fn found(engine: &Engine, contract: &str) -> BTreeSet<String> {
         let path = format!("/api/v1/findings/{fingerprint}/instances?limit=10000");
         let instances = engine.get(&path).await;
         assert_eq!(finding["count"], instances["instances"].as_array().unwrap().len());
-        let key = |instance: &Value| instance["key"][0]["value"].as_str().unwrap().to_owned();
+        let key = |instance: &Value| instance["key"][0].as_str().unwrap().to_owned();
         keys.extend(items(&instances["instances"]).map(key));
     }
     keys

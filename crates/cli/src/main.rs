@@ -6,6 +6,7 @@
 
 mod commands;
 mod demo;
+mod input;
 mod output;
 mod report;
 
@@ -32,7 +33,7 @@ enum Command {
     Demo(demo::Args),
     /// Write what a data folder holds as OTLP/JSON lines.
     Export(commands::export::Args),
-    /// Check contract files.
+    /// Check contract files, run them over history, propose new ones.
     Contracts(commands::contracts::Args),
 }
 

@@ -24,6 +24,8 @@ pub struct ContractReport {
     pub name: String,
     /// Its kind.
     pub kind: &'static str,
+    /// Names of the fields that make up an instance's key.
+    pub key: Vec<String>,
     /// Obligations that were opened.
     pub activations: u64,
     /// Obligations by verdict.
@@ -90,6 +92,7 @@ impl History {
         ContractReport {
             name: status.name,
             kind: status.kind,
+            key: status.key,
             activations: status.activations,
             verdicts: status.verdicts,
             instances,

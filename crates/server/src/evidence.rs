@@ -59,7 +59,7 @@ pub fn steps(
     failed.sort_by_key(|found| (std::cmp::Reverse(found.depth), rows.start(found.row)));
     let mut steps = to_steps(&trace, failed.into_iter().map(|found| found.row));
     if steps.is_empty() {
-        steps = errors_of_key(store, instance)?;
+        steps = errors_of_key(store, contract, instance)?;
     }
     if steps.is_empty() {
         steps = near_misses(&trace, contract, &below);
@@ -110,18 +110,22 @@ fn below_activation(trace: &Batch, contract: &Contract, instance: &Instance) -> 
 }
 
 /// Spans in error that carry the instance's key, between its activation and its deadline.
-fn errors_of_key(store: &Store, instance: &Instance) -> Result<Vec<Step>, StoreError> {
+fn errors_of_key(
+    store: &Store,
+    contract: &Contract,
+    instance: &Instance,
+) -> Result<Vec<Step>, StoreError> {
     let mut terms =
         vec![Expr::compare(Intrinsic::Status, Op::Eq, Literal::Status(StatusCode::Error))];
-    for part in &instance.key {
+    for (name, value) in contract.key_names().iter().zip(&instance.key) {
         // The field was read from a contract that has been checked.
         let Ok(Expr::Compare { field, .. }) =
-            Selector::parse(&format!("{{ {} != nil }}", part.field)).map(|s| s.expr().clone())
+            Selector::parse(&format!("{{ {name} != nil }}")).map(|s| s.expr().clone())
         else {
             return Ok(Vec::new());
         };
         let Field::Attribute { key, .. } = field else { return Ok(Vec::new()) };
-        terms.push(Expr::tag(key, part.value.clone()));
+        terms.push(Expr::tag(key, value.clone()));
     }
     let Ok(selector) = Selector::new(SignalKind::Spans, Expr::all(terms)) else {
         return Ok(Vec::new());

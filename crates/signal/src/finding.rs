@@ -123,20 +123,11 @@ pub enum Status {
     Resolved,
 }
 
-/// One part of a key: the field and its value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct KeyPart {
-    /// The field as the contract names it, such as `span.correlation_id`.
-    pub field: String,
-    /// Its value as text.
-    pub value: String,
-}
-
 /// One obligation of a contract and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
-    /// The key, in the contract's order.
-    pub key: Vec<KeyPart>,
+    /// Values of the key's fields as text, in the contract's order.
+    pub key: Vec<String>,
     /// What became of it.
     pub verdict: Verdict,
     /// Start of the event that opened it (for a phantom, of the outcome that came).
@@ -169,6 +160,9 @@ pub struct Finding {
     pub severity: Severity,
     /// Whether it still holds.
     pub status: Status,
+    /// Names of the fields that make up an instance's key, such as `span.correlation_id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub key: Vec<String>,
     /// The verdict, if a contract found it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,

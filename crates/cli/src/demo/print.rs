@@ -63,8 +63,7 @@ fn contracts(story: &Story, style: Style) {
 
 fn losses(loss: &Loss, style: Style) {
     line(&format!("\n{} {}", style.bad(&loss.severity.to_uppercase()), style.bold(&loss.title)));
-    let field = loss.instances.first().map_or("", |instance| instance.field.as_str());
-    line(&style.dim(&format!("  {field:<38}{:<10}{:<40}why", "since", "lost at")));
+    line(&style.dim(&format!("  {:<38}{:<10}{:<40}why", loss.key, "since", "lost at")));
     for instance in &loss.instances {
         // `2026-11-23T14:33:02.1Z`: the time of day.
         let time = instance.activated_at.get(11..19).unwrap_or("");

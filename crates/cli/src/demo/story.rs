@@ -87,6 +87,8 @@ pub struct Loss {
     pub title: String,
     /// Its severity.
     pub severity: String,
+    /// Names of the fields of its instances' keys, joined.
+    pub key: String,
     /// How many instances violate.
     pub count: u64,
     /// Path of all its instances.
@@ -100,8 +102,6 @@ pub struct Loss {
 pub struct LostInstance {
     /// Its key: the values, joined.
     pub key: String,
-    /// What the key's fields are called.
-    pub field: String,
     /// When it began, RFC 3339.
     pub activated_at: String,
     /// A trace to open.
@@ -145,6 +145,7 @@ pub async fn gather(server: &Server, client: &Client, list: usize) -> Result<Sto
             source: text(&finding["source"]),
             title: text(&finding["title"]),
             severity: text(&finding["severity"]),
+            key: join(&finding["key"]),
             count: finding["count"].as_u64().unwrap_or(0),
             path,
             instances: items(&found["instances"]).map(lost_instance).collect(),
@@ -171,9 +172,6 @@ fn contract_line(contract: &Value) -> ContractLine {
 }
 
 fn lost_instance(instance: &Value) -> LostInstance {
-    let join = |member: &str| {
-        items(&instance["key"]).map(|part| text(&part[member])).collect::<Vec<_>>().join(" ")
-    };
     let mut steps: Vec<LostAt> = Vec::new();
     for step in items(&instance["evidence"]).map(lost_at) {
         let like = |known: &&mut LostAt| {
@@ -188,12 +186,15 @@ fn lost_instance(instance: &Value) -> LostInstance {
         }
     }
     LostInstance {
-        key: join("value"),
-        field: join("field"),
+        key: join(&instance["key"]),
         activated_at: text(&instance["activated_at"]),
         trace_id: items(&instance["trace_ids"]).next().map(text).unwrap_or_default(),
         steps,
     }
+}
+
+fn join(texts: &Value) -> String {
+    items(texts).map(text).collect::<Vec<_>>().join(" ")
 }
 
 fn lost_at(step: &Value) -> LostAt {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lacuna_signal::finding;
 use lacuna_signal::finding::{
-    Finding, FindingKind, Instance, KeyPart, MAX_EXAMPLES, Status, Verdict, fingerprint,
+    Finding, FindingKind, Instance, MAX_EXAMPLES, Status, Verdict, fingerprint,
 };
 use serde::Serialize;
 
@@ -157,10 +157,7 @@ impl Machine {
     fn instance(&self, slot: u32, obligation: &Obligation<'_>) -> Instance {
         let contract = &*self.contract;
         let judged = &obligation.judged;
-        let fields = contract.key_names();
-        let values = key::parts(self.table.key(slot));
-        let key = fields.into_iter().zip(values);
-        let key = key.map(|(field, value)| KeyPart { field, value }).collect();
+        let key = key::parts(self.table.key(slot)).into_iter().collect();
         let (trace_ids, figures) = evidence(contract, &obligation.subject, judged);
         let open = obligation.verdict == Verdict::Open;
         Instance {
@@ -295,6 +292,7 @@ impl Machine {
             description,
             severity: contract.severity,
             status: if resolved { Status::Resolved } else { Status::Open },
+            key: contract.key_names(),
             verdict: Some(verdict),
             services,
             count,
