@@ -84,3 +84,28 @@ fn the_story_names_layers_losses_and_where_to_look() {
     }
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// Scenario: the shipped contracts are run over the recording, which ends before the deadlines of
+/// what it lost.
+/// Guarantees: over history nothing is judged before its deadline; what is open is what the
+/// databases lost, and nothing else.
+#[test]
+fn over_history_the_lost_are_open_and_the_others_fulfilled() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = Command::new(env!("CARGO_BIN_EXE_lacuna"))
+        .args(["contracts", "run", "--format", "json"])
+        .arg(root.join("pipeline/contracts"))
+        .arg("--input")
+        .arg(root.join("demo/incident.otlp.jsonl.zst"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let contract = &report["contracts"][0];
+    assert_eq!(contract["name"], "essay-gets-a-slot");
+    let instances = contract["instances"].as_array().unwrap();
+    assert!(instances.iter().all(|instance| instance["verdict"] == "open"));
+    let open: BTreeSet<_> =
+        instances.iter().map(|i| i["key"][0].as_str().unwrap().to_owned()).collect();
+    assert_eq!(open, lost(&truth()["essays"], "correlation_id", |essay| essay["slot"].is_null()));
+}

@@ -139,7 +139,7 @@ pub struct Instance {
     /// Traces to open: of the activation, then of the outcomes and refusals seen.
     pub trace_ids: Vec<TraceId>,
     /// Counts and sums that the verdict rests on, by name.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    #[serde(default)]
     pub figures: std::collections::BTreeMap<String, f64>,
 }
 
