@@ -1,5 +1,5 @@
 # What a developer runs. `make test` is what CI runs.
-.PHONY: help test lint services services-down demo record-demo deny
+.PHONY: help test lint services services-down demo record-demo soak deny
 
 SERVICES := scripts/services
 
@@ -27,6 +27,9 @@ demo: ## The incident, found
 record-demo: ## Record demo/incident.otlp.jsonl.zst from the real pipeline
 	@$(SERVICES) up >/dev/null
 	@eval "$$($(SERVICES) env)" && scripts/record-demo
+
+soak: ## Hundreds of kills of the store under load; takes minutes
+	cargo test --release -p lacuna-store --test crash -- --ignored --nocapture
 
 deny: ## Licences and advisories of what is linked
 	cargo deny check
