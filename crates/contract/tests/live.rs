@@ -43,7 +43,7 @@ fn a_missed_outcome_is_found_and_a_late_arrival_resolves_it() {
     assert_eq!(finding.title, "c: 1 of 2 outcomes never came");
     assert_eq!(finding.services, ["s"]);
     let example = &finding.examples[0];
-    assert_eq!((&*example.key[0].field, &*example.key[0].value), ("span.key", "lost"));
+    assert_eq!((&*finding.key[0], &*example.key[0]), ("span.key", "lost"));
     assert_eq!(example.activated_at, at(100));
     assert_eq!((example.deadline, example.resolved_at), (Some(at(1_100)), Some(at(1_100))));
     assert_eq!(example.trace_ids[0].to_string(), ev(3, "a", "", 0, 0).trace());

@@ -305,7 +305,7 @@ fn said(instances: Vec<lacuna_signal::finding::Instance>) -> Vec<Said> {
         .into_iter()
         .map(|instance| {
             let resolved = instance.resolved_at.map(time);
-            let key = instance.key[0].value.clone();
+            let key = instance.key[0].clone();
             (key, time(instance.activated_at), instance.verdict, resolved)
         })
         .collect();
