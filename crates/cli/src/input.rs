@@ -36,8 +36,17 @@ impl Source {
     }
 }
 
+/// Opens a data folder that exists. Opening would make an empty store where there is none, and a
+/// misspelt name look like no data.
+pub fn open_store(data: &Path) -> Result<Store, Failure> {
+    if !data.join("wal").is_dir() {
+        return Err(miette!("{}: there is no such data folder", data.display()));
+    }
+    Store::open(data, Options::default()).map_err(|error| miette!("{error}"))
+}
+
 fn read_store(data: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
-    let store = Store::open(data, Options::default()).map_err(|error| miette!("{error}"))?;
+    let store = open_store(data)?;
     for kind in [SignalKind::Spans, SignalKind::Logs] {
         let scan = store.scan(kind, None, TimeRange::ALL, None, usize::MAX);
         for batch in scan.map_err(|error| miette!("{error}"))? {

@@ -59,13 +59,8 @@ impl Live {
     ) -> std::io::Result<Arc<Self>> {
         let options =
             Options { lateness: config.lateness, idle: config.idle, ..Options::default() };
-        let mut monitor = Monitor::new(contracts, options);
-        // Without contracts there is nothing to find in history, and a day of it takes long to read.
-        if !contracts.is_empty()
-            && let Err(error) = replay(&mut monitor, store, config.replay)
-        {
-            tracing::error!(%error, "stored history could not be read again in full");
-        }
+        let past = Past { options, store: store.clone(), length: config.replay };
+        let monitor = past.monitor(contracts);
         telemetry.set_ready(true);
 
         let monitor = Arc::new(Mutex::new(monitor));
@@ -73,6 +68,7 @@ impl Live {
         let (work, incoming) = sync_channel(QUEUE);
         let loop_ = Loop {
             monitor: Arc::clone(&monitor),
+            past,
             incoming,
             reload: config.contracts_dir.clone().map(|dir| Reload {
                 seen: fingerprint(&dir),
@@ -118,6 +114,7 @@ impl Observer for Live {
 
 struct Loop {
     monitor: Arc<Mutex<Monitor>>,
+    past: Past,
     incoming: Receiver<Work>,
     reload: Option<Reload>,
     reload_error: Arc<Mutex<Option<String>>>,
@@ -154,8 +151,8 @@ impl Loop {
         reload.seen = found;
         match ContractSet::load_dir(&reload.dir) {
             Ok(contracts) => {
+                self.take(&contracts);
                 tracing::info!(contracts = contracts.len(), "contracts reloaded");
-                self.monitor.lock().reload(&contracts);
                 *self.reload_error.lock() = None;
             }
             Err(errors) => {
@@ -164,6 +161,43 @@ impl Loop {
                 *self.reload_error.lock() = Some(text);
             }
         }
+    }
+}
+
+impl Loop {
+    /// Goes on with other contracts. Unchanged ones keep what they know; a new or changed one is
+    /// told the past first, as on start, so that an edit does not make findings disappear.
+    fn take(&self, contracts: &ContractSet) {
+        let mut monitor = self.monitor.lock();
+        let known: Vec<_> = monitor.contracts().cloned().collect();
+        if contracts.contracts().iter().all(|contract| known.contains(contract)) {
+            return monitor.reload(contracts);
+        }
+        drop(monitor);
+        // What arrives while history is read waits in the queue; it is in the history too, which
+        // changes no verdict.
+        let fresh = self.past.monitor(contracts);
+        *self.monitor.lock() = fresh;
+    }
+}
+
+/// How a monitor is made that knows the past.
+struct Past {
+    options: Options,
+    store: Store,
+    length: Duration,
+}
+
+impl Past {
+    fn monitor(&self, contracts: &ContractSet) -> Monitor {
+        let mut monitor = Monitor::new(contracts, self.options.clone());
+        // Without contracts there is nothing to find in history, and a day of it takes long to read.
+        if !contracts.is_empty()
+            && let Err(error) = replay(&mut monitor, &self.store, self.length)
+        {
+            tracing::error!(%error, "stored history could not be read again in full");
+        }
+        monitor
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::to_json::to_json;
-use lacuna_store::{Options, Store, TimeRange};
+use lacuna_store::TimeRange;
 use miette::miette;
 
+use crate::input::open_store;
 use crate::{Failure, Outcome, output};
 
 /// Options of `lacuna export`.
@@ -28,11 +29,7 @@ pub struct Args {
 
 /// Writes everything.
 pub fn run(args: Args) -> Result<Outcome, Failure> {
-    // Opening would make an empty store where there is none, and a misspelt name look like no data.
-    if !args.data.is_dir() {
-        return Err(miette!("{}: there is no such data folder", args.data.display()));
-    }
-    let store = Store::open(&args.data, Options::default()).map_err(|e| miette!("{e}"))?;
+    let store = open_store(&args.data)?;
     let out = args.out.display().to_string();
     let failed = |error: std::io::Error| miette!("{out}: cannot be written: {error}");
     let mut sink = open(&args.out).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! `lacuna serve`.
 
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -96,6 +97,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     output::line(&format!("OTLP/gRPC  {}", server.otlp_grpc));
     output::line(&format!("OTLP/HTTP  http://{}", server.otlp_http));
     output::line(&format!("queries    http://{}", server.query));
+    output::line(&format!("contracts  {}", server.live().monitor().contracts().count()));
     output::line("ready");
     end_asked_for().await?;
     tracing::info!("stopping");
@@ -106,7 +108,13 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
 fn init_logs() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colour)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Waits for Ctrl-C or, where it exists, SIGTERM.

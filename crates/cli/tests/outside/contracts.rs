@@ -275,8 +275,10 @@ async fn changed_files_take_effect_and_broken_ones_do_not() {
 
     write(dir.path(), "b.yaml", &[contract("new", "1h")]);
     eventually("the new contract", || contract_status(&server, "new")).await;
-    event(&server, 2, "take", "later", now() - SECOND).await;
+    // A new contract is shown the past too, as on a start.
     await_verdicts(&server, "new", &json!({"open": 1})).await;
+    event(&server, 2, "take", "later", now() - SECOND).await;
+    await_verdicts(&server, "new", &json!({"open": 2})).await;
     await_verdicts(&server, "old", &json!({"open": 2})).await;
 
     let broken = contract("new", "1h").replace("expect:", "expcet:");
@@ -290,7 +292,7 @@ async fn changed_files_take_effect_and_broken_ones_do_not() {
     assert!(error.contains(&format!("{}:5:", file.display())), "{error}");
     assert!(error.contains("did you mean `expect`?"), "{error}");
     event(&server, 3, "take", "last", now() - SECOND).await;
-    await_verdicts(&server, "new", &json!({"open": 2})).await;
+    await_verdicts(&server, "new", &json!({"open": 3})).await;
     await_verdicts(&server, "old", &json!({"open": 3})).await;
 
     std::fs::remove_file(file).unwrap();
@@ -298,6 +300,15 @@ async fn changed_files_take_effect_and_broken_ones_do_not() {
         let answer = server.json("/api/v1/contracts").await;
         let names = answer["contracts"].as_array().unwrap().len();
         (answer["reload_error"].is_null() && names == 1).then_some(())
+    })
+    .await;
+    assert_eq!(verdicts(&server, "old").await, json!({"open": 3}));
+
+    // An edited contract keeps what it knew: its findings must not vanish with a new severity.
+    write(dir.path(), "a.yaml", &[contract("old", "1h").replace("critical", "warning")]);
+    eventually("the new severity", || async {
+        let status = contract_status(&server, "old").await?;
+        (status["severity"] == "warning").then_some(())
     })
     .await;
     assert_eq!(verdicts(&server, "old").await, json!({"open": 3}));

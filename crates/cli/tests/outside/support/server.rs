@@ -145,6 +145,7 @@ impl Server {
                 ["OTLP/gRPC", addr] => self.grpc = format!("http://{addr}"),
                 ["OTLP/HTTP", url] => self.otlp = url.to_owned(),
                 ["queries", url] => self.query = url.to_owned(),
+                ["contracts", count] => assert!(count.parse::<u32>().is_ok(), "{line}"),
                 ["ready"] => break,
                 _ => panic!("unexpected line on standard output: {line}"),
             }
