@@ -12,7 +12,15 @@ pub const FILE_NAME: &str = "LOCK";
 /// Holds the lock; the operating system releases it with the process, however that ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that this process is just starting holds a copy of
+        // it until it executes its own program, and with it the lock.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock {
@@ -46,6 +54,24 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(format!("{}\n", std::process::id()).as_bytes()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a store that was closed was still locked for as long as a child process, started
+    /// by another thread, kept a copy of the lock's file.
+    #[test]
+    fn a_dropped_lock_is_free_even_if_a_child_has_a_copy_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let copy = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::take(dir.path()), Err(StoreError::Locked { .. })));
+        drop(lock);
+        Lock::take(dir.path()).unwrap();
+        drop(copy);
     }
 }
