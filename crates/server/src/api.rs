@@ -6,6 +6,7 @@
 //! | `GET /api/v1/findings/{fingerprint}` | one |
 //! | `GET /api/v1/findings/{fingerprint}/instances` | its instances; `?limit=`, `?evidence=true` |
 //! | `GET /api/v1/contracts` | contracts, their verdicts and health |
+//! | `GET /` | what there is, as text |
 //! | `GET /healthz` | 200 while the process runs |
 //! | `GET /readyz` | 200 when history has been replayed |
 //! | `GET /metrics` | OpenMetrics |
@@ -31,6 +32,17 @@ use crate::telemetry::{OPENMETRICS, SharedTelemetry};
 const DEFAULT_INSTANCES: usize = 100;
 const MAX_INSTANCES: usize = 10_000;
 
+/// What a person sees who opens the port in a browser.
+const INDEX: &str = "\
+Lacuna. There is no user interface here yet; these paths answer:
+
+/api/v1/findings                            what was found
+/api/v1/findings/{fingerprint}/instances    every instance of it; ?evidence=true
+/api/v1/contracts                           what was promised, and what became of it
+/api/services  /api/traces  /api/v3/...     Jaeger's query APIs, v1 and v3
+/healthz  /readyz  /metrics                 the engine itself
+";
+
 #[derive(Clone)]
 struct Api {
     store: Store,
@@ -45,6 +57,7 @@ pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Rout
         .route("/api/v1/findings/{fingerprint}", get(finding))
         .route("/api/v1/findings/{fingerprint}/instances", get(instances))
         .route("/api/v1/contracts", get(contracts))
+        .route("/", get(|| async { INDEX }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/metrics", get(metrics))

@@ -177,6 +177,7 @@ async fn the_post_mortems_own_query_answers() {
         );
     }
 
+    assert!(server.get("/").await.ok().text().contains("/api/v1/findings"));
     assert_eq!(server.get("/healthz").await.ok().text(), "ok\n");
     assert_eq!(server.get("/readyz").await.ok().text(), "ready\n");
     let metrics = server.get("/metrics").await.ok();
