@@ -4,11 +4,14 @@
 //! place that turns an outcome into an exit status: 0 clean, 1 findings, 2 wrong use or a broken
 //! environment.
 
+mod client;
 mod commands;
 mod demo;
 mod input;
 mod output;
 mod report;
+mod sizes;
+mod times;
 
 use std::process::ExitCode;
 
@@ -31,8 +34,12 @@ enum Command {
     Serve(commands::serve::Args),
     /// Replay the recorded incident and show what is found in it.
     Demo(demo::Args),
-    /// Write what a data folder holds as OTLP/JSON lines.
+    /// Take in files of OTLP requests.
+    Import(commands::import::Args),
+    /// Write what a data folder holds as OTLP requests.
     Export(commands::export::Args),
+    /// Check, measure and compact a data folder.
+    Store(commands::store::Args),
     /// Check contract files, run them over history, propose new ones.
     Contracts(commands::contracts::Args),
 }
@@ -60,7 +67,9 @@ fn main() -> ExitCode {
         match command {
             Command::Serve(args) => commands::serve::run(args).await,
             Command::Demo(args) => demo::run(args).await,
+            Command::Import(args) => commands::import::run(args).await,
             Command::Export(args) => commands::export::run(args),
+            Command::Store(args) => commands::store::run(args),
             Command::Contracts(args) => commands::contracts::run(args),
         }
     });

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
 /// Writes `text` and a newline to standard output. A reader that has gone away (`| head`) is not an
 /// error.
 pub fn line(text: &str) {
@@ -13,9 +15,33 @@ pub fn error(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
 }
 
+/// `n` things called `what`: `1 line`, `2 lines`.
+pub fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// Whether standard output is a terminal, so that a person watches.
 pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// A progress bar on standard error, of so many steps if that is known; invisible in a pipe.
+pub fn progress(steps: Option<u64>, template: &str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(steps, ProgressDrawTarget::stderr());
+    // A template that is wrong leaves the usual one.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether what is written to standard error may have colours.
+pub fn colour_on_stderr() -> bool {
+    io::stderr().is_terminal() && colour_wanted()
 }
 
 /// How text is emphasised: by ANSI codes on a terminal that wants them, not at all elsewhere.
@@ -27,7 +53,7 @@ pub struct Style {
 impl Style {
     /// Emphasis if standard output is a terminal and `NO_COLOR` is not set.
     pub fn of_stdout() -> Self {
-        Self { colour: is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) }
+        Self { colour: is_terminal() && colour_wanted() }
     }
 
     fn paint(self, code: &str, text: &str) -> String {

@@ -2,7 +2,8 @@
 
 use lacuna_contract::LoadErrors;
 use lacuna_server::StartError;
-use miette::{Diagnostic, MietteHandlerOpts, miette};
+use lacuna_signal::selector::{Selector, SelectorError};
+use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, miette};
 
 use crate::Failure;
 
@@ -19,6 +20,24 @@ pub fn start(error: StartError) -> Failure {
         StartError::Contracts { errors, .. } => contracts(*errors),
         other => miette!("{other}"),
     }
+}
+
+/// A selector; where it is wrong, its column is shown.
+pub fn selector(text: &str) -> Result<Selector, Failure> {
+    Selector::parse(text).map_err(|error| bad_selector(text, &error))
+}
+
+fn bad_selector(text: &str, error: &SelectorError) -> Failure {
+    let range = error.offset()..error.offset() + error.len();
+    let label = LabeledSpan::at(range, error.problem());
+    miette!(
+        labels = vec![label],
+        help = error.help(),
+        "column {}: {}",
+        error.column(),
+        error.problem()
+    )
+    .with_source_code(text.to_owned())
 }
 
 /// What is wrong with contract files, each place shown.

@@ -219,6 +219,7 @@ impl Shared {
         let bodies: Vec<&Body> = group.iter().map(|pending| &pending.body).collect();
         let result = space.check(self).and_then(|()| writer.append(&bodies));
         self.wal_bytes.store(writer.bytes(), Ordering::Relaxed);
+        self.next_frame.store(writer.next(), Ordering::Release);
         if let Err(error) = result {
             let error = if error.is_disk_full() {
                 add(&self.meters.rejected_busy, group.len() as u64);

@@ -22,6 +22,7 @@ mod compact;
 mod counters;
 mod error;
 pub mod files;
+mod imports;
 mod lock;
 mod lookup;
 mod maintain;
@@ -47,6 +48,7 @@ pub use bounds::{Found, TimeBounds, TimeRange};
 pub use check::Checked;
 pub use counters::Counters;
 pub use error::{BusyReason, StoreError};
+pub use imports::Import;
 pub use metric::MetricKey;
 pub use options::{Clock, Decoder, Options};
 pub use query::{

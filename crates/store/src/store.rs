@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::commit::Queue;
 use crate::counters::{Counters, Meters};
 use crate::error::StoreError;
+use crate::imports;
 use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::options::Options;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub memory_bytes: AtomicUsize,
     /// Bytes of rows in memory that are not frozen.
     pub active_bytes: AtomicUsize,
+    /// Number of the log's next frame.
+    pub next_frame: AtomicU64,
     /// Bytes of the log.
     pub wal_bytes: AtomicU64,
     /// Bytes of the segments.
@@ -132,10 +135,13 @@ impl Store {
             codec: Arc::new(ParquetCodec),
             memory_bytes: AtomicUsize::new(0),
             active_bytes: AtomicUsize::new(0),
+            next_frame: AtomicU64::new(0),
             wal_bytes: AtomicU64::new(0),
             segment_bytes: AtomicU64::new(0),
         });
         let (writer, recovery) = recover::recover(&shared)?;
+        imports::settle(shared.options.files.as_ref(), &shared.dir, writer.next())?;
+        shared.next_frame.store(writer.next(), Ordering::Release);
         let handle = Handle {
             threads: Mutex::new(Vec::new()),
             shared: shared.clone(),
@@ -243,6 +249,11 @@ impl Store {
     /// The manifest cannot be written.
     pub fn enforce_retention(&self) -> Result<(), StoreError> {
         self.shared().enforce_retention()
+    }
+
+    /// Number of the log's next frame: one for each request ever committed.
+    pub(crate) fn next_frame(&self) -> u64 {
+        self.shared().next_frame.load(Ordering::Acquire)
     }
 
     /// What opening the store found and did.

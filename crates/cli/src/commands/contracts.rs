@@ -75,7 +75,7 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
         Command::Check { paths } => {
             let (contracts, files) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
-            let count = |n, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+            let count = |n: usize, what| output::count(n as u64, what);
             let (contracts, files) = (count(contracts.len(), "contract"), count(files, "file"));
             output::line(&format!("{contracts} in {files}: good"));
             Ok(Outcome::Clean)

@@ -2,4 +2,6 @@
 
 pub mod contracts;
 pub mod export;
+pub mod import;
 pub mod serve;
+pub mod store;

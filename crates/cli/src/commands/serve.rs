@@ -1,6 +1,5 @@
 //! `lacuna serve`.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +7,7 @@ use std::time::Duration;
 use lacuna_server::{Config, Server};
 use miette::IntoDiagnostic;
 
+use crate::times::duration;
 use crate::{Failure, Outcome, output, report};
 
 /// Options of `lacuna serve`.
@@ -72,13 +72,6 @@ impl std::str::FromStr for PortOrAddr {
     }
 }
 
-/// A duration as people write it: `250ms`, `30s`, `2m`, `1h`, `1h30m`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a duration such as 250ms, 30s, 2m or 1h30m".to_owned();
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
-    Duration::try_from(span).map_err(|_| wrong())
-}
-
 /// Runs until a signal asks it to end.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
     init_logs();
@@ -108,11 +101,9 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
 fn init_logs() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("LACUNA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colour = std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(colour)
+        .with_ansi(output::colour_on_stderr())
         .with_writer(std::io::stderr)
         .init();
 }
@@ -136,16 +127,6 @@ pub async fn end_asked_for() -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_as_people_write_them() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        for bad in ["", "30", "-5s", "soon"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn ports_and_addresses() {

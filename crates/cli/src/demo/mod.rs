@@ -5,20 +5,19 @@
 //! a temporary folder, sends the recording to its OTLP port with the times moved to now, and then
 //! tells what the server found, asking it over HTTP as anybody would.
 
-mod client;
 mod print;
 mod replay;
 mod story;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lacuna_server::{Config, Server};
 use miette::{IntoDiagnostic, miette};
 
+use crate::client::Client;
 use crate::commands::serve::end_asked_for;
+use crate::input::print_json;
 use crate::{Failure, Outcome, output, report};
-use client::Client;
 use replay::Recording;
 use serde_json::Value;
 
@@ -81,7 +80,8 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     recording.move_to(now.saturating_sub(patience).as_nanos() as u64);
 
-    let bar = progress_bar(recording.len() as u64);
+    let requests = Some(recording.len() as u64);
+    let bar = output::progress(requests, "Replaying {wide_bar} {pos}/{len} requests");
     recording
         .send(&format!("http://{}", server.otlp_http), || bar.inc(1))
         .await
@@ -93,7 +93,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     let story = story::gather(&server, &client, args.list).await?;
     match args.format {
         Format::Text => print::story(&story, &client, started.elapsed()),
-        Format::Json => output::line(&serde_json::to_string_pretty(&story).into_diagnostic()?),
+        Format::Json => print_json(&story)?,
     }
 
     let outcome = if story.losses.is_empty() { Outcome::Clean } else { Outcome::Findings };
@@ -109,19 +109,6 @@ fn longest_deadline(server: &Server) -> Duration {
     let monitor = server.live().monitor();
     let longest = monitor.contracts().filter_map(|contract| contract.within).max();
     Duration::from_nanos(longest.unwrap_or(0).unsigned_abs())
-}
-
-fn progress_bar(requests: u64) -> ProgressBar {
-    let target = if output::is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(requests), target);
-    if let Ok(style) = ProgressStyle::with_template("Replaying {wide_bar} {pos}/{len} requests") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// Waits until no deadline is open.

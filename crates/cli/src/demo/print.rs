@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::client::Client;
 use super::story::{Layers, Loss, Story};
+use crate::client::Client;
 use crate::output::{Style, line};
 
 /// Tells the story.

@@ -11,8 +11,8 @@ use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::client::Client;
 use crate::Failure;
+use crate::client::Client;
 
 /// OTLP's numbers of the span kinds that face a caller or a queue, and of status error.
 const SERVER: u8 = 2;

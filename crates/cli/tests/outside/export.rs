@@ -176,6 +176,37 @@ async fn export_writes_files_plain_and_packed() {
     assert_eq!(Exported::read(std::str::from_utf8(&plain).unwrap()).spans().count(), 1);
     assert_eq!(zstd::decode_all(&*std::fs::read(packed).unwrap()).unwrap(), plain);
 
+    // Every format and packing is taken by an import, and its export is the same again.
+    for (name, format) in [
+        ("a.jsonl.gz", "jsonl"),
+        ("a.pb", "protobuf"),
+        ("a.pb.gz", "protobuf"),
+        ("a.pb.zst", "protobuf"),
+    ] {
+        let (out, again) = (dir.path().join(name), dir.path().join(format!("{name}-data")));
+        let args = ["export", "--format", format, "--data"].map(AsRef::as_ref).into_iter();
+        let output = run(args.chain([data.as_os_str(), "--out".as_ref(), out.as_os_str()]));
+        assert!(output.status.success(), "{name}: {output:?}");
+        let import = ["import".as_ref(), "--data".as_ref(), again.as_os_str(), out.as_os_str()];
+        assert!(run(import).status.success(), "{name}");
+        assert_same(&Exported::of(&again), &Exported::of(&data));
+    }
+
+    // A part of it.
+    let part = |more: &[&str]| {
+        let args = ["export".as_ref(), "--data".as_ref(), data.as_os_str()].into_iter();
+        let output = run(args.chain(more.iter().map(AsRef::as_ref)));
+        assert!(output.status.success(), "{output:?}");
+        Exported::read(&String::from_utf8(output.stdout).unwrap()).spans().count()
+    };
+    assert_eq!(part(&["--select", "{ name = \"work\" }", "--from", "1h"]), 1);
+    assert_eq!(part(&["--select", "{ name = \"other\" }"]), 0);
+    assert_eq!(part(&["--to", "2020-01-01T00:00:00Z"]), 0);
+    let bad = run(["export", "--data", "none", "--select", "{ nmae = \"work\" }"]);
+    let said = String::from_utf8(bad.stderr).unwrap();
+    assert_eq!(bad.status.code(), Some(2));
+    assert!(said.contains("column 3: `nmae` is not a field"), "{said}");
+
     let output = export(&dir.path().join("none/a.jsonl"));
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();

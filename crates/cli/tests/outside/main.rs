@@ -12,5 +12,7 @@ mod bad_input;
 mod contracts;
 mod durability;
 mod export;
+mod import;
 mod start;
+mod store;
 mod support;

@@ -7,6 +7,7 @@
 
 pub mod any;
 mod attributes;
+pub mod file;
 mod from_json;
 mod logs;
 mod overflow;
@@ -73,6 +74,9 @@ pub enum DecodeError {
         /// What is wrong, or what was expected.
         what: &'static str,
     },
+    /// It is no export request of any kind.
+    #[error("not an OTLP export request: {0}")]
+    Foreign(String),
     /// The request is larger than [`Limits::body`] or [`MAX_BODY`].
     #[error("the request has {found} bytes, at most {limit} are read")]
     TooLarge {

@@ -31,7 +31,8 @@ use super::{DecodeError, ItemError, Limits, Rejected, check_size};
 /// place, such as `resourceSpans[0].scopeSpans[1].spans[7].traceId: "xyz" is not hex`; so is a bad
 /// attribute of a resource or scope, or a log's id that is not hex, without the items it belongs
 /// to. It fails with [`DecodeError::Json`] if the text is not JSON, and with
-/// [`DecodeError::Unreadable`] if it is not a request or every item in it is bad.
+/// [`DecodeError::Unreadable`] if it is not a request, has nothing but unknown fields, or every item
+/// in it is bad.
 ///
 /// Source: OTLP 1.x, "JSON Protobuf Encoding".
 pub fn decode_json(kind: SignalKind, body: &[u8]) -> Result<(Bytes, Rejected), DecodeError> {
@@ -44,9 +45,21 @@ pub fn decode_json(kind: SignalKind, body: &[u8]) -> Result<(Bytes, Rejected), D
         items: 0,
         rejected: Rejected::default(),
     };
-    let read = encoder.message(fields::request(kind)).and_then(|()| Ok(encoder.json.end()?));
+    let request = fields::request(kind);
+    let read = encoder.message(request).and_then(|()| Ok(encoder.json.end()?));
     let Encoder { out, items, rejected, .. } = encoder;
     match read {
+        // Nothing of it is known: a request of another kind, or a misspelt name. An emitter that
+        // is told "success" would go on losing everything.
+        Ok(()) if out.is_empty() && rejected.is_empty() => match unknown_fields(request, body) {
+            Ok(names) if names.is_empty() => Ok((Bytes::new(), rejected)),
+            Ok(names) => {
+                let expected = request.fields.first().map_or("", |field| field.name);
+                let first = format!("unknown field {}, expected `{expected}`", names.join(", "));
+                Err(DecodeError::Unreadable { kind: kind.name(), first })
+            }
+            Err(error) => Err(syntax_error(&error, body)),
+        },
         Err(Stop::Syntax(error)) => Err(syntax_error(&error, body)),
         Err(Stop::Bad(bad)) => {
             let first = format!("{}{}", bad.place.trim_start_matches('.'), bad.what);
@@ -83,6 +96,25 @@ fn first_kind(body: &[u8]) -> Result<Option<SignalKind>, Syntax> {
         json.skip()?;
     }
     Ok(None)
+}
+
+/// The first few names of the object's members if `request` has none of them.
+fn unknown_fields(request: &Message, body: &[u8]) -> Result<Vec<String>, Syntax> {
+    const MOST: usize = 3;
+    let mut json = Json::new(body);
+    json.peek()?;
+    json.open();
+    let (mut first, mut names) = (true, Vec::new());
+    while let Some(key) = json.member(&mut first)? {
+        if request.find(key, 0).is_some() {
+            return Ok(Vec::new());
+        }
+        if names.len() < MOST {
+            names.push(format!("`{}`", String::from_utf8_lossy(key)));
+        }
+        json.skip()?;
+    }
+    Ok(names)
 }
 
 fn syntax_error(error: &Syntax, body: &[u8]) -> DecodeError {

@@ -1,0 +1,127 @@
+//! Reading signals from files of OTLP requests and from data folders.
+
+mod file;
+
+use std::path::{Path, PathBuf};
+
+use lacuna_signal::selector::Selector;
+use lacuna_signal::{Batch, SignalKind};
+use lacuna_store::{Options, Store, TimeRange};
+use miette::{IntoDiagnostic, miette};
+
+use crate::{Failure, output};
+
+pub use file::{InputFile, Outcome, Problems};
+
+/// Problems of a file are each told, up to so many, unless the command says otherwise.
+const MAX_COMPLAINTS: u64 = 10;
+
+/// Where signals are read from.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Source {
+    /// Files of OTLP requests: a line each in JSON, or as the Collector's file exporter writes
+    /// them; plain, gzip or zstd; `-` for standard input.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// Folder that keeps the data. No server may be running on it.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+impl Source {
+    /// Hands every batch of spans and logs to `take`.
+    pub fn read(&self, mut take: impl FnMut(&Batch)) -> Result<(), Failure> {
+        if let Some(data) = &self.data {
+            return read_store(data, &mut take);
+        }
+        self.input.iter().try_for_each(|file| read_file(file, &mut take))
+    }
+}
+
+/// Opens a data folder that exists. Opening would make an empty store where there is none, and a
+/// misspelt name look like no data.
+pub fn open_store(data: &Path) -> Result<Store, Failure> {
+    open_store_with(data, Options::default())
+}
+
+/// [`open_store`] with options of its own.
+pub fn open_store_with(data: &Path, options: Options) -> Result<Store, Failure> {
+    if !data.join("wal").is_dir() {
+        return Err(miette!("{}: there is no such data folder", data.display()));
+    }
+    Store::open(data, options).map_err(failed)
+}
+
+/// What the store says, as a report.
+pub fn failed(error: lacuna_store::StoreError) -> Failure {
+    use lacuna_store::StoreError;
+    match &error {
+        StoreError::Locked { .. } => miette!(
+            help = "end that process first, or ask it: `lacuna query … --url http://localhost:16686` \
+                    reads from a running server, `lacuna import --url http://localhost:4318 …` \
+                    writes to one, and its sizes are at http://localhost:16686/metrics",
+            "{error}"
+        ),
+        _ => miette!("{error}"),
+    }
+}
+
+fn read_store(data: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
+    let store = open_store(data)?;
+    for kind in [SignalKind::Spans, SignalKind::Logs] {
+        scan(&store, kind, None, TimeRange::ALL, &mut |batch| {
+            take(&batch);
+            Ok(())
+        })?;
+    }
+    store.close();
+    Ok(())
+}
+
+/// Hands what `selector` selects in `range` to `take`; tells on standard error of what is damaged
+/// and so missing.
+pub fn scan(
+    store: &Store,
+    kind: SignalKind,
+    selector: Option<&Selector>,
+    range: TimeRange,
+    take: &mut impl FnMut(Batch) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut scan = store.scan(kind, selector, range, None, usize::MAX).map_err(failed)?;
+    for batch in scan.by_ref() {
+        take(batch.map_err(failed)?)?;
+    }
+    for finding in scan.damaged() {
+        output::error(&format!("{finding}; what it held is missing here"));
+    }
+    Ok(())
+}
+
+fn read_file(path: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
+    let mut file = InputFile::open(path, MAX_COMPLAINTS)?;
+    let mut good = 0u64;
+    loop {
+        let requests = file.next_requests(0)?;
+        if requests.is_empty() {
+            break;
+        }
+        for request in requests {
+            if let Outcome::Read(request) = request {
+                good += 1;
+                take(&request.decoded.batch);
+            }
+        }
+    }
+    file.problems.conclude();
+    if good == 0 && !file.problems.is_empty() {
+        return Err(miette!("{}: nothing in it can be read", file.name));
+    }
+    Ok(())
+}
+
+/// Writes `value` as JSON to standard output.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    output::line(&serde_json::to_string_pretty(value).into_diagnostic()?);
+    Ok(())
+}
