@@ -1,26 +1,26 @@
 //! `batch_orchestrator_service`: registers batches, and learns what became of them.
 
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use lacuna_instrument::correlation;
-use opentelemetry::trace::FutureExt;
-use opentelemetry::{Context, KeyValue};
+use lacuna_instrument::outcome::outcome;
+use lacuna_instrument::postgres::Pool;
+use opentelemetry::KeyValue;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::Row;
 use uuid::Uuid;
 
 use crate::bus::{Publisher, Subscription, create_topics};
+use crate::business;
 use crate::config::{Backends, Listen};
 use crate::envelope::{
     BATCH_READY, BATCH_REGISTERED, BatchReady, BatchRegistered, EXCESS_CONTENT, Envelope,
     ExcessContent,
 };
 use crate::error::Error;
-use crate::http::{self, ApiError, Readiness, annotate};
-use crate::stop::Stop;
+use crate::http::{self, ApiError, Process, Readiness, annotate};
 
 /// The service's name, in telemetry and in envelopes.
 pub const SERVICE: &str = "batch_orchestrator_service";
@@ -49,8 +49,9 @@ const TABLES: &[&str] = &[
 
 #[derive(Clone)]
 struct Bos {
-    pool: PgPool,
+    pool: Pool,
     publisher: Publisher,
+    processing_duration: business::Seconds,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,33 +66,46 @@ struct RegisterResponse {
     expected_essays: u32,
 }
 
-/// Runs the service until `stop`.
-pub async fn run(backends: &Backends, listen: &Listen, stop: Stop) -> Result<(), Error> {
+/// What BOS knows of a batch: the answer to `GET /v1/batches/{id}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BatchView {
+    /// The batch.
+    pub batch_id: String,
+    /// Its id in telemetry.
+    pub correlation_id: String,
+    /// Essays that it waits for.
+    pub expected_essays: u32,
+    /// `registered`, or `ready` once every essay has a slot.
+    pub state: String,
+}
+
+/// Runs the service until it is time to stop.
+pub async fn run(backends: &Backends, listen: &Listen, process: Process) -> Result<(), Error> {
     let listener = http::bind(listen, DEFAULT_PORT).await?;
     let pool = crate::db::connect(&backends.database_url, &backends.namespace.namespace, 8).await?;
     crate::db::create(&pool, &backends.namespace.namespace, TABLES).await?;
     create_topics(backends, &[BATCH_REGISTERED, BATCH_READY, EXCESS_CONTENT]).await?;
-    let bos = Bos { pool, publisher: Publisher::connect(backends, SERVICE)? };
+    let bos = Bos {
+        pool,
+        publisher: Publisher::connect(backends, SERVICE)?,
+        processing_duration: business::batch_processing_duration(),
+    };
 
     let readiness = Readiness::of(1);
     let consumer = {
         let bos = bos.clone();
         let subscription =
             Subscription { group: SERVICE, event_types: &[BATCH_READY, EXCESS_CONTENT], worker: 0 };
-        subscription.spawn(backends, readiness.clone(), stop.clone(), move |event| {
+        subscription.spawn(backends, readiness.clone(), process.stop.clone(), move |event| {
             let bos = bos.clone();
             async move { bos.handle(event).await }
         })?
     };
-    let routes = Router::new().route("/v1/batches", post(register)).with_state(bos);
-    http::serve(
-        listener,
-        http::with_health(SERVICE, routes, readiness.clone()),
-        listen,
-        readiness,
-        stop,
-    )
-    .await?;
+    let routes = Router::new()
+        .route("/v1/batches", post(register))
+        .route("/v1/batches/{id}", get(show))
+        .with_state(bos);
+    http::serve(SERVICE, listener, routes, listen, readiness, process).await?;
     consumer.finished().await;
     Ok(())
 }
@@ -106,19 +120,44 @@ async fn register(
             "expected_essays must be from 1 to {MOST_ESSAYS}"
         )));
     }
-    let (batch_id, correlation_id) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
-    annotate([
-        KeyValue::new("batch_id", batch_id.clone()),
-        KeyValue::new(correlation::CORRELATION_ID, correlation_id.clone()),
-    ]);
-    let context = correlation::with(&Context::current(), correlation_id.clone());
-    bos.register(&batch_id, &correlation_id, request.expected_essays).with_context(context).await?;
+    // The batch is followed by the id of the request that registered it.
+    let (batch_id, correlation_id) = (Uuid::new_v4().to_string(), http::correlation_id());
+    annotate([KeyValue::new("batch_id", batch_id.clone())]);
+    bos.register(&batch_id, &correlation_id, request.expected_essays).await?;
     let response =
         RegisterResponse { batch_id, correlation_id, expected_essays: request.expected_essays };
     Ok((StatusCode::CREATED, Json(response)))
 }
 
+async fn show(
+    State(bos): State<Bos>,
+    Path(batch_id): Path<String>,
+) -> Result<Json<BatchView>, ApiError> {
+    annotate([KeyValue::new("batch_id", batch_id.clone())]);
+    match bos.batch(&batch_id).await? {
+        Some(batch) => Ok(Json(batch)),
+        None => Err(ApiError::not_found(format!("no batch has the id '{batch_id}'"))),
+    }
+}
+
 impl Bos {
+    async fn batch(&self, batch_id: &str) -> Result<Option<BatchView>, Error> {
+        let row = sqlx::query(
+            "SELECT correlation_id, expected_essays, state FROM batches WHERE batch_id = $1",
+        )
+        .bind(batch_id)
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let expected: i32 = row.try_get(1)?;
+        Ok(Some(BatchView {
+            batch_id: batch_id.to_owned(),
+            correlation_id: row.try_get(0)?,
+            expected_essays: u32::try_from(expected).unwrap_or(0),
+            state: row.try_get(2)?,
+        }))
+    }
+
     async fn register(
         &self,
         batch_id: &str,
@@ -148,6 +187,11 @@ impl Bos {
             expected_essays = expected,
             "Registered batch, published BatchEssaysRegisteredV1"
         );
+        outcome("batch_registered")
+            .key("batch_id", batch_id.to_owned())
+            .key("correlation_id", correlation_id.to_owned())
+            .attribute("expected_essays", i64::from(expected))
+            .reached();
         Ok(())
     }
 
@@ -164,19 +208,38 @@ impl Bos {
         event: &Envelope<serde_json::Value>,
         ready: &BatchReady,
     ) -> Result<(), Error> {
-        sqlx::query(
+        let row = sqlx::query(
             "UPDATE batches SET state = 'ready', ready_events = ready_events + 1, ready_at = coalesce(ready_at, now())
-             WHERE batch_id = $1",
+             WHERE batch_id = $1
+             RETURNING ready_events, extract(epoch FROM ready_at - registered_at)::float8",
         )
         .bind(&event.batch_id)
-        .execute(&self.pool)
+        .fetch_optional(&self.pool)
         .await?;
+        let told = outcome("batch_ready")
+            .key("batch_id", event.batch_id.clone())
+            .key("correlation_id", event.correlation_id.clone())
+            .attribute("assigned_essays", i64::from(ready.assigned_essays));
+        let Some(row) = row else {
+            tracing::warn!(
+                layer = "application",
+                batch_id = event.batch_id,
+                "A batch that nobody registered is said to be ready"
+            );
+            told.missed("unknown_batch");
+            return Ok(());
+        };
+        // A batch becomes ready once, however often it is said.
+        if row.try_get::<i32, _>(0)? == 1 {
+            self.processing_duration.record(row.try_get(1)?);
+        }
         tracing::info!(
             layer = "application",
             batch_id = event.batch_id,
             assigned_essays = ready.assigned_essays,
             "Batch is ready: every expected essay holds a slot"
         );
+        told.reached();
         Ok(())
     }
 

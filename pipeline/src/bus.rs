@@ -4,13 +4,14 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lacuna_instrument::correlation::{self, CORRELATION_ID};
-use lacuna_instrument::kafka::{self, Event};
-use opentelemetry::context::FutureExt;
+use failsafe::backoff::{self, Constant};
+use failsafe::failure_policy::{self, ConsecutiveFailures};
+use lacuna_instrument::breaker::Breaker;
+use lacuna_instrument::kafka::{self, Event, TracedContext};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::consumer::{CommitMode, Consumer as _, Rebalance, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::FutureProducer;
@@ -28,6 +29,13 @@ pub const PARTITIONS: u16 = 4;
 
 /// How long a publisher waits for room in its queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often librdkafka tells of lag, brokers and queues.
+const STATISTICS_INTERVAL_MS: &str = "2000";
+
+/// Publishing stops after this many failures in a row, for as long.
+const FAILURES_TO_OPEN: u32 = 5;
+const PAUSE_WHEN_OPEN: Duration = Duration::from_secs(5);
 
 fn client(backends: &Backends) -> ClientConfig {
     let mut config = ClientConfig::new();
@@ -61,8 +69,9 @@ pub async fn create_topics(backends: &Backends, event_types: &[&str]) -> Result<
 /// Publishes envelopes in the name of a service.
 #[derive(Clone)]
 pub struct Publisher {
-    producer: FutureProducer,
+    producer: FutureProducer<TracedContext>,
     namespace: Namespace,
+    breaker: Breaker<ConsecutiveFailures<Constant>>,
 }
 
 impl Publisher {
@@ -73,11 +82,24 @@ impl Publisher {
             .set("enable.idempotence", "true")
             .set("linger.ms", "1")
             .set("message.timeout.ms", "30000")
-            .create()?;
-        Ok(Self { producer, namespace: backends.namespace.namespace.clone() })
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
+            .create_with_context(TracedContext::new(service))?;
+        let policy = failure_policy::consecutive_failures(
+            FAILURES_TO_OPEN,
+            backoff::constant(PAUSE_WHEN_OPEN),
+        );
+        // Named as the incident's own breaker was.
+        let breaker = Breaker::new(
+            &service.replace('_', "-"),
+            "kafka_producer",
+            "publish",
+            failsafe::Config::new().failure_policy(policy),
+        );
+        Ok(Self { producer, namespace: backends.namespace.namespace.clone(), breaker })
     }
 
-    /// Sends the event and waits until the broker has it. `key` decides its partition.
+    /// Sends the event and waits until the broker has it. `key` decides its partition. While Kafka
+    /// takes nothing, fails at once.
     pub async fn publish<T: Serialize>(&self, event: &Envelope<T>, key: &str) -> Result<(), Error> {
         let topic = self.namespace.topic(&event.event_type);
         let payload = kafka::serialize(&topic, &event.event_type, || serde_json::to_vec(event))
@@ -87,8 +109,15 @@ impl Publisher {
             .event_id(&event.event_id)
             .correlation_id(&event.correlation_id)
             .attribute("batch_id", event.batch_id.clone());
-        kafka::produce(&self.producer, record, QUEUE_TIMEOUT).await?;
-        Ok(())
+        let sent = self.breaker.call(kafka::produce(&self.producer, record, QUEUE_TIMEOUT)).await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(failsafe::Error::Inner(error)) => Err(error.into()),
+            Err(failsafe::Error::Rejected) => Err(Error::TryAgain(format!(
+                "{} {}: not published, Kafka failed {FAILURES_TO_OPEN} times in a row",
+                event.event_type, event.event_id
+            ))),
+        }
     }
 }
 
@@ -134,16 +163,25 @@ impl Subscription {
         let namespace = &backends.namespace.namespace;
         let group = namespace.group(self.group);
         let client_id = format!("{}-{}", self.group, self.worker);
-        let consumer: StreamConsumer<Assigned> = client(backends)
+        let told = AtomicBool::new(false);
+        let context = TracedContext::with_rebalance(group.clone(), move |rebalance| {
+            // Ready once the group has given this consumer partitions.
+            if let Rebalance::Assign(partitions) = rebalance
+                && partitions.count() > 0
+                && !told.swap(true, Ordering::AcqRel)
+            {
+                readiness.part_is_up();
+            }
+        });
+        let consumer: StreamConsumer<TracedContext> = client(backends)
             .set("client.id", &client_id)
             .set("group.id", &group)
             .set("auto.offset.reset", "earliest")
-            // An offset is stored when its event is done, and stored offsets are committed.
-            .set("enable.auto.commit", "true")
-            .set("auto.commit.interval.ms", "500")
-            .set("enable.auto.offset.store", "false")
+            // An offset is committed when its event is done.
+            .set("enable.auto.commit", "false")
             .set("session.timeout.ms", "10000")
-            .create_with_context(Assigned { readiness, told: AtomicBool::new(false) })?;
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
+            .create_with_context(context)?;
         let topics: Vec<String> = self.event_types.iter().map(|t| namespace.topic(t)).collect();
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         let spans = kafka::Consumer::new(group).client_id(client_id);
@@ -154,14 +192,7 @@ impl Subscription {
                     received = consumer.recv() => received,
                 };
                 match received {
-                    Ok(message) => {
-                        if handle(&message, &spans, &handler, &stop).await
-                            && let Err(error) = consumer.store_offset_from_message(&message)
-                        {
-                            // The partition went to another member, which will see the event again.
-                            tracing::warn!(layer = "infrastructure", error = %error, "offset not stored");
-                        }
-                    }
+                    Ok(message) => handle(&consumer, &message, &spans, &handler, &stop).await,
                     Err(error) => {
                         tracing::warn!(layer = "infrastructure", error = %error, "Kafka consumer");
                         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -175,42 +206,48 @@ impl Subscription {
     }
 }
 
-/// Handles a message until it succeeds. False when stopped before that: the event is not done.
+/// Handles a message until it succeeds, then commits it. Stopped before that, it is not committed
+/// and comes again.
 async fn handle<H, F>(
+    consumer: &StreamConsumer<TracedContext>,
     message: &BorrowedMessage<'_>,
     spans: &kafka::Consumer,
     handler: &H,
     stop: &Stop,
-) -> bool
-where
+) where
     H: Fn(Envelope<Value>) -> F + Sync,
     F: Future<Output = Result<(), Error>> + Send,
 {
     let mut pause = Duration::from_millis(20);
     loop {
-        let span = spans.start(message).begin();
+        let mut span = spans.start(message).begin();
         let event =
             match span.deserialize(|| Envelope::parse(message.payload().unwrap_or_default())) {
                 Ok(event) => event,
                 Err(error) => {
-                    skip(message, &error);
+                    let context = span.context().clone();
                     span.fail("deserialization", &error);
-                    return true;
+                    let _guard = context.attach();
+                    skip(message, &error);
+                    return commit(consumer, message);
                 }
             };
         span.set_attribute("batch_id", event.batch_id.clone());
         // The envelope decides: a producer of another make may write no header.
-        let context = correlation::with(span.context(), event.correlation_id.clone());
-        if correlation::of(span.context()).as_ref() != Some(&event.correlation_id) {
-            span.set_attribute(CORRELATION_ID, event.correlation_id.clone());
-        }
-        match span.run(handler(event).with_context(context)).await {
-            Ok(()) => return true,
+        span.correlate(event.correlation_id.clone());
+        let context = span.context().clone();
+        match span.run(handler(event)).await {
+            Ok(()) => {
+                let _guard = context.attach();
+                return commit(consumer, message);
+            }
             Err(error @ Error::Event(_)) => {
+                let _guard = context.attach();
                 skip(message, &error);
-                return true;
+                return commit(consumer, message);
             }
             Err(error) => {
+                let _guard = context.attach();
                 tracing::warn!(
                     layer = "framework",
                     error = %error,
@@ -222,10 +259,18 @@ where
             }
         }
         tokio::select! {
-            () = stop.wait() => return false,
+            () = stop.wait() => return,
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// Commits without waiting for the broker: a commit that is lost means that the event comes again,
+/// which its handler bears.
+fn commit(consumer: &StreamConsumer<TracedContext>, message: &BorrowedMessage<'_>) {
+    if let Err(error) = kafka::commit(consumer, message, CommitMode::Async) {
+        tracing::warn!(layer = "infrastructure", error = %error, "offset not committed");
     }
 }
 
@@ -238,23 +283,4 @@ fn skip(message: &BorrowedMessage<'_>, error: &Error) {
         offset = message.offset(),
         "event cannot be read, skipped"
     );
-}
-
-/// Says once that the group has given this consumer partitions.
-struct Assigned {
-    readiness: Readiness,
-    told: AtomicBool,
-}
-
-impl ClientContext for Assigned {}
-
-impl ConsumerContext for Assigned {
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(partitions) = rebalance
-            && partitions.count() > 0
-            && !self.told.swap(true, Ordering::AcqRel)
-        {
-            self.readiness.part_is_up();
-        }
-    }
 }

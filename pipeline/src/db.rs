@@ -3,7 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use lacuna_instrument::postgres::Pool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor};
 
 use crate::config::Namespace;
@@ -12,24 +13,24 @@ use crate::error::Error;
 /// Held while schema and tables are made: `IF NOT EXISTS` alone races between processes.
 const SETUP_LOCK: i64 = 0x6c61_6375_6e61;
 
-/// A pool on the namespace's schema.
-pub async fn connect(url: &str, namespace: &Namespace, connections: u32) -> Result<PgPool, Error> {
+/// A pool on the namespace's schema, whose waits, queries and transactions are traced.
+pub async fn connect(url: &str, namespace: &Namespace, connections: u32) -> Result<Pool, Error> {
     let options = PgConnectOptions::from_str(url)?.options([("search_path", namespace.schema())]);
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
         .connect_with(options)
         .await?;
-    Ok(pool)
+    Ok(Pool::new(pool, namespace.schema()))
 }
 
-/// Creates the schema and `tables`, where they are missing.
+/// Creates the schema and `tables`, where they are missing. Untraced: it belongs to no request.
 pub async fn create(
-    pool: &PgPool,
+    pool: &Pool,
     namespace: &Namespace,
     tables: &'static [&'static str],
 ) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.inner().begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(SETUP_LOCK)
         .execute(&mut *transaction)

@@ -1,19 +1,25 @@
-//! What the three services' HTTP sides share: health, errors, spans, listening.
+//! What the three services' HTTP sides share: health, metrics, switches, errors, spans, listening.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use opentelemetry::trace::{FutureExt, SpanKind, Status, TraceContextExt, Tracer};
-use opentelemetry::{Context, KeyValue, global};
-use serde_json::json;
+use lacuna_instrument::correlation::{self, CORRELATION_ID};
+use lacuna_instrument::http::{ServerLayer, X_CORRELATION_ID};
+use lacuna_instrument::openmetrics::{self, MetricsText};
+use lacuna_instrument::switch::{self, Part};
+use opentelemetry::trace::{FutureExt, TraceContextExt};
+use opentelemetry::{Context, KeyValue};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use crate::config::Listen;
 use crate::error::Error;
@@ -56,6 +62,11 @@ impl ApiError {
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, message: message.into() }
     }
+
+    /// What was asked about is not there.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_FOUND, message: message.into() }
+    }
 }
 
 impl From<Error> for ApiError {
@@ -77,8 +88,14 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Adds health, readiness and spans to a service's own routes.
-pub fn with_health(service: &'static str, routes: Router, readiness: Readiness) -> Router {
+/// A service's own routes, each request in a span and with a correlation id, beside those that every
+/// service has.
+fn routes_of(
+    service: &'static str,
+    own: Router,
+    readiness: Readiness,
+    metrics: MetricsText,
+) -> Router {
     let healthy = move || async move { Json(json!({ "status": "healthy", "service": service })) };
     let ready = move |State(readiness): State<Readiness>| async move {
         if readiness.is_ready() {
@@ -90,58 +107,61 @@ pub fn with_health(service: &'static str, routes: Router, readiness: Readiness) 
             )
         }
     };
-    routes
-        .route_layer(middleware::from_fn(server_span))
+    let metrics =
+        move || async move { ([(CONTENT_TYPE, openmetrics::CONTENT_TYPE)], metrics.render()) };
+    // The last layer is the outermost: the span is there when the request gets its correlation id.
+    own.route_layer(middleware::from_fn(correlated))
+        .route_layer(ServerLayer::new())
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(metrics))
+        .route("/instrument", get(show_switches).post(set_switches))
 }
 
-/// One SERVER span a request, named by its route, child of the caller's `traceparent`.
-async fn server_span(request: Request, next: Next) -> Response {
-    let method = request.method().as_str().to_owned();
-    let route =
-        request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
-    let parent = global::get_text_map_propagator(|p| p.extract(&Headers(request.headers())));
-    let tracer = global::tracer("pipeline");
-    let span = tracer
-        .span_builder(format!("{method} {route}"))
-        .with_kind(SpanKind::Server)
-        .with_attributes([
-            KeyValue::new("http.request.method", method),
-            KeyValue::new("http.route", route),
-            KeyValue::new("url.path", request.uri().path().to_owned()),
-            KeyValue::new("url.scheme", "http"),
-        ])
-        .start_with_context(&tracer, &parent);
-    let context = parent.with_span(span);
-    let response = next.run(request).with_context(context.clone()).await;
-    let status = response.status();
-    context
-        .span()
-        .set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
-    if status.is_server_error() {
-        context.span().set_attribute(KeyValue::new("error.type", status.as_u16().to_string()));
-        context.span().set_status(Status::error(""));
+/// Follows a request by the id that its caller gave, or by a new one, and answers with it.
+async fn correlated(request: Request, next: Next) -> Response {
+    let id = match correlation::current() {
+        Some(id) => id,
+        None => {
+            let id = Uuid::new_v4().to_string();
+            annotate([KeyValue::new(CORRELATION_ID, id.clone())]);
+            id
+        }
+    };
+    let context = correlation::with(&Context::current(), id.clone());
+    let mut response = next.run(request).with_context(context).await;
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static(X_CORRELATION_ID), value);
     }
-    context.span().end();
     response
+}
+
+/// The id by which the request at hand is followed.
+pub fn correlation_id() -> String {
+    correlation::current().unwrap_or_else(|| Uuid::new_v4().to_string())
+}
+
+/// How much each part of the instrumentation emits.
+async fn show_switches() -> Json<Value> {
+    let levels = Part::ALL.map(|part| (part.name().to_owned(), switch::get(part).name().into()));
+    Json(Value::Object(levels.into_iter().collect()))
+}
+
+/// Takes a list like `LACUNA_INSTRUMENT`'s. What it does not understand it refuses by name; the rest
+/// counts all the same.
+async fn set_switches(list: String) -> Result<Json<Value>, ApiError> {
+    let problems = switch::apply(&list);
+    tracing::warn!(layer = "framework", list, "instrumentation switched");
+    if problems.is_empty() {
+        return Ok(show_switches().await);
+    }
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Err(ApiError::bad_request(problems.join("; ")))
 }
 
 /// Sets attributes on the span that is current.
 pub fn annotate(attributes: impl IntoIterator<Item = KeyValue>) {
     Context::map_current(|context| context.span().set_attributes(attributes));
-}
-
-struct Headers<'a>(&'a axum::http::HeaderMap);
-
-impl opentelemetry::propagation::Extractor for Headers<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).and_then(|value| value.to_str().ok())
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(axum::http::HeaderName::as_str).collect()
-    }
 }
 
 /// Listens first, so that a port in use is the first thing a user hears of.
@@ -150,16 +170,28 @@ pub async fn bind(listen: &Listen, default_port: u16) -> Result<TcpListener, Err
     TcpListener::bind(address).await.map_err(Error::io(format!("listening on {address}")))
 }
 
-/// Serves until `stop`, and writes the ready file when every part is up.
+/// What a service gets from the process that it runs in.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// When to end.
+    pub stop: Stop,
+    /// What `GET /metrics` shows.
+    pub metrics: MetricsText,
+}
+
+/// Serves `routes` until it is time to stop, and writes the ready file when every part is up.
 pub async fn serve(
+    service: &'static str,
     listener: TcpListener,
-    router: Router,
+    routes: Router,
     listen: &Listen,
     readiness: Readiness,
-    stop: Stop,
+    process: Process,
 ) -> Result<(), Error> {
     let address = listener.local_addr().map_err(Error::io("local address"))?;
     tracing::info!(layer = "framework", address = %address, "listening");
+    let Process { stop, metrics } = process;
+    let router = routes_of(service, routes, readiness.clone(), metrics);
     if let Some(path) = listen.ready_file.clone() {
         tokio::spawn(async move {
             while !readiness.is_ready() {

@@ -3,6 +3,7 @@
 
 mod bos;
 mod bus;
+mod business;
 mod config;
 mod db;
 mod els;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use config::{Backends, Listen};
 use error::Error;
+use http::Process;
 use stop::Stop;
 
 /// Lacuna's reference pipeline: BOS, file service and ELS around Kafka, Redis and PostgreSQL.
@@ -45,6 +47,8 @@ enum Command {
         backends: Backends,
         #[command(flatten)]
         listen: Listen,
+        #[command(flatten)]
+        file: file_service::FileArgs,
     },
     /// Runs `essay_lifecycle_service` (port 6001 unless told otherwise).
     Els {
@@ -79,20 +83,20 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<ExitCode, Error> {
     match command {
         Command::Bos { backends, listen } => {
-            service(bos::SERVICE, &listen, |stop| async {
-                bos::run(&backends, &listen, stop).await
+            service(bos::SERVICE, &listen, |process| async {
+                bos::run(&backends, &listen, process).await
             })
             .await
         }
-        Command::File { backends, listen } => {
-            service(file_service::SERVICE, &listen, |stop| async {
-                file_service::run(&backends, &listen, stop).await
+        Command::File { backends, listen, file } => {
+            service(file_service::SERVICE, &listen, |process| async {
+                file_service::run(&backends, &listen, &file, process).await
             })
             .await
         }
         Command::Els { backends, listen, els } => {
-            service(els::SERVICE, &listen, |stop| async {
-                els::run(&backends, &listen, &els, stop).await
+            service(els::SERVICE, &listen, |process| async {
+                els::run(&backends, &listen, &els, process).await
             })
             .await
         }
@@ -106,12 +110,12 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
 /// Runs a service between the start of its telemetry and the last flush.
 async fn service<R, F>(name: &'static str, listen: &Listen, run: R) -> Result<ExitCode, Error>
 where
-    R: FnOnce(Stop) -> F,
+    R: FnOnce(Process) -> F,
     F: Future<Output = Result<(), Error>>,
 {
     let telemetry = lacuna_instrument::init(name).map_err(|e| Error::Telemetry(e.to_string()))?;
     let stop = Stop::on_signals(listen.stop_on_stdin_close)?;
-    let result = run(stop).await;
+    let result = run(Process { stop, metrics: telemetry.metrics_text() }).await;
     if let Err(error) = telemetry.shutdown().await {
         // Telemetry is best effort: that its backend is gone is no failure of the service.
         complain(&Error::Telemetry(error.to_string()));

@@ -10,7 +10,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use crate::bos;
 use crate::config::Backends;
-use crate::els;
+use crate::els::{self, ElsArgs};
 use crate::error::Error;
 use crate::file_service;
 use crate::stop::Stop;
@@ -26,7 +26,7 @@ pub struct UpArgs {
     #[command(flatten)]
     backends: Backends,
     #[command(flatten)]
-    els: els::ElsArgs,
+    els: ElsArgs,
     /// Listen on free ports instead of 5001, 7001 and 6001.
     #[arg(long)]
     free_ports: bool,
@@ -69,20 +69,16 @@ pub async fn run(args: UpArgs) -> Result<ExitCode, Error> {
 }
 
 async fn supervise(args: &UpArgs, folder: &Path, stop: &Stop) -> Result<ExitCode, Error> {
-    let mut services = vec![
-        start("bos", bos::SERVICE, args, folder)?,
-        start("file", file_service::SERVICE, args, folder)?,
-        start("els", els::SERVICE, args, folder)?,
-    ];
-    let outcome = async {
-        let [bos, file, els] = &mut services[..] else {
-            return Err(Error::Usage("three services".into()));
-        };
-        let addresses = Addresses {
-            bos: bos.ready().await?,
-            file: file.ready().await?,
-            els: els.ready().await?,
-        };
+    let mut bos = start("bos", bos::SERVICE, args, folder, &[])?;
+    let mut els = start("els", els::SERVICE, args, folder, &[])?;
+    // The file service asks BOS about batches, so it is started when BOS has an address.
+    let mut file = None;
+    let work = async {
+        let bos_url = bos.ready().await?;
+        let bos_option = ["--bos".to_owned(), bos_url.clone()];
+        let file = file.insert(start("file", file_service::SERVICE, args, folder, &bos_option)?);
+        let addresses =
+            Addresses { file: file.ready().await?, els: els.ready().await?, bos: bos_url };
         announce(&addresses)?;
         tokio::select! {
             () = stop.wait() => Ok(()),
@@ -92,10 +88,11 @@ async fn supervise(args: &UpArgs, folder: &Path, stop: &Stop) -> Result<ExitCode
         }
     };
     let outcome = tokio::select! {
-        outcome = outcome => outcome,
+        outcome = work => outcome,
         // Stopped while the services were still starting.
         () = stop.wait() => Ok(()),
     };
+    let mut services: Vec<Service> = [Some(bos), file, Some(els)].into_iter().flatten().collect();
     for service in &mut services {
         drop(service.stdin.take());
     }
@@ -112,6 +109,7 @@ fn start(
     name: &'static str,
     args: &UpArgs,
     folder: &Path,
+    more: &[String],
 ) -> Result<Service, Error> {
     let program = std::env::current_exe().map_err(Error::io("own program"))?;
     let ready_file = folder.join(name);
@@ -133,6 +131,7 @@ fn start(
         .arg("--stop-on-stdin-close")
         .arg("--ready-file")
         .arg(&ready_file)
+        .args(more)
         .stdin(Stdio::piped())
         .stdout(log)
         .kill_on_drop(true);
@@ -140,7 +139,10 @@ fn start(
         child.args(["--port", "0"]);
     }
     if command == "els" {
-        child.args(["--workers", &args.els.workers.to_string()]);
+        let ElsArgs { workers, series_cap, series_linger, .. } = &args.els;
+        child.args(["--workers", &workers.to_string()]);
+        child.args(["--series-cap", &series_cap.to_string()]);
+        child.args(["--series-linger", &series_linger.to_string()]);
         if let Some(fault) = args.els.fault {
             child.args([
                 "--fault",

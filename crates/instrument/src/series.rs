@@ -1,7 +1,8 @@
 //! Metrics with an unbounded label, such as `batch_id`, kept bounded.
 //!
 //! A subject's series live while it is open. [`Subjects::close`] ends them: their last values are
-//! still collected for a while (the linger, so that every reader sees them), then they are gone.
+//! still collected for a while (the linger, so that every reader sees them), then they are gone. A
+//! subject that nobody closes is gone when nothing was recorded about it for long (the idle time).
 //! At most `cap` subjects have series of their own. Past the cap, the subject that was closed longest
 //! ago makes room; where none is closed, counts go to the label value `other`, gauges are left out,
 //! and `lacuna.instrument.series.overflow` counts every record that this happened to.
@@ -37,11 +38,29 @@ pub struct Subjects {
     inner: Arc<Inner>,
 }
 
+/// How many subjects have series of their own, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most subjects with series of their own.
+    pub cap: usize,
+    /// How long the series of a closed subject are still collected.
+    pub linger: Duration,
+    /// How long the series of an open subject are collected after the last record about it.
+    pub idle: Duration,
+}
+
+impl Default for Bounds {
+    /// 1,000 subjects; two minutes after closing, twice the default export interval; a day idle.
+    fn default() -> Self {
+        let linger = Duration::from_secs(120);
+        Self { cap: 1_000, linger, idle: Duration::from_secs(24 * 3_600) }
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     label: &'static str,
-    cap: usize,
-    linger: Duration,
+    bounds: Bounds,
     state: Mutex<State>,
 }
 
@@ -54,27 +73,33 @@ struct State {
     warned: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Subject {
+    recorded: Instant,
     closed: Option<Instant>,
     values: Values,
+}
+
+impl Subject {
+    fn new() -> Self {
+        Self { recorded: Instant::now(), closed: None, values: Values::new() }
+    }
 }
 
 /// Values by family and further labels.
 type Values = HashMap<(usize, Vec<KeyValue>), f64>;
 
 impl Subjects {
-    /// Subjects of `label`: at most 1,000 with series of their own, closed ones kept for two minutes
-    /// (twice the default export interval).
+    /// Subjects of `label`, within the default [`Bounds`].
     #[must_use]
     pub fn new(label: &'static str) -> Self {
-        Self::bounded(label, 1_000, Duration::from_secs(120))
+        Self::bounded(label, Bounds::default())
     }
 
     /// [`Subjects::new`] with bounds of the caller's.
     #[must_use]
-    pub fn bounded(label: &'static str, cap: usize, linger: Duration) -> Self {
-        let inner = Arc::new(Inner { label, cap, linger, state: Mutex::default() });
+    pub fn bounded(label: &'static str, bounds: Bounds) -> Self {
+        let inner = Arc::new(Inner { label, bounds, state: Mutex::default() });
         let weak = Arc::downgrade(&inner);
         let _ = meter()
             .u64_observable_counter("lacuna.instrument.series.overflow")
@@ -117,7 +142,8 @@ impl Subjects {
         (state.families, Arc::downgrade(&self.inner))
     }
 
-    /// Ends a subject's series after the linger. Recorded again, it is open again.
+    /// Ends a subject's series after the linger. A record that comes later is kept for another linger,
+    /// so that a worker who is out of turn does not open the subject again.
     pub fn close(&self, subject: &str) {
         if let Some(subject) = self.inner.lock().open.get_mut(subject) {
             subject.closed = Some(Instant::now());
@@ -145,7 +171,11 @@ impl Inner {
     }
 
     fn sweep(&self, state: &mut State) {
-        state.open.retain(|_, s| s.closed.is_none_or(|at| at.elapsed() < self.linger));
+        let Bounds { linger, idle, .. } = self.bounds;
+        state.open.retain(|_, s| match s.closed {
+            Some(at) => at.elapsed() < linger,
+            None => s.recorded.elapsed() < idle,
+        });
     }
 
     /// Calls `write` with the value to change, or with `None` where the cap leaves no place for it.
@@ -164,12 +194,13 @@ impl Inner {
         key.sort_by(|a, b| a.key.cmp(&b.key));
         let key = (family, key);
         let mut state = self.lock();
-        if !state.open.contains_key(subject) && state.open.len() >= self.cap {
+        if !state.open.contains_key(subject) && state.open.len() >= self.bounds.cap {
             self.make_room(&mut state);
         }
-        if state.open.contains_key(subject) || state.open.len() < self.cap {
-            let entry = state.open.entry(subject.to_owned()).or_default();
-            entry.closed = None;
+        if state.open.contains_key(subject) || state.open.len() < self.bounds.cap {
+            let entry = state.open.entry(subject.to_owned()).or_insert_with(Subject::new);
+            entry.recorded = Instant::now();
+            entry.closed = entry.closed.map(|_| entry.recorded);
             write(entry.values.entry(key).or_default());
             return;
         }
@@ -182,7 +213,7 @@ impl Inner {
             tracing::warn!(
                 layer = "infrastructure",
                 label = self.label,
-                cap = self.cap,
+                cap = self.bounds.cap,
                 "more subjects are open than have series of their own: further ones are counted as `other`"
             );
         }
@@ -190,7 +221,7 @@ impl Inner {
 
     fn make_room(&self, state: &mut State) {
         self.sweep(state);
-        if state.open.len() < self.cap {
+        if state.open.len() < self.bounds.cap {
             return;
         }
         let closed = state.open.iter().filter_map(|(name, s)| Some((s.closed?, name.clone())));
@@ -250,6 +281,14 @@ impl Gauge {
             self.inner.record(subject, self.family, labels, false, |v| *v = value);
         }
     }
+
+    /// [`Gauge::set`], unless the value is larger already: for what only grows and is told by workers
+    /// that may overtake each other. A new series begins at zero.
+    pub fn raise(&self, subject: &str, labels: &[KeyValue], value: f64) {
+        if value.is_finite() {
+            self.inner.record(subject, self.family, labels, false, |v| *v = v.max(value));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -264,7 +303,8 @@ mod tests {
 
     #[test]
     fn series_live_while_their_subject_is_open_and_linger_after() {
-        let subjects = Subjects::bounded("batch_id", 10, Duration::ZERO);
+        let subjects =
+            Subjects::bounded("batch_id", Bounds { linger: Duration::ZERO, ..Bounds::default() });
         let counter = subjects.counter("series_a_total", "1", "");
         counter.add("a", &[], 1.0);
         counter.add("a", &[], 2.0);
@@ -276,8 +316,16 @@ mod tests {
     }
 
     #[test]
+    fn a_subject_that_nobody_closes_ends_when_nothing_happens_to_it() {
+        let subjects =
+            Subjects::bounded("batch_id", Bounds { idle: Duration::ZERO, ..Bounds::default() });
+        subjects.counter("series_d_total", "1", "").add("a", &[], 1.0);
+        assert!(subjects.is_empty());
+    }
+
+    #[test]
     fn past_the_cap_the_longest_closed_goes_then_counts_go_to_other() {
-        let subjects = Subjects::bounded("batch_id", 2, Duration::from_secs(3600));
+        let subjects = Subjects::bounded("batch_id", Bounds { cap: 2, ..Bounds::default() });
         let (counter, gauge) =
             (subjects.counter("series_b_total", "1", ""), subjects.gauge("series_b", "1", ""));
         counter.add("a", &[], 1.0);
@@ -287,17 +335,29 @@ mod tests {
         counter.add("c", &[], 1.0);
         assert_eq!(value(&subjects, "b", &counter), None, "b was closed first");
         counter.add("a", &[], 1.0);
-        counter.add("d", &[], 5.0);
-        gauge.set("d", &[], 0.5);
-        assert_eq!(value(&subjects, "d", &counter), None);
+        counter.add("d", &[], 1.0);
+        assert_eq!(value(&subjects, "a", &counter), None, "a record does not open what is closed");
+        counter.add("e", &[], 5.0);
+        gauge.set("e", &[], 0.5);
+        assert_eq!(value(&subjects, "e", &counter), None);
         assert_eq!(value(&subjects, OTHER, &counter), Some(5.0));
         assert_eq!(subjects.inner.lock().overflow, 2);
         assert_eq!(subjects.len(), 2);
     }
 
     #[test]
+    fn a_gauge_that_is_raised_never_falls() {
+        let subjects = Subjects::new("batch_id");
+        let gauge = subjects.gauge("series_e", "1", "");
+        gauge.raise("a", &[], 0.5);
+        gauge.raise("a", &[], 0.25);
+        let state = subjects.inner.lock();
+        assert_eq!(state.open["a"].values.values().copied().collect::<Vec<_>>(), [0.5]);
+    }
+
+    #[test]
     fn labels_in_another_order_are_the_same_series() {
-        let subjects = Subjects::bounded("batch_id", 2, Duration::from_secs(1));
+        let subjects = Subjects::new("batch_id");
         let counter = subjects.counter("series_c_total", "1", "");
         let (x, y) = (KeyValue::new("x", "1"), KeyValue::new("y", "2"));
         counter.add("a", &[x.clone(), y.clone()], 1.0);

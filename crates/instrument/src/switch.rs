@@ -136,13 +136,16 @@ pub fn get(part: Part) -> Level {
 
 /// True when the part emits spans.
 #[inline]
-pub(crate) fn spans(part: Part) -> bool {
+#[must_use]
+pub fn spans(part: Part) -> bool {
     LEVELS[part as usize].load(Ordering::Relaxed) & (Level::Spans as u8) != 0
 }
 
-/// True when the part records metrics.
+/// True when the part records metrics. A service asks this before it records instruments of its own,
+/// so that [`Part::Business`] covers them too.
 #[inline]
-pub(crate) fn metrics(part: Part) -> bool {
+#[must_use]
+pub fn metrics(part: Part) -> bool {
     LEVELS[part as usize].load(Ordering::Relaxed) & (Level::Metrics as u8) != 0
 }
 
@@ -155,11 +158,30 @@ pub(crate) struct Parsed {
     pub(crate) problems: Vec<Problem>,
 }
 
-/// One item of `LACUNA_INSTRUMENT` that was skipped.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+/// One item of a switch list that was skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
     /// The item as written.
-    pub(crate) item: String,
+    pub item: String,
+}
+
+/// Sets the levels of a list like `LACUNA_INSTRUMENT`'s, for a service that takes one at run time.
+/// What means nothing in it is skipped and given back; the rest counts.
+///
+/// ```
+/// use lacuna_instrument::switch::{self, Level, Part};
+///
+/// let problems = switch::apply("redis=off,kafka=loud");
+/// assert_eq!(switch::get(Part::Redis), Level::Off);
+/// assert!(problems[0].to_string().contains("kafka=loud"));
+/// # switch::apply("all=on");
+/// ```
+pub fn apply(list: &str) -> Vec<Problem> {
+    let parsed = parse(list);
+    for (part, level) in parsed.levels {
+        set(part, level);
+    }
+    parsed.problems
 }
 
 impl fmt::Display for Problem {

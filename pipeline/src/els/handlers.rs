@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use lacuna_instrument::outcome::outcome;
+use lacuna_instrument::postgres::Pool;
 use lacuna_instrument::redis::Traced;
 use opentelemetry::KeyValue;
 use redis::AsyncConnectionConfig;
 use serde_json::Value;
-use sqlx::PgPool;
 
 use super::SERVICE;
 use super::faults::Faults;
 use super::idempotency::Idempotency;
-use super::slots::{Essay, Slots};
-use super::store::{Complete, Store};
+use super::slots::{Assignment, Essay, Slots};
+use super::store::{Progress, Store};
 use crate::bus::Publisher;
+use crate::business::Coordination;
 use crate::envelope::{
     BATCH_READY, BatchReady, BatchRegistered, EXCESS_CONTENT, Envelope, EssayProvisioned,
     ExcessContent, SLOT_ASSIGNED, SlotAssigned,
@@ -25,6 +27,9 @@ use crate::http::annotate;
 /// for its batch before the batch counts as unknown.
 const WAIT_FOR_BATCH: Duration = Duration::from_secs(30);
 
+/// Why an essay is excess, as ELS publishes it.
+const NO_AVAILABLE_SLOT: &str = "NO_AVAILABLE_SLOT";
+
 /// Shared by ELS's consumers.
 #[derive(Clone)]
 pub struct Handlers {
@@ -32,14 +37,16 @@ pub struct Handlers {
     store: Store,
     idempotency: Idempotency,
     publisher: Publisher,
+    coordination: Coordination,
 }
 
 impl Handlers {
     /// Opens the Redis connections.
     pub async fn connect(
         client: redis::Client,
-        pool: PgPool,
+        pool: Pool,
         publisher: Publisher,
+        coordination: Coordination,
         faults: Faults,
         workers: usize,
     ) -> Result<Self, Error> {
@@ -48,8 +55,11 @@ impl Handlers {
             .set_response_timeout(Some(Duration::from_secs(10)));
         let plain = client.get_multiplexed_async_connection_with_config(&config).await?;
         let store = Store::new(pool);
+        let slots =
+            Slots::connect(&client, store.clone(), coordination.clone(), faults, workers).await?;
         Ok(Self {
-            slots: Slots::connect(&client, store.clone(), faults, workers).await?,
+            slots,
+            coordination,
             store,
             idempotency: Idempotency::new(Traced::new(plain, client.get_connection_info())),
             publisher,
@@ -70,6 +80,8 @@ impl Handlers {
             self.store
                 .batch_registered(&event.batch_id, &event.correlation_id, batch.expected_essays)
                 .await?;
+            // Before there are slots that a worker could take.
+            self.coordination.batch_opened(&event.batch_id);
             self.slots.create(&event.batch_id, &event.correlation_id, batch.expected_essays).await
         };
         self.idempotency.once(&event, work).await
@@ -92,29 +104,50 @@ impl Handlers {
             essay_id = essay.essay_id,
             "Processing EssayContentProvisionedV1 event"
         );
+        self.coordination.essay_provisioned();
         self.idempotency.once(&event, self.place(&essay)).await
     }
 
     async fn place(&self, essay: &Essay) -> Result<(), Error> {
         if let Some(slot) = self.store.decided(&essay.essay_id).await? {
             // Delivered again after a crash: the outcome stands, its events may not have gone out.
-            self.publish_outcome(essay, slot.as_deref(), "NO_AVAILABLE_SLOT").await?;
+            self.publish_outcome(essay, slot.as_deref(), NO_AVAILABLE_SLOT).await?;
             return match self.store.unannounced(&essay.batch_id).await? {
                 Some(complete) => self.publish_ready(&essay.batch_id, &complete).await,
                 None => Ok(()),
             };
         }
-        let (slot, reason) = if self.batch_is_known(&essay.batch_id).await? {
-            (self.slots.assign_slot_atomic(essay).await?, "NO_AVAILABLE_SLOT")
-        } else {
-            (None, "UNKNOWN_BATCH")
-        };
-        let complete = self.store.decide(essay, slot.as_deref()).await?;
+        let (slot, reason) = self.assign(essay).await?;
+        let progress = self.store.decide(essay, slot.as_deref()).await?;
+        let utilization = progress.as_ref().map(Progress::utilization);
+        self.coordination.decided(&essay.batch_id, utilization);
         self.publish_outcome(essay, slot.as_deref(), reason).await?;
-        match complete {
-            Some(complete) => self.publish_ready(&essay.batch_id, &complete).await,
-            None => Ok(()),
+        match progress {
+            Some(progress) if progress.is_complete() => {
+                self.publish_ready(&essay.batch_id, &progress).await
+            }
+            Some(_) => Ok(()),
+            // One essay too many came for a batch that is ready: what was counted of it ends too.
+            None => {
+                let batch = self.store.progress(&essay.batch_id).await?;
+                if batch.is_none_or(|batch| batch.is_complete()) {
+                    self.coordination.batch_closed(&essay.batch_id);
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// A slot, or what ELS gives as the reason for none, which need not be true.
+    async fn assign(&self, essay: &Essay) -> Result<(Option<String>, &'static str), Error> {
+        if !self.batch_is_known(&essay.batch_id).await? {
+            self.coordination.attempted(&essay.batch_id, Some("unknown_batch"));
+            return Ok((None, "UNKNOWN_BATCH"));
+        }
+        Ok(match self.slots.assign_slot_atomic(essay).await? {
+            Assignment::Taken(slot) => (Some(slot), NO_AVAILABLE_SLOT),
+            Assignment::Refused(_) => (None, NO_AVAILABLE_SLOT),
+        })
     }
 
     async fn batch_is_known(&self, batch_id: &str) -> Result<bool, Error> {
@@ -134,14 +167,19 @@ impl Handlers {
         &self,
         essay: &Essay,
         slot: Option<&str>,
-        reason: &str,
+        reason: &'static str,
     ) -> Result<(), Error> {
         let Essay { essay_id, batch_id, correlation_id, .. } = essay;
+        let told = outcome("slot_assigned")
+            .key("correlation_id", correlation_id.clone())
+            .key("batch_id", batch_id.clone())
+            .key("essay_id", essay_id.clone());
         match slot {
             Some(slot) => {
                 let data = SlotAssigned { essay_id: essay_id.clone(), slot: slot.to_owned() };
                 let event = Envelope::new(SLOT_ASSIGNED, SERVICE, correlation_id, batch_id, data);
                 self.publisher.publish(&event, essay_id).await?;
+                self.coordination.slot_assigned();
                 tracing::info!(
                     target: "batch_coordination_handler",
                     layer = "application",
@@ -150,11 +188,13 @@ impl Handlers {
                     slot,
                     "Assigned slot to essay"
                 );
+                told.attribute("slot", slot.to_owned()).reached();
             }
             None => {
                 let data = ExcessContent { essay_id: essay_id.clone(), reason: reason.to_owned() };
                 let event = Envelope::new(EXCESS_CONTENT, SERVICE, correlation_id, batch_id, data);
                 self.publisher.publish(&event, essay_id).await?;
+                self.coordination.excess_content(batch_id);
                 // An ordinary line at an ordinary level, as the incident's code had it.
                 tracing::info!(
                     target: "batch_coordination_handler",
@@ -164,15 +204,18 @@ impl Handlers {
                     reason,
                     "No available slot, published excess content"
                 );
+                told.missed(reason.to_ascii_lowercase());
             }
         }
         Ok(())
     }
 
-    async fn publish_ready(&self, batch_id: &str, complete: &Complete) -> Result<(), Error> {
+    async fn publish_ready(&self, batch_id: &str, complete: &Progress) -> Result<(), Error> {
         let data = BatchReady { assigned_essays: complete.assigned };
         let event = Envelope::new(BATCH_READY, SERVICE, &complete.correlation_id, batch_id, data);
         self.publisher.publish(&event, batch_id).await?;
+        self.coordination.batch_ready();
+        self.coordination.batch_closed(batch_id);
         self.store.announced(batch_id).await?;
         tracing::info!(
             target: "batch_coordination_handler",

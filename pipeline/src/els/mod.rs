@@ -13,20 +13,23 @@ mod store;
 
 pub use faults::{FaultKind, FaultRequest, FaultState};
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::Args;
+use lacuna_instrument::series::Bounds;
 
 use crate::bus::{PARTITIONS, Publisher, Subscription, create_topics};
+use crate::business::Coordination;
 use crate::config::{Backends, Listen};
 use crate::envelope::{
     BATCH_READY, BATCH_REGISTERED, ESSAY_PROVISIONED, EXCESS_CONTENT, SLOT_ASSIGNED,
 };
 use crate::error::Error;
-use crate::http::{self, ApiError, Readiness};
-use crate::stop::Stop;
+use crate::http::{self, ApiError, Process, Readiness};
 use faults::Faults;
 use handlers::Handlers;
 
@@ -41,6 +44,12 @@ pub struct ElsArgs {
     /// Consumers that assign slots, each with its own Redis connection.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=i64::from(PARTITIONS)))]
     pub workers: u16,
+    /// Batches with metric series of their own; further ones are counted together as `other`.
+    #[arg(long, default_value_t = 1_000)]
+    pub series_cap: usize,
+    /// Seconds for which the series of a batch are still there after it became ready.
+    #[arg(long, default_value_t = 120)]
+    pub series_linger: u64,
     /// Starts with this fault on.
     #[arg(long)]
     pub fault: Option<FaultKind>,
@@ -49,12 +58,12 @@ pub struct ElsArgs {
     pub fault_rate: f64,
 }
 
-/// Runs the service until `stop`.
+/// Runs the service until it is time to stop.
 pub async fn run(
     backends: &Backends,
     listen: &Listen,
     args: &ElsArgs,
-    stop: Stop,
+    process: Process,
 ) -> Result<(), Error> {
     let listener = http::bind(listen, DEFAULT_PORT).await?;
     let namespace = &backends.namespace.namespace;
@@ -70,10 +79,17 @@ pub async fn run(
         &[BATCH_REGISTERED, ESSAY_PROVISIONED, SLOT_ASSIGNED, EXCESS_CONTENT, BATCH_READY],
     )
     .await?;
+    let bounds = Bounds {
+        cap: args.series_cap,
+        linger: Duration::from_secs(args.series_linger),
+        // A batch whose slots are gone is open no more.
+        idle: slots::BATCH_TIMEOUT,
+    };
     let handlers = Handlers::connect(
         redis::Client::open(backends.redis_url.as_str())?,
         pool,
         Publisher::connect(backends, SERVICE)?,
+        Coordination::new(SERVICE, bounds),
         faults.clone(),
         usize::from(args.workers),
     )
@@ -88,10 +104,15 @@ pub async fn run(
         worker: 0,
     };
     let h = handlers.clone();
-    consumers.push(registered.spawn(backends, readiness.clone(), stop.clone(), move |event| {
-        let h = h.clone();
-        async move { h.batch_registered(event).await }
-    })?);
+    consumers.push(registered.spawn(
+        backends,
+        readiness.clone(),
+        process.stop.clone(),
+        move |event| {
+            let h = h.clone();
+            async move { h.batch_registered(event).await }
+        },
+    )?);
     for worker in 0..args.workers {
         let provisioned = Subscription {
             group: "essay_lifecycle_service.essays",
@@ -102,7 +123,7 @@ pub async fn run(
         consumers.push(provisioned.spawn(
             backends,
             readiness.clone(),
-            stop.clone(),
+            process.stop.clone(),
             move |event| {
                 let h = h.clone();
                 async move { h.essay_provisioned(event).await }
@@ -113,14 +134,7 @@ pub async fn run(
     let routes = Router::new()
         .route("/faults", get(show_faults).post(set_fault).delete(clear_faults))
         .with_state(faults);
-    http::serve(
-        listener,
-        http::with_health(SERVICE, routes, readiness.clone()),
-        listen,
-        readiness,
-        stop,
-    )
-    .await?;
+    http::serve(SERVICE, listener, routes, listen, readiness, process).await?;
     for consumer in consumers {
         consumer.finished().await;
     }

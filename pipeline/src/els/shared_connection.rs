@@ -22,6 +22,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use lacuna_instrument::switch::{self, Part};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt, Tracer};
 use opentelemetry::{Context, KeyValue, global};
 use redis::aio::MultiplexedConnection;
@@ -48,8 +49,13 @@ impl SharedConnection {
         Ok(Self { redis: client.get_multiplexed_async_connection().await? })
     }
 
-    /// The incident's `assign_slot_atomic`. `None`, it says, means that there is no slot.
-    pub async fn assign_slot(&self, essay: &Essay, window: Duration) -> Option<String> {
+    /// The incident's `assign_slot_atomic`: a slot, or nothing, which its caller takes for "there is
+    /// no slot". Why there was nothing, only telemetry hears.
+    pub async fn assign_slot(
+        &self,
+        essay: &Essay,
+        window: Duration,
+    ) -> Result<String, &'static str> {
         let keys = Keys::of(&essay.batch_id);
         let whole = Step::start(
             "redis.transaction.assign_slot_atomic",
@@ -66,7 +72,7 @@ impl SharedConnection {
             .send(
                 "redis.watch.batch_slots",
                 cmd("WATCH").arg(&keys.available_slots).arg(&keys.assignments),
-                &whole.context,
+                &whole.context(),
             )
             .await;
         log(
@@ -80,17 +86,17 @@ impl SharedConnection {
         let execute = Step::start(
             "redis.transaction.execute",
             SpanKind::Client,
-            &whole.context,
+            &whole.context(),
             named("MULTI"),
         );
-        let multi = self.send("redis.multi", &cmd("MULTI"), &execute.context).await;
+        let multi = self.send("redis.multi", &cmd("MULTI"), &execute.context()).await;
         log(essay, "MULTI", "", &multi);
         tokio::time::sleep(window).await;
         let spop = self
             .send(
                 "redis.spop.available_slots",
                 cmd("SPOP").arg(&keys.available_slots),
-                &execute.context,
+                &execute.context(),
             )
             .await;
         log(essay, "SPOP", &format!("key={}", keys.available_slots), &spop);
@@ -100,10 +106,10 @@ impl SharedConnection {
             .arg(&essay.essay_id)
             .arg(assignment_of(essay))
             .clone();
-        let hset = self.send("redis.hset.assignments", &hset, &execute.context).await;
+        let hset = self.send("redis.hset.assignments", &hset, &execute.context()).await;
         log(essay, "HSET", &format!("key={}", keys.assignments), &hset);
         tokio::time::sleep(window).await;
-        let exec = self.send("redis.exec", &cmd("EXEC"), &execute.context).await;
+        let exec = self.send("redis.exec", &cmd("EXEC"), &execute.context()).await;
         log(essay, "EXEC", "", &exec);
 
         match read(&exec, &essay.batch_id) {
@@ -111,7 +117,7 @@ impl SharedConnection {
                 execute.end();
                 whole.set("transaction.result", "success");
                 whole.end();
-                Some(slot)
+                Ok(slot)
             }
             Exec::Lost { result, reason } => {
                 execute.fail(reason);
@@ -119,7 +125,7 @@ impl SharedConnection {
                 let failed = Step::start(
                     "redis.transaction.failed",
                     SpanKind::Internal,
-                    &whole.context,
+                    &whole.context(),
                     vec![
                         KeyValue::new("batch_id", essay.batch_id.clone()),
                         KeyValue::new("essay_id", essay.essay_id.clone()),
@@ -130,7 +136,7 @@ impl SharedConnection {
                 whole.set("transaction.result", result);
                 whole.fail(reason);
                 whole.end();
-                None
+                Err(reason)
             }
         }
     }
@@ -159,7 +165,7 @@ impl SharedConnection {
         if let Err(error) = &answer {
             let code = error.code().unwrap_or("connection_lost").to_owned();
             step.set("error.type", code);
-            step.context.span().set_status(Status::error(error.to_string()));
+            step.error(error.to_string());
         }
         step.end();
         answer
@@ -223,9 +229,11 @@ fn named(operation: impl Into<opentelemetry::Value>) -> Vec<KeyValue> {
     vec![KeyValue::new("db.operation.name", operation)]
 }
 
-/// A span written by hand. It ends even when its future is dropped.
+/// A span written by hand. It ends even when its future is dropped. With the switch `redis` off it
+/// is none, and its children are its parent's.
 struct Step {
-    context: Context,
+    parent: Context,
+    span: Option<Context>,
 }
 
 impl Step {
@@ -235,28 +243,45 @@ impl Step {
         parent: &Context,
         mut attributes: Vec<KeyValue>,
     ) -> Self {
-        attributes.push(KeyValue::new("db.system.name", "redis"));
-        let tracer = global::tracer("pipeline");
-        let span = tracer
-            .span_builder(name)
-            .with_kind(kind)
-            .with_attributes(attributes)
-            .start_with_context(&tracer, parent);
-        Self { context: parent.with_span(span) }
+        let span = switch::spans(Part::Redis).then(|| {
+            attributes.push(KeyValue::new("db.system.name", "redis"));
+            let tracer = global::tracer("pipeline");
+            let span = tracer
+                .span_builder(name)
+                .with_kind(kind)
+                .with_attributes(attributes)
+                .start_with_context(&tracer, parent);
+            parent.with_span(span)
+        });
+        Self { parent: parent.clone(), span }
+    }
+
+    fn context(&self) -> Context {
+        self.span.as_ref().unwrap_or(&self.parent).clone()
     }
 
     fn set(&self, key: &'static str, value: impl Into<opentelemetry::Value>) {
-        self.context.span().set_attribute(KeyValue::new(key, value));
+        if let Some(span) = &self.span {
+            span.span().set_attribute(KeyValue::new(key, value));
+        }
+    }
+
+    fn error(&self, message: impl Into<Cow<'static, str>>) {
+        if let Some(span) = &self.span {
+            span.span().set_status(Status::error(message));
+        }
     }
 
     fn fail(&self, reason: &'static str) {
         self.set("failure.reason", reason);
         self.set("error.type", reason);
-        self.context.span().set_status(Status::error("Transaction discarded"));
+        self.error("Transaction discarded");
     }
 
     fn end(&self) {
-        self.context.span().end();
+        if let Some(span) = &self.span {
+            span.span().end();
+        }
     }
 }
 

@@ -12,16 +12,20 @@ use super::faults::{FaultKind, Faults};
 use super::intruder::Intruder;
 use super::shared_connection::SharedConnection;
 use super::store::Store;
+use crate::business::Coordination;
 use crate::error::Error;
 
 /// How long the slots of a batch wait for essays.
-const BATCH_TIMEOUT_SECONDS: u64 = 24 * 3_600;
+pub const BATCH_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Each of the workers can be overtaken by all others a few times; far more is a fault of its own.
 const ATTEMPTS: u32 = 50;
 
 /// Far above the round trip, since an `EXEC` whose answer is not awaited may have been applied.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Why there is nothing to take.
+const NO_SLOT: &str = "no_slot";
 
 /// What a worker knows of the essay in its hands.
 #[derive(Clone, Debug)]
@@ -78,11 +82,24 @@ fn batch_prefix(batch_id: &str) -> &str {
     batch_id.split('-').next().unwrap_or(batch_id)
 }
 
+/// What became of an essay's wish for a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    /// It took this one.
+    Taken(String),
+    /// It took none. ELS means by this that the batch has none left; telemetry says what happened.
+    Refused(&'static str),
+}
+
+/// An attempt that came to nothing and is made again with the event: a reason and the error.
+type Unfinished = (&'static str, Error);
+
 /// Slots of all batches.
 #[derive(Clone)]
 pub struct Slots {
     connections: ConnectionPool,
     store: Store,
+    coordination: Coordination,
     shared: SharedConnection,
     intruder: Intruder,
     faults: Faults,
@@ -93,6 +110,7 @@ impl Slots {
     pub async fn connect(
         client: &redis::Client,
         store: Store,
+        coordination: Coordination,
         faults: Faults,
         workers: usize,
     ) -> Result<Self, Error> {
@@ -102,6 +120,7 @@ impl Slots {
         Ok(Self {
             connections: ConnectionPool::with_config(client.clone(), workers + 1, config),
             store,
+            coordination,
             shared: SharedConnection::connect(client).await?,
             intruder: Intruder::connect(client).await?,
             faults,
@@ -136,7 +155,7 @@ impl Slots {
             ],
         )
         .ignore();
-        all.set_ex(&keys.timeout, correlation_id, BATCH_TIMEOUT_SECONDS).ignore();
+        all.set_ex(&keys.timeout, correlation_id, BATCH_TIMEOUT.as_secs()).ignore();
         all.exec_async(&mut *redis).await?;
         tracing::info!(
             target: "redis-client",
@@ -154,31 +173,39 @@ impl Slots {
         Ok(cmd("EXISTS").arg(Keys::of(batch_id).metadata).query_async(&mut *redis).await?)
     }
 
-    /// Takes a slot for the essay: its name, or `None` when the batch has none to give.
-    pub async fn assign_slot_atomic(&self, essay: &Essay) -> Result<Option<String>, Error> {
-        let Some(fault) = self.faults.for_essay(&essay.essay_id) else {
-            return match self.transaction(essay, ATTEMPTS, None).await? {
-                TransactionOutcome::Committed(slot) => Ok(Some(slot)),
-                TransactionOutcome::NoValue { .. } => Ok(None),
-                // Not "no slot": somebody else was faster fifty times. The event comes again.
-                TransactionOutcome::Aborted { attempts } => Err(Error::TryAgain(format!(
-                    "essay {}: the slot transaction was discarded {attempts} times",
-                    essay.essay_id
-                ))),
-            };
+    /// Takes a slot for the essay, if the batch has one to give, and counts the attempt.
+    pub async fn assign_slot_atomic(&self, essay: &Essay) -> Result<Assignment, Error> {
+        let result = self.take(essay).await;
+        let failure = match &result {
+            Ok(Assignment::Taken(_)) => None,
+            Ok(Assignment::Refused(reason)) | Err((reason, _)) => Some(*reason),
         };
-        match fault.kind {
-            FaultKind::SharedRedisConnection => {
-                Ok(self.shared.assign_slot(essay, fault.window).await)
+        self.coordination.attempted(&essay.batch_id, failure);
+        result.map_err(|(_, error)| error)
+    }
+
+    async fn take(&self, essay: &Essay) -> Result<Assignment, Unfinished> {
+        let fault = self.faults.for_essay(&essay.essay_id);
+        match fault.map(|fault| (fault.kind, fault.window)) {
+            Some((FaultKind::SharedRedisConnection, window)) => {
+                let slot = self.shared.assign_slot(essay, window).await;
+                Ok(slot.map_or_else(Assignment::Refused, Assignment::Taken))
             }
-            FaultKind::ConcurrentSlotModification => {
-                // The fault: one attempt, and an abort is taken for "no slot".
-                match self.transaction(essay, 1, Some(&self.intruder)).await? {
-                    TransactionOutcome::Committed(slot) => Ok(Some(slot)),
-                    TransactionOutcome::NoValue { .. } | TransactionOutcome::Aborted { .. } => {
-                        Ok(None)
-                    }
-                }
+            // The fault: one attempt, and an abort is taken for "no slot".
+            Some((FaultKind::ConcurrentSlotModification, _)) => {
+                let outcome = self.transaction(essay, 1, Some(&self.intruder)).await?;
+                Ok(taken(outcome).unwrap_or(Assignment::Refused("concurrent_modification")))
+            }
+            _ => {
+                let outcome = self.transaction(essay, ATTEMPTS, None).await?;
+                // Not "no slot": somebody else was faster fifty times. The event comes again.
+                taken(outcome).map_err(|attempts| {
+                    let why = format!(
+                        "essay {}: the slot transaction was discarded {attempts} times",
+                        essay.essay_id
+                    );
+                    ("exhausted", Error::TryAgain(why))
+                })
             }
         }
     }
@@ -189,9 +216,10 @@ impl Slots {
         essay: &Essay,
         attempts: u32,
         intruder: Option<&Intruder>,
-    ) -> Result<TransactionOutcome<String>, Error> {
+    ) -> Result<TransactionOutcome<String>, Unfinished> {
         let keys = Keys::of(&essay.batch_id);
-        let mut connection = self.connections.get().await?;
+        let connection = self.connections.get().await;
+        let mut connection = connection.map_err(|error| ("connection_lost", error.into()))?;
         let outcome = Transaction::new("assign_slot_atomic")
             .attribute("batch_id", essay.batch_id.clone())
             .attribute("essay_id", essay.essay_id.clone())
@@ -200,7 +228,10 @@ impl Slots {
             .timeout(Some(PATIENCE))
             .run(&mut connection, |tx| attempt(tx, &keys, essay, &self.store, intruder))
             .await
-            .map_err(|error| Error::TryAgain(format!("essay {}: {error}", essay.essay_id)))?;
+            .map_err(|error| {
+                let why = Error::TryAgain(format!("essay {}: {error}", essay.essay_id));
+                (error.reason(), why)
+            })?;
         tracing::info!(
             target: "redis-client",
             layer = "infrastructure",
@@ -212,6 +243,15 @@ impl Slots {
             if matches!(outcome, TransactionOutcome::Aborted { .. }) { "FAILED" } else { "OK" }
         );
         Ok(outcome)
+    }
+}
+
+/// What a transaction came to; how many attempts it made, where the server discarded all of them.
+fn taken(outcome: TransactionOutcome<String>) -> Result<Assignment, u32> {
+    match outcome {
+        TransactionOutcome::Committed(slot) => Ok(Assignment::Taken(slot)),
+        TransactionOutcome::NoValue { .. } => Ok(Assignment::Refused(NO_SLOT)),
+        TransactionOutcome::Aborted { attempts } => Err(attempts),
     }
 }
 
@@ -229,7 +269,7 @@ async fn attempt(
     }
     let free: u64 = tx.query("available_slots", cmd("SCARD").arg(&keys.available_slots)).await?;
     if free == 0 {
-        return Ok(tx.no_value("no_slot"));
+        return Ok(tx.no_value(NO_SLOT));
     }
     if let Some(intruder) = intruder {
         intruder.touch(&keys.available_slots).await.map_err(TransactionError::abandon)?;
@@ -241,7 +281,7 @@ async fn attempt(
         cmd("HSET").arg(&keys.assignments).arg(&essay.essay_id).arg(assignment_of(essay)),
     );
     let batch_id = essay.batch_id.clone();
-    Ok(multi.commit_with("no_slot", move |replies| {
+    Ok(multi.commit_with(NO_SLOT, move |replies| {
         Ok(replies.first().and_then(|reply| slot_in(reply, &batch_id)))
     }))
 }
@@ -265,7 +305,7 @@ async fn recover(
     let slot = (1..=expected)
         .map(|n| slot_name(&essay.batch_id, n))
         .find(|slot| !free.contains(slot) && !taken.contains(slot));
-    let Some(slot) = slot else { return Ok(tx.no_value("no_slot")) };
+    let Some(slot) = slot else { return Ok(tx.no_value(NO_SLOT)) };
     let mut multi = tx.multi();
     multi.add(
         "assignments",

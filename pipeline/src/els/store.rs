@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use lacuna_instrument::postgres::Pool;
+use sqlx::Row;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row};
 
 use super::slots::Essay;
 use crate::error::Error;
@@ -26,24 +27,38 @@ pub const TABLES: &[&str] = &[
         ready_published boolean NOT NULL DEFAULT false)",
 ];
 
-/// A batch whose every slot is taken.
+/// How far a batch is.
 #[derive(Clone, Debug)]
-pub struct Complete {
+pub struct Progress {
     /// The batch's own.
     pub correlation_id: String,
-    /// All of them.
+    /// Slots that are taken.
     pub assigned: u32,
+    /// All slots.
+    pub expected: u32,
+}
+
+impl Progress {
+    /// Every slot is taken.
+    pub fn is_complete(&self) -> bool {
+        self.assigned == self.expected
+    }
+
+    /// Taken slots by all slots.
+    pub fn utilization(&self) -> f64 {
+        f64::from(self.assigned) / f64::from(self.expected.max(1))
+    }
 }
 
 /// ELS's tables, behind verbs.
 #[derive(Clone)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Store {
     /// On a pool whose search path is the run's schema.
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         Self { pool }
     }
 
@@ -87,11 +102,12 @@ impl Store {
 
     /// Writes the essay's outcome and counts its slot, in one transaction. The counter's row lock
     /// puts the essays of a batch in a row, so exactly one of them sees the batch become complete.
+    /// Gives how far the batch is now, if the essay has a slot.
     pub async fn decide(
         &self,
         essay: &Essay,
         slot: Option<&str>,
-    ) -> Result<Option<Complete>, Error> {
+    ) -> Result<Option<Progress>, Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO essay_states (essay_id, batch_id, correlation_id, state, slot) VALUES ($1, $2, $3, $4, $5)",
@@ -101,7 +117,7 @@ impl Store {
         .bind(&essay.correlation_id)
         .bind(if slot.is_some() { "slot_assigned" } else { "excess" })
         .bind(slot)
-        .execute(&mut *transaction)
+        .execute(&mut transaction)
         .await
         .map_err(|error| match error.as_database_error() {
             // Somebody recovered this very slot, or this very essay, meanwhile (see
@@ -111,33 +127,44 @@ impl Store {
             }
             _ => error.into(),
         })?;
-        let complete = if slot.is_some() {
+        let progress = if slot.is_some() {
             let row = sqlx::query(
                 "UPDATE slot_batches SET assigned = assigned + 1 WHERE batch_id = $1
-                 RETURNING correlation_id, assigned, assigned = expected",
+                 RETURNING correlation_id, assigned, expected",
             )
             .bind(&essay.batch_id)
-            .fetch_one(&mut *transaction)
+            .fetch_one(&mut transaction)
             .await?;
-            if row.try_get(2)? { Some(complete(&row)?) } else { None }
+            Some(progress_in(&row)?)
         } else {
             None
         };
         transaction.commit().await?;
-        Ok(complete)
+        Ok(progress)
     }
 
     /// The batch, if it is complete and was not announced: what an essay that is delivered again
     /// after a crash has to make up for.
-    pub async fn unannounced(&self, batch_id: &str) -> Result<Option<Complete>, Error> {
+    pub async fn unannounced(&self, batch_id: &str) -> Result<Option<Progress>, Error> {
         let row = sqlx::query(
-            "SELECT correlation_id, assigned FROM slot_batches
+            "SELECT correlation_id, assigned, expected FROM slot_batches
              WHERE batch_id = $1 AND assigned = expected AND NOT ready_published",
         )
         .bind(batch_id)
         .fetch_optional(&self.pool)
         .await?;
-        row.as_ref().map(complete).transpose()
+        row.as_ref().map(progress_in).transpose()
+    }
+
+    /// How far the batch is, if it is known.
+    pub async fn progress(&self, batch_id: &str) -> Result<Option<Progress>, Error> {
+        let row = sqlx::query(
+            "SELECT correlation_id, assigned, expected FROM slot_batches WHERE batch_id = $1",
+        )
+        .bind(batch_id)
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(progress_in).transpose()
     }
 
     /// Remembers that the batch's readiness was published.
@@ -150,7 +177,11 @@ impl Store {
     }
 }
 
-fn complete(row: &PgRow) -> Result<Complete, Error> {
-    let assigned: i32 = row.try_get(1)?;
-    Ok(Complete { correlation_id: row.try_get(0)?, assigned: u32::try_from(assigned).unwrap_or(0) })
+fn progress_in(row: &PgRow) -> Result<Progress, Error> {
+    let (assigned, expected): (i32, i32) = (row.try_get(1)?, row.try_get(2)?);
+    Ok(Progress {
+        correlation_id: row.try_get(0)?,
+        assigned: u32::try_from(assigned).unwrap_or(0),
+        expected: u32::try_from(expected).unwrap_or(0),
+    })
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use lacuna_instrument::postgres::Pool;
 use serde::Serialize;
-use sqlx::{PgPool, Row};
+use sqlx::Row;
 
 use crate::error::Error;
 
@@ -73,7 +74,7 @@ impl Scope {
 }
 
 /// Reads what happened. A table that is not there yet means a service that never ran: an error.
-pub async fn read(pool: &PgPool, scope: &Scope) -> Result<Truth, Error> {
+pub async fn read(pool: &Pool, scope: &Scope) -> Result<Truth, Error> {
     let ids = scope.ids();
     let essays = sqlx::query(
         "SELECT p.essay_id, p.batch_id, p.correlation_id, s.slot
@@ -136,7 +137,7 @@ pub struct Unsettled {
 }
 
 /// Counts what is still on its way.
-pub async fn unsettled(pool: &PgPool, scope: &Scope) -> Result<Unsettled, Error> {
+pub async fn unsettled(pool: &Pool, scope: &Scope) -> Result<Unsettled, Error> {
     let row = sqlx::query(
         "SELECT
            (SELECT count(*) FROM provisioned_essays p

@@ -2,13 +2,16 @@
 //!
 //! Nothing here is skipped when a server is missing: the test fails and says what to run.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 
 mod engine;
+pub mod metrics;
 mod otlp;
+mod placed;
 
 pub use engine::Engine;
-pub use otlp::Collected;
+pub use otlp::{Collected, Span};
+pub use placed::{LogFolder, Placed};
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -108,7 +111,7 @@ pub struct Pipeline {
     child: Child,
     pub at: Addresses,
     pub namespace: String,
-    pub folder: tempfile::TempDir,
+    pub folder: std::sync::Arc<tempfile::TempDir>,
     collector: Option<otlp::Collector>,
 }
 
@@ -118,8 +121,14 @@ impl Pipeline {
     }
 
     pub async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_in(arguments, &[]).await
+    }
+
+    /// Starts with more environment variables.
+    pub async fn start_in(arguments: &[&str], more: &[(&'static str, &str)]) -> Self {
         let collector = otlp::Collector::start().await;
-        let environment = collector.environment();
+        let mut environment = collector.environment();
+        environment.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         Self::launch(arguments, environment, Some(collector)).await
     }
 
@@ -136,7 +145,7 @@ impl Pipeline {
         for variable in ["REDIS_URL", "DATABASE_URL", "KAFKA_BROKERS"] {
             url(variable);
         }
-        let (namespace, folder) = (namespace(), tempfile::tempdir().unwrap());
+        let (namespace, folder) = (namespace(), std::sync::Arc::new(tempfile::tempdir().unwrap()));
         let logs = folder.path().join("logs");
         let mut child = Command::new(PIPELINE)
             .args([

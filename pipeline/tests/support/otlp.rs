@@ -15,6 +15,10 @@ pub struct Span {
     pub trace_id: String,
     pub span_id: String,
     pub parent_id: String,
+    /// OTLP's number: 2 server, 3 client, 4 producer, 5 consumer.
+    pub kind: u64,
+    /// Ids of the spans that it links to.
+    pub links: Vec<String>,
     pub attributes: HashMap<String, String>,
     pub is_error: bool,
     pub message: String,
@@ -24,14 +28,27 @@ pub struct Span {
 pub struct Log {
     pub service: String,
     pub body: String,
+    pub event_name: String,
     pub trace_id: String,
+    pub span_id: String,
     pub attributes: HashMap<String, String>,
+}
+
+/// A point of a sum, a gauge or a histogram, whose value is then its count.
+#[derive(Clone, Debug)]
+pub struct Point {
+    pub service: String,
+    pub name: String,
+    pub attributes: HashMap<String, String>,
+    pub value: f64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Collected {
     pub spans: Vec<Span>,
     pub logs: Vec<Log>,
+    /// In the order in which they came: of a series, the last one counts.
+    pub points: Vec<Point>,
 }
 
 impl Collected {
@@ -53,6 +70,18 @@ impl Collected {
     }
 }
 
+impl Collected {
+    pub fn in_trace<'a>(&'a self, trace_id: &'a str) -> Vec<&'a Span> {
+        self.spans.iter().filter(|s| s.trace_id == trace_id).collect()
+    }
+}
+
+impl Log {
+    pub fn attribute(&self, key: &str) -> &str {
+        self.attributes.get(key).map_or("", String::as_str)
+    }
+}
+
 impl Span {
     pub fn attribute(&self, key: &str) -> &str {
         self.attributes.get(key).map_or("", String::as_str)
@@ -70,7 +99,7 @@ impl Collector {
         let routes = Router::new()
             .route("/v1/traces", post(traces))
             .route("/v1/logs", post(logs))
-            .route("/v1/metrics", post(|| async { Json(json!({})) }))
+            .route("/v1/metrics", post(metrics))
             .with_state(collected.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -84,6 +113,7 @@ impl Collector {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json".to_owned()),
             ("OTEL_BSP_SCHEDULE_DELAY", "300".to_owned()),
             ("OTEL_BLRP_SCHEDULE_DELAY", "300".to_owned()),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "500".to_owned()),
         ]
     }
 
@@ -102,6 +132,8 @@ async fn traces(State(collected): Shared, Json(request): Json<Value>) -> Json<Va
             trace_id: text(&span["traceId"]),
             span_id: text(&span["spanId"]),
             parent_id: text(&span["parentSpanId"]),
+            kind: span["kind"].as_u64().unwrap_or(0),
+            links: list(&span["links"]).iter().map(|link| text(&link["spanId"])).collect(),
             attributes: attributes(&span["attributes"]),
             is_error: span["status"]["code"] == json!(2),
             message: text(&span["status"]["message"]),
@@ -116,10 +148,38 @@ async fn logs(State(collected): Shared, Json(request): Json<Value>) -> Json<Valu
         let log = Log {
             service,
             body: value(&log["body"]),
+            event_name: text(&log["eventName"]),
             trace_id: text(&log["traceId"]),
+            span_id: text(&log["spanId"]),
             attributes: attributes(&log["attributes"]),
         };
         collected.lock().unwrap().logs.push(log);
+    }
+    Json(json!({}))
+}
+
+async fn metrics(State(collected): Shared, Json(request): Json<Value>) -> Json<Value> {
+    let number = |value: &Value| match value {
+        Value::String(text) => text.parse().unwrap_or(f64::NAN),
+        other => other.as_f64().unwrap_or(f64::NAN),
+    };
+    for (service, metric) in records(&request, "resourceMetrics", "scopeMetrics", "metrics") {
+        for (kind, field) in [("sum", None), ("gauge", None), ("histogram", Some("count"))] {
+            for point in list(&metric[kind]["dataPoints"]) {
+                let value = match field {
+                    Some(field) => &point[field],
+                    None if point["asInt"].is_null() => &point["asDouble"],
+                    None => &point["asInt"],
+                };
+                let point = Point {
+                    service: service.clone(),
+                    name: text(&metric["name"]),
+                    attributes: attributes(&point["attributes"]),
+                    value: number(value),
+                };
+                collected.lock().unwrap().points.push(point);
+            }
+        }
     }
     Json(json!({}))
 }

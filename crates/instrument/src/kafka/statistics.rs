@@ -93,43 +93,29 @@ fn partition_attributes(base: &[KeyValue], topic: &str, partition: i32) -> Vec<K
 /// What reads an instrument's values from a client's statistics.
 type Read<T> = fn(&Statistics, &[KeyValue], &dyn AsyncInstrument<T>);
 
-fn gauge(
-    meter: &Meter,
-    clients: &Arc<Clients>,
-    name: &'static str,
-    unit: &'static str,
-    about: &'static str,
-    read: Read<i64>,
-) {
-    let clients = clients.clone();
-    let callback =
-        move |o: &dyn AsyncInstrument<i64>| for_each(&clients, |s, base| read(s, base, o));
-    let _ = meter
-        .i64_observable_gauge(name)
-        .with_unit(unit)
-        .with_description(about)
-        .with_callback(callback)
-        .build();
+/// Defines a function that makes an instrument whose values are read from all clients' statistics.
+macro_rules! instrument {
+    ($name:ident, $value:ty, $builder:ident) => {
+        fn $name(
+            meter: &Meter,
+            clients: &Arc<Clients>,
+            name: &'static str,
+            unit: &'static str,
+            about: &'static str,
+            read: Read<$value>,
+        ) {
+            let clients = clients.clone();
+            let callback = move |o: &dyn AsyncInstrument<$value>| {
+                for_each(&clients, |s, base| read(s, base, o));
+            };
+            let builder = meter.$builder(name).with_unit(unit).with_description(about);
+            let _ = builder.with_callback(callback).build();
+        }
+    };
 }
 
-fn counter(
-    meter: &Meter,
-    clients: &Arc<Clients>,
-    name: &'static str,
-    unit: &'static str,
-    about: &'static str,
-    read: Read<u64>,
-) {
-    let clients = clients.clone();
-    let callback =
-        move |o: &dyn AsyncInstrument<u64>| for_each(&clients, |s, base| read(s, base, o));
-    let _ = meter
-        .u64_observable_counter(name)
-        .with_unit(unit)
-        .with_description(about)
-        .with_callback(callback)
-        .build();
-}
+instrument!(gauge, i64, i64_observable_gauge);
+instrument!(counter, u64, u64_observable_counter);
 
 fn instruments(meter: &Meter, clients: &Arc<Clients>) {
     gauge(

@@ -208,6 +208,9 @@ const OPERATIONS: [&str; 20] = [
     "VACUUM",
 ];
 
+/// Functions that take `FROM` between their arguments: `extract(epoch FROM created)`.
+const TAKE_FROM: [&str; 4] = ["EXTRACT", "SUBSTRING", "TRIM", "OVERLAY"];
+
 /// The query's summary: `INSERT essays`, `SELECT essays batches`.
 ///
 /// ```
@@ -235,8 +238,17 @@ pub fn summarise(sql: &str) -> String {
     let mut tokens = Tokens { rest: sql }.filter(|t| *t != Token::Space).peekable();
     let mut before = "";
     let mut first = true;
+    // For each open parenthesis, whether it is such a function's.
+    let mut inside: Vec<bool> = vec![];
     while let Some(token) = tokens.next() {
         let Token::Word(word) = token else {
+            match token {
+                Token::Other("(") => {
+                    inside.push(TAKE_FROM.iter().any(|f| before.eq_ignore_ascii_case(f)));
+                }
+                Token::Other(")") => drop(inside.pop()),
+                _ => {}
+            }
             before = "";
             continue;
         };
@@ -248,8 +260,11 @@ pub fn summarise(sql: &str) -> String {
         if operation && !part_of_another {
             add(word, true);
         }
-        let names_follow =
-            ["FROM", "INTO", "JOIN", "UPDATE", "TABLE", "CALL"].iter().any(|k| is(k));
+        // `extract(… FROM …)` and `IS DISTINCT FROM` name no table.
+        let from_in_expression =
+            is("FROM") && (inside.last() == Some(&true) || before.eq_ignore_ascii_case("distinct"));
+        let names_follow = !from_in_expression
+            && ["FROM", "INTO", "JOIN", "UPDATE", "TABLE", "CALL"].iter().any(|k| is(k));
         if names_follow && !part_of_another {
             while let Some(Token::Word(w)) = tokens.peek() {
                 let skip = ["IF", "NOT", "EXISTS", "ONLY", "LATERAL"]
@@ -320,6 +335,9 @@ mod tests {
             ("WITH x AS (DELETE FROM a RETURNING *) SELECT * FROM x", "DELETE a SELECT x"),
             ("CREATE TABLE IF NOT EXISTS batches (id text)", "CREATE batches"),
             ("SELECT count(*) FROM (SELECT 1 FROM t) s", "SELECT SELECT t"),
+            ("UPDATE a SET x = 1 RETURNING extract(epoch FROM b - c)", "UPDATE a"),
+            ("SELECT trim(both ' ' from (SELECT n FROM t)) FROM u", "SELECT SELECT t u"),
+            ("SELECT 1 FROM a WHERE b IS DISTINCT FROM c", "SELECT a"),
             ("BEGIN", "BEGIN"),
             ("", ""),
         ] {

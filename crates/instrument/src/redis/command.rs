@@ -2,11 +2,13 @@
 
 use crate::metrics::{CLIENT_SECONDS, meter};
 use crate::span;
-use crate::switch::{self, Part};
+use crate::switch::{self, Level, Part};
 use opentelemetry::metrics::Histogram;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
-use redis::{Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisResult, Value};
+use redis::{
+    Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
+};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -178,6 +180,26 @@ impl Call {
             cx.span().end();
         }
     }
+}
+
+/// `sent`, as a call of its own that ends with the answer; as it is, where Redis is switched off.
+pub(crate) fn traced<'a, T: Answer + Send + 'a>(
+    server: &Server,
+    operation: impl FnOnce() -> Cow<'static, str>,
+    batch: Option<usize>,
+    sent: RedisFuture<'a, T>,
+) -> RedisFuture<'a, T> {
+    if switch::get(Part::Redis) == Level::Off {
+        return sent;
+    }
+    let call = Context::map_current(|cx| Call::start(server, None, operation(), batch, |_| (), cx));
+    Box::pin(async move {
+        let result = sent.await;
+        if let Some(call) = call {
+            call.end(&result);
+        }
+        result
+    })
 }
 
 /// What a call can be answered with.

@@ -1,7 +1,6 @@
 //! A connection that one task owns.
 
-use super::command::{Call, Server, name_of, name_of_batch};
-use opentelemetry::Context;
+use super::command::{Server, name_of, name_of_batch, traced};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
@@ -70,6 +69,13 @@ impl ExclusiveConnection {
         &self.server
     }
 
+    /// The connection, lent and fit for a new command.
+    async fn fit(&mut self) -> RedisResult<Lent> {
+        let mut inner = self.lend()?;
+        inner.ready().await?;
+        Ok(inner)
+    }
+
     /// The connection for one call or one phase of an attempt.
     ///
     /// # Errors
@@ -129,23 +135,14 @@ fn needs_new_socket(error: &RedisError) -> bool {
 
 impl ConnectionLike for ExclusiveConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let call = Context::map_current(|cx| {
-            Call::start(&self.server, None, name_of(cmd), None, |_| (), cx)
-        });
-        Box::pin(async move {
-            let result = async {
-                let mut inner = self.lend()?;
-                inner.ready().await?;
-                let result = inner.connection.req_packed_command(cmd).await;
-                inner.note(&result);
-                result
-            }
-            .await;
-            if let Some(call) = call {
-                call.end(&result);
-            }
+        let server = self.server.clone();
+        let sent = async move {
+            let mut inner = self.fit().await?;
+            let result = inner.connection.req_packed_command(cmd).await;
+            inner.note(&result);
             result
-        })
+        };
+        traced(&server, || name_of(cmd), None, Box::pin(sent))
     }
 
     fn req_packed_commands<'a>(
@@ -154,30 +151,14 @@ impl ConnectionLike for ExclusiveConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let call = Context::map_current(|cx| {
-            Call::start(
-                &self.server,
-                None,
-                name_of_batch(pipeline),
-                Some(pipeline.len()),
-                |_| (),
-                cx,
-            )
-        });
-        Box::pin(async move {
-            let result = async {
-                let mut inner = self.lend()?;
-                inner.ready().await?;
-                let result = inner.connection.req_packed_commands(pipeline, offset, count).await;
-                inner.note(&result);
-                result
-            }
-            .await;
-            if let Some(call) = call {
-                call.end(&result);
-            }
+        let server = self.server.clone();
+        let sent = async move {
+            let mut inner = self.fit().await?;
+            let result = inner.connection.req_packed_commands(pipeline, offset, count).await;
+            inner.note(&result);
             result
-        })
+        };
+        traced(&server, || name_of_batch(pipeline), Some(pipeline.len()), Box::pin(sent))
     }
 
     fn get_db(&self) -> i64 {

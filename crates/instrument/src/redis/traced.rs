@@ -1,7 +1,6 @@
 //! Commands and pipelines of any async connection as spans.
 
-use super::command::{Call, Server, name_of, name_of_batch};
-use opentelemetry::Context;
+use super::command::{Server, name_of, name_of_batch, traced};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ConnectionInfo, Pipeline, RedisFuture, Value};
 
@@ -41,17 +40,7 @@ impl<C: ConnectionLike> Traced<C> {
 
 impl<C: ConnectionLike + Send> ConnectionLike for Traced<C> {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        let call = Context::map_current(|cx| {
-            Call::start(&self.server, None, name_of(cmd), None, |_| (), cx)
-        });
-        let Some(call) = call else {
-            return self.inner.req_packed_command(cmd);
-        };
-        Box::pin(async move {
-            let result = self.inner.req_packed_command(cmd).await;
-            call.end(&result);
-            result
-        })
+        traced(&self.server, || name_of(cmd), None, self.inner.req_packed_command(cmd))
     }
 
     fn req_packed_commands<'a>(
@@ -60,24 +49,8 @@ impl<C: ConnectionLike + Send> ConnectionLike for Traced<C> {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        let call = Context::map_current(|cx| {
-            Call::start(
-                &self.server,
-                None,
-                name_of_batch(pipeline),
-                Some(pipeline.len()),
-                |_| (),
-                cx,
-            )
-        });
-        let Some(call) = call else {
-            return self.inner.req_packed_commands(pipeline, offset, count);
-        };
-        Box::pin(async move {
-            let result = self.inner.req_packed_commands(pipeline, offset, count).await;
-            call.end(&result);
-            result
-        })
+        let sent = self.inner.req_packed_commands(pipeline, offset, count);
+        traced(&self.server, || name_of_batch(pipeline), Some(pipeline.len()), sent)
     }
 
     fn get_db(&self) -> i64 {

@@ -1,0 +1,417 @@
+//! What the pipeline shows of itself: one essay at every hop, each switch, and the business metrics
+//! against the databases.
+
+#![allow(clippy::unwrap_used, reason = "tests say what broke by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use support::metrics::{Scrape, last_of};
+use support::{Collected, Pipeline, Placed, Span, Truth};
+
+const FILE: &str = "file_service";
+const ELS: &str = "essay_lifecycle_service";
+const BOS: &str = "batch_orchestrator_service";
+const PROVISIONED: &str = "huleedu.file.essay.content.provisioned.v1";
+const ASSIGNED: &str = "huleedu.els.essay.slot.assigned.v1";
+const READY: &str = "huleedu.els.batch.essays.ready.v1";
+
+const SERVER: u64 = 2;
+const CLIENT: u64 = 3;
+const PRODUCER: u64 = 4;
+const CONSUMER: u64 = 5;
+
+/// The spans of one trace, by where they are.
+struct Trace<'a> {
+    spans: Vec<&'a Span>,
+    by_id: HashMap<&'a str, &'a Span>,
+}
+
+impl<'a> Trace<'a> {
+    fn of(collected: &'a Collected, trace_id: &'a str) -> Self {
+        let spans = collected.in_trace(trace_id);
+        let by_id = spans.iter().map(|span| (span.span_id.as_str(), *span)).collect();
+        Self { spans, by_id }
+    }
+
+    fn all(&self, service: &str, name: &str) -> Vec<&'a Span> {
+        let here = self.spans.iter().filter(|span| span.service == service && span.name == name);
+        here.copied().collect()
+    }
+
+    fn one(&self, service: &str, name: &str) -> &'a Span {
+        let found = self.all(service, name);
+        let names: BTreeSet<_> = self.spans.iter().map(|s| (&s.service, &s.name)).collect();
+        assert_eq!(found.len(), 1, "{service} {name} among {names:#?}");
+        found[0]
+    }
+
+    /// The names of a span's ancestors, nearest first.
+    fn above(&self, span: &Span) -> Vec<&'a str> {
+        let mut names = vec![];
+        let mut at = span.parent_id.as_str();
+        while let Some(parent) = self.by_id.get(at) {
+            names.push(parent.name.as_str());
+            at = &parent.parent_id;
+        }
+        names
+    }
+
+    /// Spans of a name directly under `parent`, one at least.
+    fn under(&self, parent: &Span, name: &str) -> Vec<&'a Span> {
+        let found: Vec<_> = self.all(&parent.service, name);
+        let found: Vec<_> = found.into_iter().filter(|s| s.parent_id == parent.span_id).collect();
+        assert!(!found.is_empty(), "no {name} under {} of {}", parent.name, parent.service);
+        found
+    }
+}
+
+/// One event's way from a span through serialising, the breaker, the broker and deserialising into
+/// the consumer of another service, linked and committed there.
+fn assert_hop<'a>(trace: &Trace<'a>, from: &Span, event: &str, to: &str) -> &'a Span {
+    let serialized = trace.under(from, "kafka.serialize");
+    assert!(serialized.iter().any(|span| span.attribute("event_type") == event), "{serialized:?}");
+    let produced = trace.one(&from.service, &format!("kafka.produce.{event}"));
+    let guarded = trace.by_id[produced.parent_id.as_str()];
+    let breaker =
+        format!("circuit_breaker.{}.kafka_producer.publish", from.service.replace('_', "-"));
+    assert_eq!((guarded.name.as_str(), guarded.attribute("circuit.state")), (&*breaker, "closed"));
+    assert_eq!(guarded.attribute("circuit.call_result"), "success");
+    assert_eq!(guarded.parent_id, from.span_id);
+
+    let consumed = trace.one(to, &format!("kafka.consume.{event}"));
+    assert_eq!((produced.kind, consumed.kind), (PRODUCER, CONSUMER));
+    assert_eq!(consumed.parent_id, produced.span_id);
+    assert_eq!(consumed.links, [produced.span_id.as_str()]);
+    for at in ["kafka.partition", "kafka.offset"] {
+        assert_eq!(consumed.attribute(at), produced.attribute(at), "{at}");
+    }
+    trace.under(consumed, "kafka.deserialize");
+    trace.under(consumed, "kafka.commit");
+    consumed
+}
+
+/// Scenario: one essay fills its batch.
+/// Guarantees: one trace from the upload to the batch's ready event has every hop of every part, each
+/// with the correlation id; so has every log line of every layer; what business achieved is said.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_essay_is_seen_at_every_hop() {
+    let pipeline = Pipeline::start().await;
+    let placed = pipeline.place_one().await;
+    let folder = pipeline.log_folder();
+    let collected = pipeline.stop().await;
+    let trace = Trace::of(&collected, &placed.trace_id);
+
+    // The upload, and the question to BOS that it asks.
+    let upload = trace.one(FILE, "POST /v1/batches/{id}/files");
+    assert_eq!((upload.kind, &upload.parent_id), (SERVER, &placed.caller_span_id));
+    assert_eq!(upload.attribute("http.response.status_code"), "201");
+    let asked = trace.under(upload, "GET /v1/batches/{id}")[0];
+    let answered = trace.one(BOS, "GET /v1/batches/{id}");
+    assert_eq!((asked.kind, answered.kind), (CLIENT, SERVER));
+    assert_eq!(answered.parent_id, asked.span_id);
+    assert_query(&trace, answered, "SELECT batches");
+    assert_query(&trace, upload, "INSERT provisioned_essays");
+
+    // First hop: into ELS, where Redis gives the slot and PostgreSQL keeps it.
+    let consumed = assert_hop(&trace, upload, PROVISIONED, ELS);
+    assert_eq!(consumed.attribute("essay_id"), placed.essay_id);
+    assert_eq!(trace.under(consumed, "SET").len(), 2, "the idempotency layer's marks");
+    let transaction = trace.under(consumed, "redis.transaction.assign_slot_atomic")[0];
+    assert_eq!(transaction.attribute("transaction.result"), "success");
+    assert_eq!(transaction.attribute("attempts"), "1");
+    for step in
+        ["redis.watch.batch_slots", "redis.hexists.assignments", "redis.scard.available_slots"]
+    {
+        trace.under(transaction, step);
+    }
+    let execute = trace.under(transaction, "redis.transaction.execute")[0];
+    for step in ["redis.spop.available_slots", "redis.hset.assignments"] {
+        assert_eq!(trace.under(execute, step)[0].attribute("lacuna.redis.result"), "value");
+    }
+    let written = trace.under(consumed, "db.transaction")[0];
+    assert_eq!(written.attribute("transaction.result"), "committed");
+    for statement in ["BEGIN", "INSERT essay_states", "UPDATE slot_batches", "COMMIT"] {
+        assert_query(&trace, written, statement);
+    }
+    trace.under(consumed, "db.connection");
+    trace.one(ELS, &format!("kafka.produce.{ASSIGNED}"));
+
+    // Second hop: the batch is ready.
+    let ready = assert_hop(&trace, consumed, READY, BOS);
+    assert_query(&trace, ready, "UPDATE batches");
+    assert!(trace.above(ready).ends_with(&["POST /v1/batches/{id}/files"]));
+
+    let services: BTreeSet<&str> = trace.spans.iter().map(|span| span.service.as_str()).collect();
+    assert_eq!(services, BTreeSet::from([FILE, ELS, BOS]));
+    for span in &trace.spans {
+        assert!(!span.is_error, "{span:?}");
+        // The ready event is about the batch, and carries the batch's id from its sending on.
+        let of_batch = span.name == format!("kafka.produce.{READY}")
+            || (span.service == BOS
+                && !span.name.contains("GET")
+                && span.span_id != answered.span_id
+                && trace
+                    .above(span)
+                    .iter()
+                    .chain([&span.name.as_str()])
+                    .any(|n| n.contains(READY)));
+        let expected = if of_batch { &placed.batch_correlation_id } else { &placed.correlation_id };
+        assert_eq!(span.attribute("correlation_id"), expected, "{} {}", span.service, span.name);
+    }
+    for group in [ELS, BOS] {
+        let assigned = collected.named("kafka.partition.assignment");
+        assert!(assigned.into_iter().any(|span| span.service == group), "{group}");
+    }
+
+    assert_outcomes(&collected, &placed);
+    assert_logs(&collected, &folder, &trace, &placed);
+}
+
+fn assert_query(trace: &Trace<'_>, parent: &Span, summary: &str) {
+    let queries = trace.under(parent, "db.query");
+    let summaries: Vec<_> = queries.iter().map(|s| s.attribute("db.query.summary")).collect();
+    assert!(summaries.contains(&summary), "{summary} among {summaries:?}");
+}
+
+fn assert_outcomes(collected: &Collected, placed: &Placed) {
+    for (service, name, correlation_id) in [
+        (FILE, "essay_provisioned", &placed.correlation_id),
+        (ELS, "slot_assigned", &placed.correlation_id),
+        (BOS, "batch_ready", &placed.batch_correlation_id),
+    ] {
+        let told = collected.logs.iter().filter(|log| {
+            log.service == service
+                && log.trace_id == placed.trace_id
+                && log.attribute("outcome.name") == name
+        });
+        let told: Vec<_> = told.collect();
+        assert_eq!(told.len(), 1, "{name}: {told:?}");
+        assert_eq!(told[0].event_name, "outcome.reached");
+        assert_eq!(told[0].attribute("batch_id"), placed.batch_id);
+        assert_eq!(told[0].attribute("correlation_id"), correlation_id);
+    }
+}
+
+/// Every log line about the essay or its batch, by OTLP and on stdout, from every layer.
+fn assert_logs(
+    collected: &Collected,
+    folder: &support::LogFolder,
+    trace: &Trace<'_>,
+    placed: &Placed,
+) {
+    let about = |text: &str| text.contains(&placed.batch_id) || text.contains(&placed.essay_id);
+    let mut layers: BTreeMap<String, usize> = BTreeMap::new();
+    for log in &collected.logs {
+        if log.trace_id != placed.trace_id {
+            let all = format!("{} {:?}", log.body, log.attributes);
+            assert!(!about(&all) || !log.trace_id.is_empty(), "without a trace: {log:?}");
+            continue;
+        }
+        assert!(trace.by_id.contains_key(log.span_id.as_str()), "of no span: {log:?}");
+        assert!(!log.attribute("correlation_id").is_empty(), "{log:?}");
+        *layers.entry(log.attribute("layer").to_owned()).or_default() += 1;
+    }
+    let expected = ["application", "framework", "infrastructure"];
+    assert_eq!(layers.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+
+    let mut lines = 0;
+    for line in folder.lines() {
+        if about(&line.to_string()) {
+            for id in ["trace_id", "span_id", "correlation_id", "layer"] {
+                assert!(line[id].as_str().is_some_and(|v| !v.is_empty()), "no {id}: {line}");
+            }
+            lines += usize::from(line["trace_id"] == placed.trace_id.as_str());
+        }
+    }
+    assert!(lines >= layers.values().sum::<usize>() - 1, "{lines} lines, {layers:?}");
+}
+
+type Belongs = fn(&Span) -> bool;
+
+/// Which spans a part makes.
+const PARTS: [(&str, Belongs); 5] = [
+    ("redis=off", |s| s.attribute("db.system.name") == "redis"),
+    ("kafka=off", |s| s.attribute("messaging.system") == "kafka"),
+    ("postgres=off", |s| s.attribute("db.system.name") == "postgresql"),
+    ("breaker=off", |s| !s.attribute("circuit.name").is_empty()),
+    ("http=off", |s| !s.attribute("http.request.method").is_empty()),
+];
+
+fn outcomes(collected: &Collected, placed: &Placed) -> usize {
+    let of_batch = collected.logs.iter().filter(|l| l.attribute("batch_id") == placed.batch_id);
+    of_batch.filter(|log| log.event_name.starts_with("outcome.")).count()
+}
+
+/// Scenario: everything off by the environment, then part by part while the services run.
+/// Guarantees: each time the essay gets its slot and the batch becomes ready, what is off is missing,
+/// and nothing else is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_switched_off_is_missing_and_the_services_work_on() {
+    let pipeline = Pipeline::start_in(&[], &[("LACUNA_INSTRUMENT", "all=off")]).await;
+    let series = |scrape: &Scrape, placed: &Placed| !scrape.mentioning(&placed.batch_id).is_empty();
+    let dark = pipeline.place_one().await;
+    let dark_series = series(&Scrape::of(&pipeline.at.els).await, &dark);
+
+    let mut rounds: Vec<(&str, Placed, bool)> = vec![];
+    for off in [
+        "",
+        "redis=off",
+        "kafka=off",
+        "postgres=off",
+        "breaker=off",
+        "http=off",
+        "outcome=off",
+        "business=off",
+        "propagation=off",
+    ] {
+        pipeline.instrument("all=on").await;
+        pipeline.instrument(off).await;
+        let placed = pipeline.place_one().await;
+        let has_series = series(&Scrape::of(&pipeline.at.els).await, &placed);
+        rounds.push((off, placed, has_series));
+    }
+    let collected = pipeline.stop().await;
+
+    assert!(collected.in_trace(&dark.trace_id).is_empty() && !dark_series);
+    assert_eq!(outcomes(&collected, &dark), 0);
+    let said = collected.logs.iter().filter(|log| log.attribute("batch_id") == dark.batch_id);
+    assert!(said.count() > 0, "log lines are the service's own");
+
+    for (off, placed, has_series) in &rounds {
+        let spans = collected.in_trace(&placed.trace_id);
+        assert_eq!(*has_series, *off != "business=off", "series of the batch with {off}");
+        assert_eq!(outcomes(&collected, placed) == 0, *off == "outcome=off", "outcomes with {off}");
+        if *off == "propagation=off" {
+            // Nothing of the caller's arrives, and nobody is anybody's child over the wire.
+            assert!(spans.is_empty());
+            let consumed = format!("kafka.consume.{PROVISIONED}");
+            let of_batch = |s: &&Span| s.attribute("batch_id") == placed.batch_id;
+            let mine: Vec<_> = collected.spans.iter().filter(of_batch).collect();
+            let consumed: Vec<_> = mine.iter().filter(|s| s.name == consumed).collect();
+            assert!(consumed.iter().all(|s| s.parent_id.is_empty() && s.links.is_empty()));
+            // The envelope still has the essay's correlation id.
+            assert!(consumed.iter().all(|s| !s.attribute("correlation_id").is_empty()));
+            assert_eq!(consumed.len(), 1);
+            continue;
+        }
+        for (part, belongs) in PARTS {
+            let there = spans.iter().any(|span| belongs(span));
+            assert_eq!(there, part != *off, "spans of {part} with {off}");
+        }
+    }
+}
+
+/// What the metrics must say of a finished load, as the databases have it.
+fn expected_of(truth: &Truth) -> BTreeMap<String, f64> {
+    let mut expected = BTreeMap::new();
+    for batch in &truth.batches {
+        let mine = || truth.essays.iter().filter(|essay| essay.batch_id == batch.batch_id);
+        let lost = mine().filter(|essay| essay.slot.is_none()).count() as f64;
+        let all = mine().count() as f64;
+        let id = format!("batch_id=\"{}\"", batch.batch_id);
+        let service = format!("service=\"{ELS}\"");
+        let reason = "failure_reason=\"concurrent_modification\"";
+        let no_slot = "failure_reason=\"no_slot\"";
+        expected.extend([
+            (format!("slot_assignment_attempts_total{{{id},{service}}}"), all),
+            (format!("slot_assignment_failures_total{{{id},{reason},{service}}}"), lost),
+            (format!("slot_assignment_failures_total{{{id},{no_slot},{service}}}"), 0.0),
+            (format!("excess_content_events_total{{{id},{service}}}"), lost),
+            (
+                format!("batch_slot_utilization_ratio{{{id}}}"),
+                (all - lost) / f64::from(batch.expected),
+            ),
+        ]);
+    }
+    expected
+}
+
+/// Scenario: a healthy load and one under the fault; then more batches than have series.
+/// Guarantees: every business metric has the value that the databases give, on `/metrics` and by
+/// OTLP; a ready batch's series end, an open one's do not; past the cap batches are counted together.
+#[tokio::test(flavor = "multi_thread")]
+async fn business_metrics_say_what_the_databases_say() {
+    let pipeline = Pipeline::start_with(&["--series-cap", "10", "--series-linger", "2"]).await;
+    let healthy = pipeline.load(2, 6, 100, 71).await;
+    healthy.assert_healthy();
+    pipeline.fault(&["concurrent-slot-modification", "--rate", "0.4"]).await;
+    let faulty = pipeline.load(3, 8, 100, 72).await;
+    pipeline.fault(&["off"]).await;
+    let essays: Vec<_> = healthy.essays.iter().chain(&faulty.essays).collect();
+    let batches: Vec<_> = healthy.batches.iter().chain(&faulty.batches).collect();
+    let (all, lost) = (essays.len() as f64, faulty.lost().len() as f64);
+    let ready = batches.iter().filter(|batch| batch.ready).count() as f64;
+    assert!(lost > 0.0, "the fault lost nothing");
+
+    let (els, bos, file) = (
+        Scrape::of(&pipeline.at.els).await,
+        Scrape::of(&pipeline.at.bos).await,
+        Scrape::of(&pipeline.at.file).await,
+    );
+    let events =
+        |kind: &str| format!("huleedu_batch_coordination_events_total{{event_type=\"{kind}\"}}");
+    for (series, value) in [
+        ("batch_essays_ready_events_total".to_owned(), ready),
+        ("slot_assignment_success_rate".to_owned(), (all - lost) / all),
+        ("huleedu_essay_state_transitions_total".to_owned(), all),
+        (events("batch_registered"), batches.len() as f64),
+        (events("essay_provisioned"), all),
+        (events("slot_assigned"), all - lost),
+        (events("excess_content"), lost),
+        (events("essays_ready"), ready),
+    ] {
+        assert_eq!(els.value(&series), value, "{series}");
+    }
+    assert_eq!(file.value("huleedu_essay_state_transitions_total"), all);
+    assert_eq!(bos.value("huleedu_batch_processing_duration_seconds_count"), ready);
+    assert!(bos.value("huleedu_batch_processing_duration_seconds_sum") > 0.0);
+
+    // Batches that wait for lost essays stay; those that are ready go.
+    let open: Vec<_> = faulty.batches.iter().filter(|batch| !batch.ready).collect();
+    assert!(!open.is_empty());
+    for (series, value) in expected_of(&faulty) {
+        if open.iter().any(|batch| series.contains(&batch.batch_id)) {
+            assert_eq!(els.value(&series), value, "{series}");
+        }
+    }
+    let gone = |scrape: &Scrape| {
+        batches.iter().all(|b| b.ready == scrape.mentioning(&b.batch_id).is_empty())
+    };
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !gone(&Scrape::of(&pipeline.at.els).await) {
+        assert!(Instant::now() < patience, "series of ready batches are still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    // Past the cap.
+    let mut last = String::new();
+    for n in open.len()..12 {
+        last = pipeline.register(2, &format!("past-the-cap-{n}")).await;
+    }
+    pipeline.upload(&last, &[]).await;
+    let other = format!("slot_assignment_attempts_total{{batch_id=\"other\",service=\"{ELS}\"}}");
+    let capped = loop {
+        let scrape = Scrape::of(&pipeline.at.els).await;
+        if scrape.samples.get(&other).is_some_and(|attempts| *attempts == 1.0) {
+            break scrape;
+        }
+        assert!(Instant::now() < patience + Duration::from_secs(30), "{:#?}", scrape.samples);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert!(capped.mentioning(&last).is_empty());
+    assert_eq!(capped.mentioning("batch_slot_utilization_ratio{batch_id=").len(), 10);
+    assert!(capped.value("lacuna_instrument_series_overflow_total{label=\"batch_id\"}") > 0.0);
+
+    // By OTLP the same, under the very same names; each series as it was last seen.
+    let collected = pipeline.stop().await;
+    let (els, bos) = (last_of(&collected.points, ELS), last_of(&collected.points, BOS));
+    for (series, value) in expected_of(&healthy).into_iter().chain(expected_of(&faulty)) {
+        assert_eq!(els.get(&series), Some(&value), "{series}");
+    }
+    assert_eq!(els["batch_essays_ready_events_total"], ready);
+    assert_eq!(els[&events("essays_ready")], ready);
+    assert_eq!(bos["huleedu_batch_processing_duration_seconds"], ready);
+}
