@@ -173,7 +173,10 @@ impl Batch {
 }
 
 /// `array` with texts, nested ones too, in buffers of its own.
-fn own_text(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+///
+/// # Errors
+/// None for a column of a batch: Arrow checks what it built itself.
+pub fn own_text(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     Ok(match array.data_type() {
         DataType::Utf8View => Arc::new(array.as_string_view().gc()),
         DataType::BinaryView => Arc::new(array.as_binary_view().gc()),

@@ -357,3 +357,35 @@ fn a_compact_batch_keeps_no_request_alive() {
     assert_eq!(event.name, "an event with a long name");
     assert_eq!(attributes, [("key of the event, long", Value::Str("value of the event, long"))]);
 }
+
+/// Each of 400 columns had a cell for each of 100,000 spans: 640 MB out of 8 MB. What finds no column
+/// now is in the overflow, and nothing is lost.
+#[test]
+fn many_small_spans_with_many_keys_do_not_become_gigabytes() {
+    let keys: Vec<String> = (0..400).map(|key| format!("key.{key}")).collect();
+    let spans = (0..100_000usize).map(|i| span(i as u8 | 1, vec![text(&keys[i % 400], "v")]));
+    let body = Bytes::from(request(spans.collect()).encode_to_vec());
+    let decoded = decode(SignalKind::Spans, body.clone()).unwrap();
+    assert!(decoded.rejected.is_empty());
+    let cells = decoded.batch.record().num_columns() * decoded.batch.num_rows();
+    assert!(cells < 6_000_000, "{cells} cells of {} bytes", body.len());
+    let attributes = decoded.batch.attributes(Scope::Span);
+    for row in [0, 1, 399, 400, 12_345, 99_999] {
+        let found: Vec<_> = attributes.of_row(row).collect();
+        assert_eq!(found, [(keys[row % 400].as_str(), Value::Str("v"))]);
+    }
+}
+
+/// A log record without fields has two bytes and a row has two hundred.
+#[test]
+fn rows_are_bounded_by_the_bytes_of_their_request() {
+    let records = b"\x12\x00".repeat(1 << 17);
+    let scope = [&[0x12, 0x80, 0x80, 0x10][..], &records].concat();
+    let request = [&[0x0a, 0x84, 0x80, 0x10][..], &scope].concat();
+    let decoded = decode(SignalKind::Logs, Bytes::from(request)).unwrap();
+    let kept = decoded.batch.num_rows();
+    assert!((1 << 16..1 << 17).contains(&kept), "{kept}");
+    assert_eq!(decoded.rejected.items, (1 << 17) - kept as u64);
+    let reason = &decoded.rejected.reasons[0];
+    assert!(reason.ends_with(&format!("a request of this size may have {kept} rows at most")));
+}

@@ -1,136 +1,31 @@
-//! Measures the store alone: `measure DIR [MILLIONS OF SPANS]`. The generator's cost is not in the
-//! figures: requests are made before the clock starts, a block at a time.
-#![allow(clippy::unwrap_used, clippy::print_stdout)]
+//! Measures the store alone, with the load of `lacuna-bench`: `measure DIR [MILLIONS OF SPANS]`.
+//! The generator's cost is not in the figures: requests are made before the clock starts, a block
+//! at a time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a developer's tool; it says what broke by panicking"
+)]
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+#[path = "../../../bench/src/generate/mod.rs"]
+#[allow(dead_code, missing_docs, reason = "the generator is the bench's")]
+mod generate;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use generate::{SentFlow, Shape, Workload};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{SignalKind, TraceId};
 use lacuna_store::{Options, Store, TimeRange};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
-use prost::Message;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
-const DAY: u64 = 24 * 3600 * 1_000_000_000;
+const HOUR: u64 = 3600 * 1_000_000_000;
 const START: u64 = 1_780_000_000_000_000_000;
-const SPANS_A_TRACE: u64 = 12;
-const SPANS_A_REQUEST: u64 = 504;
-
-/// SplitMix64.
-fn random(seed: u64) -> u64 {
-    let mut x = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn trace_of(number: u64) -> [u8; 16] {
-    (u128::from(random(number * 2)) << 64 | u128::from(random(number * 2 + 1))).to_be_bytes()
-}
-
-fn correlation_of(trace: u64) -> String {
-    let x = random(trace ^ 0xc0ffee);
-    format!(
-        "{:08x}-{:04x}-4{:03x}-a000-{:012x}",
-        x >> 32,
-        x >> 16 & 0xffff,
-        x & 0xfff,
-        x & 0xffff_ffff_ffff
-    )
-}
-
-fn text(key: &str, value: impl Into<String>) -> KeyValue {
-    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value.into())) });
-    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
-}
-
-fn int(key: &str, value: i64) -> KeyValue {
-    let value = Some(AnyValue { value: Some(any_value::Value::IntValue(value)) });
-    KeyValue { key: key.to_owned(), value, ..KeyValue::default() }
-}
-
-fn span(trace: u64, i: u64, start: u64) -> Span {
-    let x = random(trace * 31 + i);
-    let route =
-        ["/v1/batches/{id}", "/v1/files", "/v1/orders/{id}/items", "/health"][(x % 4) as usize];
-    let mut attributes = vec![
-        text("correlation_id", correlation_of(trace)),
-        text("http.request.method", ["GET", "POST", "PUT"][(x % 3) as usize]),
-        text("http.route", route),
-        int("http.response.status_code", [200, 200, 200, 404, 500][(x % 5) as usize]),
-        text("url.path", format!("/v1/orders/{}/items", x % 100_000)),
-        text("server.address", format!("service-{}.default.svc.cluster.local", x % 20)),
-        int("server.port", 8080),
-        text(
-            "user_agent.original",
-            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/149.0",
-        ),
-        text("user.id", format!("user-{}", x >> 8 & 0xffff)),
-        text("network.protocol.version", "1.1"),
-    ];
-    if i % 4 == 3 {
-        attributes.push(text("messaging.destination.name", format!("orders.v{}", x % 3)));
-        attributes.push(int("messaging.kafka.offset", (trace * 4 + i) as i64));
-    }
-    Span {
-        trace_id: trace_of(trace).to_vec(),
-        span_id: random(trace * 100 + i).to_be_bytes().to_vec(),
-        parent_span_id: if i == 0 {
-            Vec::new()
-        } else {
-            random(trace * 100 + (i - 1) / 2).to_be_bytes().to_vec()
-        },
-        name: format!("{} {route}", ["GET", "POST", "PUT"][(x % 3) as usize]),
-        kind: (x % 5) as i32 + 1,
-        start_time_unix_nano: start + i * 700_000 + x % 300_000,
-        end_time_unix_nano: start + i * 700_000 + x % 300_000 + 500_000 + x % 90_000_000,
-        attributes,
-        status: Some(Status { code: i32::from(x.is_multiple_of(100)) * 2, ..Status::default() }),
-        ..Span::default()
-    }
-}
-
-/// Request `number`: spans of 42 traces, by service.
-fn request(number: u64, total: u64) -> Bytes {
-    let traces = SPANS_A_REQUEST / SPANS_A_TRACE;
-    let step = DAY / (total / SPANS_A_TRACE).max(1);
-    let mut services: Vec<ResourceSpans> = (0..SPANS_A_TRACE)
-        .map(|service| ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![
-                    text("service.name", format!("service-{service}")),
-                    text("service.version", "1.42.0"),
-                    text(
-                        "k8s.pod.name",
-                        format!("service-{service}-6c5d8f7b9-{:05x}", service * 77),
-                    ),
-                    text("host.name", format!("node-{}.internal", service % 5)),
-                    text("deployment.environment.name", "production"),
-                ],
-                ..Resource::default()
-            }),
-            scope_spans: vec![ScopeSpans {
-                scope: Some(InstrumentationScope {
-                    name: "io.opentelemetry.http".to_owned(),
-                    ..InstrumentationScope::default()
-                }),
-                ..ScopeSpans::default()
-            }],
-            ..ResourceSpans::default()
-        })
-        .collect();
-    for trace in number * traces..(number + 1) * traces {
-        for (i, service) in services.iter_mut().enumerate() {
-            service.scope_spans[0].spans.push(span(trace, i as u64, START + trace * step));
-        }
-    }
-    Bytes::from(ExportTraceServiceRequest { resource_spans: services }.encode_to_vec())
-}
+const SPANS_A_REQUEST: usize = 8192;
 
 fn quantiles(what: &str, mut times: Vec<Duration>) {
     times.sort();
@@ -138,41 +33,88 @@ fn quantiles(what: &str, mut times: Vec<Duration>) {
     println!("{what:<44} p50 {:>9.3?}  p99 {:>9.3?}  max {:>9.3?}", at(0.5), at(0.99), at(1.0));
 }
 
-fn resident() -> u64 {
+fn resident() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    line.and_then(|l| l.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0) / 1024
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or("");
+        let kib = line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok());
+        kib.unwrap_or(0) / 1024
+    };
+    format!("resident {} MiB, at most {} MiB", of("VmRSS:"), of("VmHWM:"))
 }
 
-fn cpu() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
-    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+/// CPU time of this process by thread name.
+fn cpu() -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let name = stat.split(['(', ')']).nth(1).unwrap_or("").to_owned();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or("").split(' ').collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        *times.entry(name).or_default() += Duration::from_millis((ticks(11) + ticks(12)) * 10);
+    }
+    times
 }
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let dir = args.next().unwrap_or_else(|| "/tmp/lacuna-measure".to_owned());
-    let millions: f64 = args.next().and_then(|a| a.parse().ok()).unwrap_or(1.0);
-    let total = (millions * 1e6) as u64 / SPANS_A_REQUEST * SPANS_A_REQUEST;
-    let store = Store::open(&dir, Options::default()).unwrap();
-    let (mut wall, mut spent, mut raw, mut decode) =
-        (Duration::ZERO, Duration::ZERO, 0u64, Duration::ZERO);
-    let requests = total / SPANS_A_REQUEST;
-    let block = 200;
-    for first in (0..requests).step_by(block as usize) {
-        let bodies: Vec<Bytes> =
-            (first..(first + block).min(requests)).map(|n| request(n, total)).collect();
-        raw += bodies.iter().map(|b| b.len() as u64).sum::<u64>();
-        let (begun, cpu_before) = (Instant::now(), cpu());
+fn print_cpu(what: &str, before: &BTreeMap<String, Duration>, spans: u64) {
+    let mut line = String::new();
+    let mut total = 0.0;
+    for (name, after) in cpu() {
+        let spent = after - before.get(&name).copied().unwrap_or_default();
+        let micros = spent.as_secs_f64() * 1e6 / spans as f64;
+        total += micros;
+        if micros > 0.005 {
+            line.push_str(&format!("  {name} {micros:.2}"));
+        }
+    }
+    println!("{what}: {total:.2} us of CPU a span:{line}");
+}
+
+/// Bytes a span of the data files by column, largest first, and of the indexes.
+fn print_columns(dir: &Path, spans: u64) {
+    let mut columns: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let (mut data, mut index) = (0, 0);
+    for entry in std::fs::read_dir(dir.join("segments")).unwrap().flatten() {
+        let size = entry.metadata().unwrap().len();
+        if entry.path().extension().is_some_and(|e| e == "index") {
+            index += size;
+            continue;
+        }
+        data += size;
+        let file = std::fs::File::open(entry.path()).unwrap();
+        let reader = SerializedFileReader::new(file).unwrap();
+        for group in reader.metadata().row_groups() {
+            for column in group.columns() {
+                let sums = columns.entry(column.column_path().string()).or_default();
+                sums.0 += column.compressed_size();
+                sums.1 += column.uncompressed_size();
+            }
+        }
+    }
+    let each = |bytes: f64| bytes / spans as f64;
+    println!("data {:.1} B/span, index {:.1} B/span", each(data as f64), each(index as f64));
+    let mut columns: Vec<_> = columns.into_iter().collect();
+    columns.sort_by_key(|(_, (packed, _))| -packed);
+    for (name, (packed, raw)) in columns.iter().take(24) {
+        println!("  {:6.2} of {:7.2}  {name}", each(*packed as f64), each(*raw as f64));
+    }
+    let rest: i64 = columns.iter().skip(24).map(|(_, (packed, _))| packed).sum();
+    println!("  {:6.2}  {} more", each(rest as f64), columns.len().saturating_sub(24));
+}
+
+fn ingest(store: &Store, load: &Workload, requests: u64) -> u64 {
+    let (mut wall, mut raw, mut spans) = (Duration::ZERO, 0u64, 0u64);
+    let mut spent: BTreeMap<String, Duration> = BTreeMap::new();
+    for first in (0..requests).step_by(16) {
+        let made: Vec<(Bytes, u64)> =
+            (first..(first + 16).min(requests)).map(|n| load.traces(n)).collect();
+        raw += made.iter().map(|(body, _)| body.len() as u64).sum::<u64>();
+        spans += made.iter().map(|(_, items)| items).sum::<u64>();
+        let (begun, before) = (Instant::now(), cpu());
         let (sender, receiver) = mpsc::channel();
-        let decoding = Arc::new(AtomicU64::new(0));
-        let count = bodies.len();
-        for body in bodies {
-            let start = Instant::now();
+        let count = made.len();
+        for (body, _) in made {
             let batch = lacuna_signal::otlp::decode(SignalKind::Spans, body.clone()).unwrap().batch;
-            decoding.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
             loop {
                 let answered = sender.clone();
                 let (tell, told) = mpsc::sync_channel(1);
@@ -193,137 +135,113 @@ fn main() {
         for _ in 0..count {
             receiver.recv().unwrap();
         }
-        decode += Duration::from_nanos(decoding.load(Ordering::Relaxed));
         wall += begun.elapsed();
-        spent += cpu() - cpu_before;
+        for (name, after) in cpu() {
+            let more = after.saturating_sub(before.get(&name).copied().unwrap_or_default());
+            *spent.entry(name).or_default() += more;
+        }
     }
-    println!("spans {total}, {:.0} B of OTLP each", raw as f64 / total as f64);
-    println!(
-        "durable ingest: {:.0} spans/s wall, {:.0} spans/s of one core (decoding {:.0} spans/s)",
-        total as f64 / wall.as_secs_f64(),
-        total as f64 / spent.as_secs_f64(),
-        total as f64 / decode.as_secs_f64()
-    );
-    println!("resident {} MiB, {:?}", resident(), store.counters());
-    let (begun, before) = (Instant::now(), cpu());
-    store.flush().unwrap();
-    println!("flush {:.2?}", begun.elapsed());
+    println!("spans {spans}, {:.0} B of OTLP each", raw as f64 / spans as f64);
+    println!("durable ingest: {:.0} spans/s by the clock", spans as f64 / wall.as_secs_f64());
+    let micros = |spent: &Duration| spent.as_secs_f64() * 1e6 / spans as f64;
+    let line: Vec<String> = spent.iter().map(|(n, s)| format!("{n} {:.2}", micros(s))).collect();
+    let total: f64 = spent.values().map(micros).sum();
+    println!("until the last acknowledgement: {total:.2} us of CPU a span: {}", line.join("  "));
+    spans
+}
+
+fn time(what: &str, count: u64, mut run: impl FnMut(u64) -> usize, least: usize) {
+    let times = (0..count).map(|n| {
+        let begun = Instant::now();
+        let found = run(n);
+        let took = begun.elapsed();
+        assert!(found >= least, "{what}: found {found}");
+        took
+    });
+    quantiles(what, times.collect());
+}
+
+fn find(store: &Store, selector: &str, range: TimeRange, limit: usize) -> usize {
+    let selector = Selector::parse(selector).unwrap();
+    store.find_traces(&selector, range, limit).unwrap().items.len()
+}
+
+fn ask(store: &Store, load: &Workload, requests: u64) {
+    let flow = |n: u64| -> SentFlow {
+        load.sent_flow(n.wrapping_mul(0x9e37_79b9) % (requests - 1), n.wrapping_mul(31))
+    };
+    let hour = |n: u64| {
+        let middle = flow(n).begin;
+        TimeRange::new((middle - HOUR / 2) as i64, (middle + HOUR / 2) as i64)
+    };
+    for round in ["first", "again"] {
+        let by_id = |n| {
+            let sent = flow(n).traces[0].clone();
+            let found = store.trace(TraceId(sent.id), None).unwrap().items.num_rows();
+            assert!(found >= sent.spans as usize);
+            found
+        };
+        time(&format!("trace by id ({round})"), 300, by_id, 1);
+        let correlation = |n| {
+            let selector = format!("{{ span.correlation_id = \"{}\" }}", flow(n).correlation);
+            find(store, &selector, hour(n), 100)
+        };
+        time("correlation id, 1 h", 200, correlation, 1);
+        for (what, selector) in [
+            (
+                "status code 500 of a service",
+                "{ resource.service.name = \"edge-gateway\" && .http.response.status_code = 500 }",
+            ),
+            (
+                "redis miss of a service",
+                "{ resource.service.name = \"catalog-service\" && .db.redis.hit = false }",
+            ),
+            ("status = error", "{ status = error }"),
+            ("duration > 1 s", "{ duration > 1s }"),
+        ] {
+            time(what, 50, |n| find(store, selector, hour(n), 20), 0);
+        }
+    }
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let dir = args.next().unwrap();
+    let millions: f64 = args.next().and_then(|a| a.parse().ok()).unwrap_or(1.0);
+    let wanted = (millions * 1e6) as u64;
+    let step = 24 * HOUR / (wanted / SPANS_A_REQUEST as u64).max(1);
+    let shape = Shape { seed: 7, spans_per_request: SPANS_A_REQUEST, begin: START, step };
+    let load = Workload::new(shape);
+    let requests = load.requests_for(wanted);
+    let store = Store::open(&dir, Options::default()).unwrap();
+    let before = cpu();
+    let spans = ingest(&store, &load, requests);
     let stats = store.stats();
     println!(
-        "segments {} before merging, {:.1} B/span",
-        stats.kinds[0].segments,
-        stats.segment_bytes as f64 / total as f64
+        "{}; {:.0} B a row in memory",
+        resident(),
+        stats.memory_bytes as f64 / stats.kinds[0].memory_rows.max(1) as f64
     );
     let begun = Instant::now();
-    store.compact().unwrap();
-    println!("compact {:.2?}, cpu with flush {:.2?}", begun.elapsed(), cpu() - before);
+    store.flush().unwrap();
     let stats = store.stats();
-    println!(
-        "segments {}, {:.1} B/span, resident {} MiB",
-        stats.kinds[0].segments,
-        stats.segment_bytes as f64 / total as f64,
-        resident()
-    );
-    let traces = total / SPANS_A_TRACE;
-    let sample = |n: u64| (0..n).map(move |i| random(i + 7) % traces);
-    for round in ["first", "again"] {
-        let time = |n: u64, mut run: Box<dyn FnMut(u64) -> usize>, least: usize| -> Vec<Duration> {
-            let before = cpu();
-            let times = sample(n)
-                .map(|trace| {
-                    let begun = Instant::now();
-                    let found = run(trace);
-                    let took = begun.elapsed();
-                    assert!(found >= least, "found {found}");
-                    took
-                })
-                .collect();
-            print!("[{:>7.2?} of one core each] ", (cpu() - before) / n as u32);
-            times
-        };
-        let s = store.clone();
-        quantiles(
-            &format!("trace by id ({round})"),
-            time(
-                300,
-                Box::new(move |t| s.trace(TraceId(trace_of(t)), None).unwrap().items.num_rows()),
-                12,
-            ),
-        );
-        let s = store.clone();
-        quantiles(
-            "correlation id, whole day",
-            time(
-                200,
-                Box::new(move |t| {
-                    let selector = format!("{{ span.correlation_id = \"{}\" }}", correlation_of(t));
-                    s.find_traces(&Selector::parse(&selector).unwrap(), TimeRange::ALL, 20)
-                        .unwrap()
-                        .items
-                        .len()
-                }),
-                1,
-            ),
-        );
-        let hour = |t: u64| {
-            let start = (START + t % 23 * DAY / 24) as i64;
-            TimeRange::new(start, start + (DAY / 24) as i64)
-        };
-        let s = store.clone();
-        quantiles(
-            "user.id (1 of 65536), one hour",
-            time(
-                100,
-                Box::new(move |t| {
-                    let selector = format!("{{ span.user.id = \"user-{}\" }}", t & 0xffff);
-                    s.find_traces(&Selector::parse(&selector).unwrap(), hour(t), 20)
-                        .unwrap()
-                        .items
-                        .len()
-                }),
-                0,
-            ),
-        );
-        let s = store.clone();
-        quantiles(
-            "service and status = error, one hour",
-            time(
-                50,
-                Box::new(move |t| {
-                    let selector = format!(
-                        "{{ resource.service.name = \"service-{}\" && status = error }}",
-                        t % 12
-                    );
-                    s.find_traces(&Selector::parse(&selector).unwrap(), hour(t), 20)
-                        .unwrap()
-                        .items
-                        .len()
-                }),
-                0,
-            ),
-        );
-        let s = store.clone();
-        quantiles(
-            "duration > 89.9 ms, one hour",
-            time(
-                50,
-                Box::new(move |t| {
-                    s.find_traces(&Selector::parse("{ duration > 89900us }").unwrap(), hour(t), 20)
-                        .unwrap()
-                        .items
-                        .len()
-                }),
-                0,
-            ),
-        );
-    }
+    println!("flush of the rest {:.2?}; {} segments", begun.elapsed(), stats.kinds[0].segments);
+    print_columns(Path::new(&dir), spans);
+    print_cpu("with the generator and this flush", &before, spans);
+    let (begun, before) = (Instant::now(), cpu());
+    store.compact().unwrap();
+    let stats = store.stats();
+    println!("compact {:.2?}; {} segments", begun.elapsed(), stats.kinds[0].segments);
+    print_cpu("merging", &before, spans);
+    print_columns(Path::new(&dir), spans);
+    ask(&store, &load, requests);
     let begun = Instant::now();
     let services = store.services(TimeRange::ALL, 1000).unwrap().items.len();
     println!("services ({services}) {:.2?}", begun.elapsed());
     let begun = Instant::now();
     let edges = store.edges(TimeRange::ALL, usize::MAX).unwrap().items;
     println!("edges of everything ({}) {:.2?}", edges.edges.len(), begun.elapsed());
-    println!("resident {} MiB", resident());
+    println!("{}; {:?}", resident(), store.counters());
     drop(store);
     let begun = Instant::now();
     let store = Store::open(&dir, Options::default()).unwrap();

@@ -2,48 +2,99 @@
 
 use std::sync::{Arc, OnceLock};
 
-use arrow::datatypes::TimestampNanosecondType;
-use lacuna_signal::{Batch, TraceId};
+use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
+use lacuna_signal::schema::TRACE_ID;
+use lacuna_signal::{Batch, SignalKind, TraceId};
 
 use crate::bounds::TimeBounds;
-use crate::compact::footprint;
+use crate::error::StoreError;
+use crate::packed::{Packed, footprint};
 use crate::rows::RowSet;
 use crate::summary::Summary;
 use crate::trace_index::{TraceIndex, scan_trace};
 
 /// A chunk with this many rows is not joined with others any more.
-pub const FULL_ROWS: usize = 16 * 1024;
+pub const FULL_ROWS: usize = 8 * 1024;
+
+/// The rows of a chunk.
+#[derive(Debug)]
+pub enum Rows {
+    /// As they came; they keep the request's body alive.
+    Received(Batch),
+    /// In memory of their own, with an index of traces.
+    Packed(Packed, TraceIndex),
+}
 
 /// Immutable rows of one kind in memory.
 #[derive(Debug)]
 pub struct Chunk {
-    batch: Batch,
+    rows: Rows,
     bounds: TimeBounds,
     bytes: usize,
-    traces: Option<TraceIndex>,
     summary: OnceLock<Arc<Summary>>,
 }
 
 impl Chunk {
-    /// Rows as they came; they keep the request's body alive. `None` if there are none.
+    /// Rows as they came. `None` if there are none.
     pub fn received(batch: Batch) -> Option<Self> {
         let bounds = time_bounds(&batch)?;
         let bytes = footprint(&batch);
-        Some(Self { batch, bounds, bytes, traces: None, summary: OnceLock::new() })
+        Some(Self { rows: Rows::Received(batch), bounds, bytes, summary: OnceLock::new() })
     }
 
-    /// Rows copied out of their requests, with an index of traces.
-    pub fn compacted(batch: Batch) -> Option<Self> {
-        let traces = TraceIndex::new(&batch);
-        let mut chunk = Self::received(batch)?;
-        chunk.bytes += traces.footprint();
-        chunk.traces = Some(traces);
-        Some(chunk)
+    /// The rows of `chunks` packed, in order. `None` if there are none.
+    pub fn pack<'a>(
+        chunks: impl IntoIterator<Item = &'a Self>,
+    ) -> Result<Option<Self>, StoreError> {
+        let (mut batches, mut bounds) = (Vec::new(), None::<TimeBounds>);
+        for chunk in chunks {
+            batches.push(chunk.batch()?);
+            bounds = Some(bounds.map_or(chunk.bounds, |bounds| bounds.join(chunk.bounds)));
+        }
+        let (Some(packed), Some(bounds)) = (Packed::of(&batches)?, bounds) else {
+            return Ok(None);
+        };
+        let traces = TraceIndex::new(packed.column(TRACE_ID));
+        let bytes = packed.footprint() + traces.footprint();
+        let rows = Rows::Packed(packed, traces);
+        Ok(Some(Self { rows, bounds, bytes, summary: OnceLock::new() }))
     }
 
-    /// The rows.
-    pub fn batch(&self) -> &Batch {
-        &self.batch
+    /// The rows, as they are kept.
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Number of rows.
+    pub fn num_rows(&self) -> usize {
+        match &self.rows {
+            Rows::Received(batch) => batch.num_rows(),
+            Rows::Packed(packed, _) => packed.num_rows(),
+        }
+    }
+
+    /// The kind of signal.
+    pub fn kind(&self) -> SignalKind {
+        match &self.rows {
+            Rows::Received(batch) => batch.kind(),
+            Rows::Packed(packed, _) => packed.kind(),
+        }
+    }
+
+    /// The columns.
+    pub fn schema(&self) -> SchemaRef {
+        match &self.rows {
+            Rows::Received(batch) => batch.record().schema(),
+            Rows::Packed(packed, _) => packed.schema().clone(),
+        }
+    }
+
+    /// All rows as a batch.
+    pub fn batch(&self) -> Result<Batch, StoreError> {
+        Ok(match &self.rows {
+            Rows::Received(batch) => batch.clone(),
+            Rows::Packed(packed, _) => packed.unpack()?,
+        })
     }
 
     /// Their least and greatest time.
@@ -57,21 +108,31 @@ impl Chunk {
     }
 
     /// Whether the rows own their memory.
-    pub fn is_compacted(&self) -> bool {
-        self.traces.is_some()
+    pub fn is_packed(&self) -> bool {
+        matches!(self.rows, Rows::Packed(..))
     }
 
     /// Rows of trace `id`; possibly a few more.
     pub fn trace_rows(&self, id: TraceId) -> RowSet {
-        match &self.traces {
-            Some(index) => index.lookup(id),
-            None => scan_trace(&self.batch, id),
+        match &self.rows {
+            Rows::Received(batch) => scan_trace(batch, id),
+            Rows::Packed(packed, index) => index.lookup(id, packed.column(TRACE_ID)),
         }
     }
 
     /// What the rows are about, found out at the first call.
-    pub fn summary(&self) -> &Arc<Summary> {
-        self.summary.get_or_init(|| Arc::new(Summary::of(&self.batch)))
+    pub fn summary(&self) -> Result<&Arc<Summary>, StoreError> {
+        if let Some(summary) = self.summary.get() {
+            return Ok(summary);
+        }
+        let summary = match &self.rows {
+            Rows::Received(batch) => match Packed::of(std::slice::from_ref(batch))? {
+                Some(packed) => Summary::of(&packed)?,
+                None => Summary::default(),
+            },
+            Rows::Packed(packed, _) => Summary::of(packed)?,
+        };
+        Ok(self.summary.get_or_init(|| Arc::new(summary)))
     }
 }
 

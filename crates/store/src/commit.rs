@@ -238,7 +238,7 @@ impl Shared {
             add(&self.meters.requests, 1);
             add(&self.meters.request_bytes, pending.raw_bytes as u64);
             if let Some(chunk) = pending.chunk {
-                let rows = chunk.batch().num_rows() as u64;
+                let rows = chunk.num_rows() as u64;
                 add(self.meters.rows_of(pending.kind), rows);
                 self.memory_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
                 self.active_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);

@@ -17,8 +17,8 @@
 mod bounds;
 mod check;
 mod chunk;
+mod code;
 mod commit;
-mod compact;
 mod counters;
 mod error;
 pub mod files;
@@ -29,6 +29,7 @@ mod maintain;
 mod manifest;
 mod metric;
 mod options;
+mod packed;
 mod part;
 mod query;
 mod recover;

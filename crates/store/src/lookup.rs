@@ -24,9 +24,16 @@ pub struct Lookup {
     pub never: bool,
 }
 
+const EVENT: &str = "event.";
+
 /// The name under which an index keeps the values of attribute `key` of span events.
 pub fn event_column(key: &str) -> String {
-    format!("event.{key}")
+    format!("{EVENT}{key}")
+}
+
+/// Whether `name` is one that [`event_column`] makes.
+pub fn is_event_column(name: &str) -> bool {
+    name.starts_with(EVENT)
 }
 
 impl Lookup {

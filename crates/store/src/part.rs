@@ -6,13 +6,14 @@ use std::sync::Arc;
 use arrow::array::{BooleanArray, UInt64Array};
 use arrow::compute::and;
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
-use lacuna_signal::selector::{Columns, Selector};
+use lacuna_signal::selector::{Columns as SelectorColumns, Selector};
 use lacuna_signal::{Batch, TraceId};
 
 use crate::bounds::{TimeBounds, TimeRange};
-use crate::chunk::Chunk;
+use crate::chunk::{Chunk, Rows};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
+use crate::packed::Packed;
 use crate::rows::RowSet;
 use crate::summary::Summary;
 
@@ -33,7 +34,7 @@ pub enum Want<'a> {
     /// Those of a list; names that the part lacks are left out.
     Names(&'a [&'a str]),
     /// Those that a selector reads, and those of a list.
-    Selector(&'a Columns, &'a [&'a str]),
+    Selector(&'a SelectorColumns, &'a [&'a str]),
 }
 
 impl Want<'_> {
@@ -85,6 +86,22 @@ impl Filter<'_> {
     }
 }
 
+/// Columns as a part keeps or reads them.
+pub enum Columns<'a> {
+    /// A value a row.
+    Batch(Batch),
+    /// Packed.
+    Packed(&'a Packed),
+}
+
+/// Where rows are taken from when a segment is written.
+pub enum Source<'a> {
+    /// All rows of the part.
+    Whole(Columns<'a>),
+    /// Only those that were asked for.
+    Asked(Batch),
+}
+
 /// Immutable rows of one kind.
 pub trait Part: Send + Sync {
     /// Number of rows.
@@ -99,8 +116,9 @@ pub trait Part: Send + Sync {
     fn candidates(&self, lookup: &Lookup) -> Result<Option<RowSet>, StoreError>;
     /// All rows, in windows small enough to be read at once.
     fn windows(&self) -> Vec<Window>;
-    /// Rows of the pages that may have rows in `range`; `None` if it has no pages.
-    fn pages_in(&self, range: TimeRange) -> Option<RowSet>;
+    /// Bounds of the times of each page of [`PAGE_ROWS`](crate::segment::PAGE_ROWS) rows; none if it
+    /// has no pages.
+    fn pages(&self) -> &[TimeBounds];
     /// The wanted columns of `rows`.
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError>;
     /// The wanted columns of those of `rows` that pass `filter`.
@@ -110,13 +128,15 @@ pub trait Part: Send + Sync {
         want: Want<'_>,
         filter: Filter<'_>,
     ) -> Result<Batch, StoreError>;
+    /// All columns of `rows`, or of all rows if that is cheaper.
+    fn source(&self, rows: &RowSet) -> Result<Source<'_>, StoreError>;
     /// What the rows are about.
     fn summary(&self) -> Result<Arc<Summary>, StoreError>;
 }
 
 impl Part for Chunk {
     fn rows(&self) -> u32 {
-        self.batch().num_rows() as u32
+        self.num_rows() as u32
     }
 
     fn bounds(&self) -> TimeBounds {
@@ -124,27 +144,30 @@ impl Part for Chunk {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.batch().record().schema()
+        Chunk::schema(self)
     }
 
     fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError> {
         Ok(Chunk::trace_rows(self, id))
     }
 
-    fn candidates(&self, _: &Lookup) -> Result<Option<RowSet>, StoreError> {
-        Ok(None)
+    fn candidates(&self, lookup: &Lookup) -> Result<Option<RowSet>, StoreError> {
+        Ok(match Chunk::rows(self) {
+            Rows::Received(_) => None,
+            Rows::Packed(packed, _) => packed.candidates(lookup),
+        })
     }
 
     fn windows(&self) -> Vec<Window> {
-        vec![Window { rows: RowSet::range(0..self.rows()), bounds: Chunk::bounds(self) }]
+        vec![Window { rows: RowSet::range(0..Part::rows(self)), bounds: Chunk::bounds(self) }]
     }
 
-    fn pages_in(&self, _: TimeRange) -> Option<RowSet> {
-        None
+    fn pages(&self) -> &[TimeBounds] {
+        &[]
     }
 
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError> {
-        take_rows(&project(self.batch(), want)?, rows)
+        self.read_by(rows, |name| want.wants(name))
     }
 
     fn read_where(
@@ -154,20 +177,36 @@ impl Part for Chunk {
         filter: Filter<'_>,
     ) -> Result<Batch, StoreError> {
         let read = filter.selector.map(Selector::columns).unwrap_or_default();
-        let time = self.batch().kind().time_column();
-        let narrow =
-            project_by(self.batch(), |name| want.wants(name) || read.wants(name) || name == time)?;
-        let batch = take_rows(&narrow, rows)?;
-        let mask = filter.mask(&batch)?;
-        let batch = project(&batch, want)?;
-        Ok(match mask {
-            Some(mask) => batch.filter(&mask)?,
-            None => batch,
+        let time = self.kind().time_column();
+        // What passes is found out by few columns; the others are read for what passes only.
+        let tested = self.read_by(rows, |name| read.wants(name) || name == time)?;
+        let Some(mask) = filter.mask(&tested)? else { return self.read(rows, want) };
+        let passed = rows.filter(&mask);
+        if passed.is_empty() {
+            return Ok(Batch::empty(self.kind()));
+        }
+        self.read(&passed, want)
+    }
+
+    fn source(&self, rows: &RowSet) -> Result<Source<'_>, StoreError> {
+        let _ = rows;
+        Ok(match Chunk::rows(self) {
+            Rows::Received(batch) => Source::Whole(Columns::Batch(batch.clone())),
+            Rows::Packed(packed, _) => Source::Whole(Columns::Packed(packed)),
         })
     }
 
     fn summary(&self) -> Result<Arc<Summary>, StoreError> {
-        Ok(Chunk::summary(self).clone())
+        Ok(Chunk::summary(self)?.clone())
+    }
+}
+
+impl Chunk {
+    fn read_by(&self, rows: &RowSet, wanted: impl Fn(&str) -> bool) -> Result<Batch, StoreError> {
+        Ok(match Chunk::rows(self) {
+            Rows::Received(batch) => take_rows(&project_by(batch, wanted)?, rows)?,
+            Rows::Packed(packed, _) => packed.read(rows, wanted)?,
+        })
     }
 }
 

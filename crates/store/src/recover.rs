@@ -8,7 +8,6 @@ use std::thread;
 use lacuna_signal::{Batch, SignalKind};
 
 use crate::chunk::{Chunk, FULL_ROWS};
-use crate::compact::concat_compact;
 use crate::counters::add;
 use crate::error::StoreError;
 use crate::files::TEMPORARY;
@@ -240,7 +239,7 @@ fn load(
         let part = part?;
         findings.extend(part.findings);
         for (kind, chunk) in part.chunks {
-            rows += chunk.batch().num_rows() as u64;
+            rows += chunk.num_rows() as u64;
             shared.memory_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
             shared.active_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
             state.table_mut(kind).active.push(Arc::new(chunk));
@@ -284,7 +283,7 @@ fn decode(shared: &Shared, file: &LogFile, requests: &[Request]) -> Result<Decod
 }
 
 fn close(decoded: &mut Decoded, kind: SignalKind, batches: Vec<Batch>) -> Result<(), StoreError> {
-    let chunk = concat_compact(&batches)?.and_then(Chunk::compacted);
-    decoded.chunks.extend(chunk.map(|chunk| (kind, chunk)));
+    let received: Vec<Chunk> = batches.into_iter().filter_map(Chunk::received).collect();
+    decoded.chunks.extend(Chunk::pack(&received)?.map(|chunk| (kind, chunk)));
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use arrow::array::{Array, BooleanArray};
+
 /// A set of row numbers within one part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowSet {
@@ -65,6 +67,20 @@ impl RowSet {
         both
     }
 
+    /// The rows at those positions of the set at which `mask` is true.
+    pub fn filter(&self, mask: &BooleanArray) -> Self {
+        let mut kept = Self::default();
+        let mut rows = self.ranges.iter().cloned().flatten();
+        let mut at = 0;
+        for position in mask.values().set_indices().filter(|at| mask.is_valid(*at)) {
+            if let Some(row) = rows.nth(position - at) {
+                kept.push(row..row + 1);
+            }
+            at = position + 1;
+        }
+        kept
+    }
+
     /// Rows in either.
     pub fn or(&self, other: &Self) -> Self {
         Self::from_unsorted(self.ranges.iter().chain(&other.ranges).cloned().collect())
@@ -87,6 +103,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_mask_keeps_positions(a in any_set(), mask in proptest::collection::vec(any::<Option<bool>>(), 100)) {
+            let kept = a.filter(&BooleanArray::from(mask[..a.len()].to_vec()));
+            let expected: BTreeSet<u32> = rows(&a).into_iter().zip(&mask)
+                .filter_map(|(row, keep)| (*keep == Some(true)).then_some(row)).collect();
+            prop_assert_eq!(rows(&kept), expected);
+        }
+
         #[test]
         fn behaves_as_a_set(a in any_set(), b in any_set()) {
             let (x, y) = (rows(&a), rows(&b));

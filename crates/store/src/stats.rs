@@ -51,7 +51,7 @@ impl Store {
             let parts = table.parts();
             KindStats {
                 kind,
-                memory_rows: table.chunks().map(|chunk| chunk.batch().num_rows() as u64).sum(),
+                memory_rows: table.chunks().map(|chunk| chunk.num_rows() as u64).sum(),
                 memory_chunks: table.chunks().count() as u64,
                 segment_rows: table.segments.iter().map(|part| u64::from(part.meta().rows)).sum(),
                 segments: table.segments.len() as u64,

@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type};
-use lacuna_signal::Batch;
-use lacuna_signal::rows::SpanRows;
-use lacuna_signal::schema::{self, AttrType, SignalKind, parse_attribute_column};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType, UInt8Type};
+use hashbrown::HashMap;
+use lacuna_signal::schema::{
+    self, AttrType, Scope, SignalKind, attribute_column, parse_attribute_column,
+};
+use lacuna_signal::semconv;
 use lacuna_signal::value::{base64, double_text};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::TimeBounds;
+use crate::error::StoreError;
 use crate::metric::MetricKey;
+use crate::packed::{Codes, Column, Packed};
+use crate::rows::RowSet;
 
 /// A column with more distinct values than this keeps no list of them in a summary.
 pub const MAX_VALUES: usize = 256;
@@ -72,29 +77,25 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The summary of `batch`.
-    pub fn of(batch: &Batch) -> Self {
+    /// The summary of `rows`.
+    pub fn of(rows: &Packed) -> Result<Self, StoreError> {
         let mut summary =
-            Self { rows: batch.num_rows() as u64, services: services(batch), ..Self::default() };
-        for (field, column) in
-            batch.record().schema_ref().fields().iter().zip(batch.record().columns())
-        {
-            let rows = (column.len() - column.null_count()) as u64;
-            if rows == 0 {
-                continue;
-            }
-            if let Some((_, ty, _)) = parse_attribute_column(field.name()) {
-                let (distinct, values) = distinct(column.as_ref(), ty);
-                let column = ColumnSummary { rows, distinct, values };
-                summary.columns.insert(field.name().clone(), column);
-            } else if field.name() == schema::OVERFLOW {
+            Self { rows: rows.num_rows() as u64, services: services(rows), ..Self::default() };
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            if field.name() == schema::OVERFLOW {
                 summary.overflow = true;
+            } else if let Some((_, ty, _)) = parse_attribute_column(field.name())
+                && let Some(column) = ColumnSummary::of(column, ty)
+            {
+                summary.columns.insert(field.name().clone(), column);
             }
         }
-        if batch.kind() == SignalKind::Points {
-            summary.metrics = MetricKey::of(batch).into_iter().collect();
+        if rows.kind() == SignalKind::Points {
+            let all = RowSet::range(0..rows.num_rows() as u32);
+            let fixed = rows.read(&all, |name| parse_attribute_column(name).is_none())?;
+            summary.metrics = MetricKey::of(&fixed).into_iter().collect();
         }
-        summary
+        Ok(summary)
     }
 
     /// Adds what `other` says.
@@ -127,6 +128,25 @@ impl Summary {
 }
 
 impl ColumnSummary {
+    /// The summary of an attribute column; `None` if no row has a value.
+    fn of(column: &Column, ty: AttrType) -> Option<Self> {
+        let (values, counts) = match column {
+            Column::Plain(values) => (values, None),
+            Column::Coded { codes, values } => (values, Some(codes.count(values.len()))),
+        };
+        let nulls = (0..values.len()).filter(|at| values.is_null(*at));
+        let rows: u64 = match &counts {
+            None => (values.len() - values.null_count()) as u64,
+            Some(counts) => {
+                let null: u64 = nulls.filter_map(|at| counts.get(at)).sum();
+                counts.iter().sum::<u64>() - null
+            }
+        };
+        let weight = |at: usize| counts.as_ref().map_or(1, |counts| counts[at]);
+        let (distinct, values) = distinct(values.as_ref(), ty, weight);
+        (rows > 0).then_some(Self { rows, distinct, values })
+    }
+
     fn merge(&mut self, other: &Self) {
         self.rows += other.rows;
         self.values = match (self.values.take(), &other.values) {
@@ -147,58 +167,114 @@ impl ColumnSummary {
     }
 }
 
-fn services(batch: &Batch) -> BTreeMap<String, Vec<(String, u8, Occurrence)>> {
-    let mut seen: hashbrown::HashMap<(&str, &str, u8), Option<Occurrence>> = Default::default();
-    let service = batch.service_column();
-    let spans = (batch.kind() == SignalKind::Spans).then(|| SpanRows::new(batch));
-    let times = batch
-        .number_column::<arrow::datatypes::TimestampNanosecondType>(batch.kind().time_column());
-    for row in 0..batch.num_rows() {
-        let service = service.filter(|c| c.is_valid(row)).map_or("", |c| c.value(row));
-        let (name, kind) = spans.map_or(("", 0), |spans| (spans.name(row), spans.kind(row)));
-        let time = times.map_or(0, |times| times.value(row));
-        Occurrence::note(seen.entry((service, name, kind)).or_default(), time);
-    }
-    let mut services: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    for ((service, name, kind), occurrence) in seen {
-        let entry = occurrence.map(|o| (name.to_owned(), kind, o));
-        services.entry(service.to_owned()).or_default().extend(entry);
-    }
-    for operations in services.values_mut() {
-        operations.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    }
-    services
+/// A column of texts by keys: rows with one key have one text.
+struct Keyed<'a> {
+    codes: Option<&'a Codes>,
+    values: Option<&'a dyn Array>,
 }
 
-/// The distinct values of an attribute column as text, with their rows.
-fn distinct(column: &dyn Array, ty: AttrType) -> (u64, Option<BTreeMap<String, u64>>) {
+impl<'a> Keyed<'a> {
+    fn new(column: Option<&'a Column>) -> Self {
+        match column {
+            None => Self { codes: None, values: None },
+            Some(Column::Plain(values)) => Self { codes: None, values: Some(values) },
+            Some(Column::Coded { codes, values }) => {
+                Self { codes: Some(codes), values: Some(values) }
+            }
+        }
+    }
+
+    fn key(&self, row: usize) -> usize {
+        match (self.codes, self.values) {
+            (Some(codes), _) => codes.get(row),
+            (None, Some(_)) => row,
+            (None, None) => 0,
+        }
+    }
+
+    fn text(&self, key: usize) -> &'a str {
+        let texts = self.values.and_then(|values| values.as_string_view_opt());
+        texts.filter(|texts| texts.is_valid(key)).map_or("", |texts| texts.value(key))
+    }
+
+    fn number(&self, key: usize) -> u8 {
+        let numbers = self.values.and_then(|values| values.as_primitive_opt::<UInt8Type>());
+        numbers.map_or(0, |numbers| numbers.value(key))
+    }
+}
+
+fn services(rows: &Packed) -> BTreeMap<String, Vec<(String, u8, Occurrence)>> {
+    let service = attribute_column(Scope::Resource, AttrType::Str, semconv::SERVICE_NAME);
+    let of_span = |name| rows.column(name).filter(|_| rows.kind() == SignalKind::Spans);
+    let service = Keyed::new(rows.column(&service));
+    let (name, kind) = (Keyed::new(of_span(schema::NAME)), Keyed::new(of_span(schema::KIND)));
+    let times = rows.column(rows.kind().time_column()).map(|column| match column {
+        Column::Plain(times) | Column::Coded { values: times, .. } => times,
+    });
+    let times = times.and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
+    let mut seen: HashMap<(usize, usize, usize), Option<Occurrence>> = HashMap::new();
+    for row in 0..rows.num_rows() {
+        let key = (service.key(row), name.key(row), kind.key(row));
+        let time = times.map_or(0, |times| times.value(row));
+        Occurrence::note(seen.entry(key).or_default(), time);
+    }
+    let mut services: BTreeMap<&str, BTreeMap<(&str, u8), Option<Occurrence>>> = BTreeMap::new();
+    for ((s, n, k), occurrence) in seen {
+        let operations = services.entry(service.text(s)).or_default();
+        if let Some(occurrence) = occurrence {
+            let entry = operations.entry((name.text(n), kind.number(k))).or_default();
+            Occurrence::merge(entry, occurrence);
+        }
+    }
+    let listed = |operations: BTreeMap<(&str, u8), Option<Occurrence>>| {
+        let all = operations.into_iter();
+        all.filter_map(|((name, kind), seen)| Some((name.to_owned(), kind, seen?))).collect()
+    };
+    services.into_iter().map(|(name, all)| (name.to_owned(), listed(all))).collect()
+}
+
+/// The distinct values of an attribute column as text, with their rows: each value of `column`
+/// stands for `weight` of them.
+fn distinct(
+    column: &dyn Array,
+    ty: AttrType,
+    weight: impl Fn(usize) -> u64,
+) -> (u64, Option<BTreeMap<String, u64>>) {
+    let valid = (0..column.len()).filter(|at| column.is_valid(*at));
     match ty {
         AttrType::Str | AttrType::Any => {
-            let text = column.as_string_view();
-            count(text.iter().flatten(), |v| (v.len() <= MAX_VALUE_BYTES).then(|| (*v).to_owned()))
+            let texts = column.as_string_view();
+            let values = valid.map(|at| (texts.value(at), weight(at)));
+            count(values, |v| (v.len() <= MAX_VALUE_BYTES).then(|| (*v).to_owned()))
         }
         AttrType::Int => {
-            count(column.as_primitive::<Int64Type>().iter().flatten(), |v| Some(v.to_string()))
+            let numbers = column.as_primitive::<Int64Type>();
+            count(valid.map(|at| (numbers.value(at), weight(at))), |v| Some(v.to_string()))
         }
         AttrType::Double => {
-            let bits = column.as_primitive::<Float64Type>().iter().flatten().map(f64::to_bits);
+            let numbers = column.as_primitive::<Float64Type>();
+            let bits = valid.map(|at| (numbers.value(at).to_bits(), weight(at)));
             count(bits, |v| Some(double_text(f64::from_bits(*v))))
         }
-        AttrType::Bool => count(column.as_boolean().iter().flatten(), |v| Some(v.to_string())),
+        AttrType::Bool => {
+            let flags = column.as_boolean();
+            count(valid.map(|at| (flags.value(at), weight(at))), |v| Some(v.to_string()))
+        }
         AttrType::Bytes => {
             let bytes = column.as_binary_view();
-            count(bytes.iter().flatten(), |v| (v.len() <= MAX_VALUE_BYTES).then(|| base64(v)))
+            let values = valid.map(|at| (bytes.value(at), weight(at)));
+            count(values, |v| (v.len() <= MAX_VALUE_BYTES).then(|| base64(v)))
         }
     }
 }
 
 fn count<T: std::hash::Hash + Eq>(
-    values: impl Iterator<Item = T>,
+    values: impl Iterator<Item = (T, u64)>,
     text: impl Fn(&T) -> Option<String>,
 ) -> (u64, Option<BTreeMap<String, u64>>) {
-    let mut counts: hashbrown::HashMap<T, u64> = Default::default();
-    for value in values {
-        *counts.entry(value).or_default() += 1;
+    let mut counts: HashMap<T, u64> = HashMap::new();
+    for (value, rows) in values {
+        *counts.entry(value).or_default() += rows;
         if counts.len() >= MAX_DISTINCT {
             break;
         }

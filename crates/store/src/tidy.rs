@@ -1,17 +1,16 @@
-//! Keeping memory tidy: small batches become large ones that own their text and have an index.
+//! Keeping memory tidy: small batches become large ones that are packed and have an index.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use lacuna_signal::{Batch, SignalKind};
+use lacuna_signal::SignalKind;
 
 use crate::chunk::{Chunk, FULL_ROWS};
-use crate::compact::concat_compact;
 use crate::store::Shared;
 
 /// Rows as received are joined when there are this many…
-const ENOUGH_ROWS: usize = 4096;
+const ENOUGH_ROWS: usize = FULL_ROWS;
 /// …or as many batches…
 const ENOUGH_CHUNKS: usize = 32;
 /// …or after this long.
@@ -35,9 +34,8 @@ impl Shared {
     pub(crate) fn tidy_once(&self, kind: SignalKind, all: bool) -> bool {
         let group = pick(&self.state.read().table(kind).active, all);
         let Some(first) = group.first() else { return false };
-        let batches: Vec<Batch> = group.iter().map(|chunk| chunk.batch().clone()).collect();
-        let joined = match concat_compact(&batches) {
-            Ok(joined) => joined.and_then(Chunk::compacted).map(Arc::new),
+        let joined = match Chunk::pack(group.iter().map(Arc::as_ref)) {
+            Ok(joined) => joined.map(Arc::new),
             Err(error) => {
                 // The rows stay as they are, readable; only memory is not saved.
                 tracing::error!(%error, kind = kind.name(), "cannot join batches in memory");
@@ -61,18 +59,18 @@ impl Shared {
     }
 }
 
-/// The chunks to join next: those as received at the end, and compacted ones before them that are
+/// The chunks to join next: those as received at the end, and packed ones before them that are
 /// not much larger, so that a row is copied only about log(rows) times.
 fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
-    let received = active.iter().rev().take_while(|chunk| !chunk.is_compacted());
+    let received = active.iter().rev().take_while(|chunk| !chunk.is_packed());
     let (count, rows) =
-        received.fold((0, 0), |(count, rows), chunk| (count + 1, rows + chunk.batch().num_rows()));
+        received.fold((0, 0), |(count, rows), chunk| (count + 1, rows + chunk.num_rows()));
     if count == 0 || !(all || rows >= ENOUGH_ROWS || count >= ENOUGH_CHUNKS) {
         return Vec::new();
     }
     let (mut start, mut rows) = (active.len() - count, rows);
     while let Some(before) = start.checked_sub(1).and_then(|i| active.get(i)) {
-        let more = before.batch().num_rows();
+        let more = before.num_rows();
         if more >= FULL_ROWS || more > rows.saturating_mul(2) {
             break;
         }
@@ -84,7 +82,7 @@ fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
         .iter()
         .take_while(|chunk| {
             let open = taken < FULL_ROWS;
-            taken += chunk.batch().num_rows();
+            taken += chunk.num_rows();
             open
         })
         .cloned()

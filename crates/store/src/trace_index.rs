@@ -1,9 +1,10 @@
 //! From a trace id to the rows of its trace, within one chunk of memory.
 
-use arrow::array::Array;
+use arrow::array::{Array, AsArray};
 use lacuna_signal::schema::TRACE_ID;
 use lacuna_signal::{Batch, TraceId};
 
+use crate::packed::Column;
 use crate::rows::RowSet;
 
 /// A well-mixed hash of a trace id. Ids are random by W3C's rules, but not everybody keeps them,
@@ -24,41 +25,51 @@ pub fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Rows sorted by the hash of their trace id.
+/// The traces of packed rows, by the hash of their id.
 #[derive(Debug)]
 pub struct TraceIndex {
     hashes: Vec<u64>,
-    rows: Vec<u32>,
+    /// For each hash the position of the id: a row, or the code of rows.
+    positions: Vec<u32>,
 }
 
 impl TraceIndex {
-    /// Indexes all rows of `batch` that have a trace id.
-    pub fn new(batch: &Batch) -> Self {
+    /// Indexes the ids in `column`.
+    pub fn new(column: Option<&Column>) -> Self {
         let mut pairs: Vec<(u64, u32)> = Vec::new();
-        if let Some(ids) = batch.id_column(TRACE_ID) {
-            let rows = (0..ids.len()).filter(|row| ids.is_valid(*row));
-            pairs = rows.map(|row| (trace_hash(ids.value(row)), row as u32)).collect();
+        let ids = column.map(|column| match column {
+            Column::Plain(ids) | Column::Coded { values: ids, .. } => ids,
+        });
+        if let Some(ids) = ids.and_then(|ids| ids.as_fixed_size_binary_opt()) {
+            let known = (0..ids.len()).filter(|at| ids.is_valid(*at));
+            pairs = known.map(|at| (trace_hash(ids.value(at)), at as u32)).collect();
             pairs.sort_unstable();
         }
         Self {
             hashes: pairs.iter().map(|pair| pair.0).collect(),
-            rows: pairs.iter().map(|pair| pair.1).collect(),
+            positions: pairs.iter().map(|pair| pair.1).collect(),
         }
     }
 
     /// Bytes of memory.
     pub fn footprint(&self) -> usize {
-        self.hashes.capacity() * 8 + self.rows.capacity() * 4
+        self.hashes.capacity() * 8 + self.positions.capacity() * 4
     }
 
-    /// Rows whose trace id has the hash of `id`: those of the trace, rarely a few more.
-    pub fn lookup(&self, id: TraceId) -> RowSet {
+    /// Rows whose trace id has the hash of `id`: those of the trace, rarely a few more. `column` is
+    /// the one that was indexed.
+    pub fn lookup(&self, id: TraceId, column: Option<&Column>) -> RowSet {
         let hash = trace_hash(&id.0);
         let from = self.hashes.partition_point(|h| *h < hash);
-        let mut set = RowSet::default();
         let equal = self.hashes[from..].iter().take_while(|h| **h == hash).count();
-        for row in &self.rows[from..from + equal] {
-            set.push(*row..*row + 1);
+        let mut set = RowSet::default();
+        for position in &self.positions[from..from + equal] {
+            match column {
+                Some(Column::Coded { codes, .. }) => {
+                    set = set.or(&codes.rows_of(*position as usize));
+                }
+                _ => set.push(*position..*position + 1),
+            }
         }
         set
     }

@@ -80,10 +80,15 @@ impl<'a> AnyValue<'a> {
         if let (Some(value), false) = (value, composite) {
             return Ok(value);
         }
-        let start = buffers.written.len();
-        write_json(bytes, &mut buffers.written, 0)?;
-        Ok(Self::Any(Text::Written(start, buffers.written.len())))
+        json_text(bytes, buffers).map(Self::Any)
     }
+}
+
+/// Writes the `AnyValue` message in `bytes` as OTLP/JSON and says where.
+pub fn json_text(bytes: &[u8], buffers: &mut Buffers) -> Result<Text<'static>, WireError> {
+    let start = buffers.written.len();
+    write_json(bytes, &mut buffers.written, 0)?;
+    Ok(Text::Written(start, buffers.written.len()))
 }
 
 fn text(bytes: &[u8], check: bool) -> Result<&[u8], WireError> {

@@ -8,9 +8,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use hashbrown::HashTable;
 
 use crate::column::{BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
-use crate::schema::{
-    AttrType, MAX_ATTRIBUTE_COLUMNS, OVERFLOW, Scope, attribute_column, attribute_list_type,
-};
+use crate::schema::{AttrType, OVERFLOW, Scope, attribute_column, attribute_list_type};
 
 use super::any::{AnyValue, KeyValue};
 use super::overflow::Overflow;
@@ -119,6 +117,7 @@ pub struct AttributeColumns<'a> {
     position: usize,
     overflow: Overflow<'a>,
     limits: Limits,
+    most_columns: usize,
     /// Attributes that were not kept.
     pub dropped: u64,
     /// Values that were cut.
@@ -126,9 +125,9 @@ pub struct AttributeColumns<'a> {
 }
 
 impl<'a> AttributeColumns<'a> {
-    /// Columns that keep at most what `limits` say.
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+    /// At most `most_columns` columns, that keep at most what `limits` say.
+    pub fn new(limits: Limits, most_columns: usize) -> Self {
+        Self { limits, most_columns, ..Self::default() }
     }
 
     /// Begins a list of attributes: of a row, a resource or an instrumentation scope.
@@ -137,7 +136,7 @@ impl<'a> AttributeColumns<'a> {
     }
 
     /// Sets `attribute` of `scope` in rows `row..row + n`. A second value of the same key goes to
-    /// the rows' overflow, as do columns beyond [`MAX_ATTRIBUTE_COLUMNS`].
+    /// the rows' overflow, as do columns beyond those that there is room for.
     pub fn set(
         &mut self,
         buffers: &Buffers,
@@ -206,7 +205,7 @@ impl<'a> AttributeColumns<'a> {
         if let Some(i) = self.index.find(hash, |i| columns[*i].is(scope, ty, key)) {
             return Some(*i);
         }
-        if self.columns.len() == MAX_ATTRIBUTE_COLUMNS {
+        if self.columns.len() >= self.most_columns {
             return None;
         }
         let i = self.columns.len();

@@ -6,10 +6,10 @@ use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, TimestampNanosecondType, UInt8Type, UInt32Type};
 
-use crate::column::{IdColumn, NumberColumn, Text, ViewColumn};
+use crate::column::{Buffers, IdColumn, NumberColumn, Text, ViewColumn};
 use crate::schema::{self as c, Scope, SignalKind, timestamp_type};
 
-use super::any::{AnyValue, KeyValue};
+use super::any::{AnyValue, KeyValue, json_text};
 use super::scopes::{Items, Sink};
 use super::wire::{Message, WireError};
 use super::{BuildError, ItemError, nanos};
@@ -41,6 +41,7 @@ impl<'a> Items<'a> for Logs<'a> {
         sink: &mut Sink<'_, 'a>,
         _place: &dyn Fn() -> String,
     ) -> Result<(), ItemError> {
+        sink.room()?;
         let check = sink.check_text;
         self.attributes.clear();
         let (mut trace_id, mut span_id): (&[u8], &[u8]) = (&[], &[]);
@@ -54,7 +55,7 @@ impl<'a> Items<'a> for Logs<'a> {
                 1 => time = field.fixed64(1)?,
                 2 => severity = field.varint(2)?,
                 3 => severity_text = field.bytes(3)?,
-                5 => body = Some(AnyValue::parse(field.bytes(5)?, sink.buffers, check)?),
+                5 => body = Some(Body::parse(field.bytes(5)?, sink.buffers, check)?),
                 6 => {
                     let attribute = KeyValue::parse(field.bytes(6)?, sink.buffers, check)?;
                     self.attributes.push(attribute);
@@ -88,16 +89,10 @@ impl<'a> Items<'a> for Logs<'a> {
         self.severity.push(u8::try_from(severity).ok().filter(|n| *n <= 24).unwrap_or(0));
         self.severity_text.push_nonempty(buffers, severity_text);
         match body {
-            Some(AnyValue::Str(text)) => self.body.push(buffers, Text::Body(text)),
-            Some(AnyValue::Any(text)) => {
+            Some(Body::Text(text)) => self.body.push(buffers, Text::Body(text)),
+            Some(Body::Other(json)) => {
                 self.body_any.pad(*sink.row);
-                self.body_any.push(buffers, text);
-            }
-            Some(other) => {
-                let json = other_json(&other);
-                let text = buffers.write(&json);
-                self.body_any.pad(*sink.row);
-                self.body_any.push(buffers, text);
+                self.body_any.push(buffers, json);
             }
             None => {}
         }
@@ -130,17 +125,21 @@ impl<'a> Items<'a> for Logs<'a> {
     }
 }
 
-/// The OTLP/JSON of a body that is neither text nor composite.
-fn other_json(value: &AnyValue<'_>) -> String {
-    use crate::value::{base64, double_text};
-    match value {
-        AnyValue::Int(value) => format!("{{\"intValue\":\"{value}\"}}"),
-        AnyValue::Double(value) if value.is_finite() => {
-            format!("{{\"doubleValue\":{}}}", double_text(*value))
-        }
-        AnyValue::Double(value) => format!("{{\"doubleValue\":\"{}\"}}", double_text(*value)),
-        AnyValue::Bool(value) => format!("{{\"boolValue\":{value}}}"),
-        AnyValue::Bytes(bytes) => format!("{{\"bytesValue\":\"{}\"}}", base64(bytes)),
-        AnyValue::Str(_) | AnyValue::Any(_) => String::new(),
+/// A log's body.
+#[derive(Clone, Copy)]
+enum Body<'a> {
+    Text(&'a [u8]),
+    /// OTLP/JSON of what is not text.
+    Other(Text<'static>),
+}
+
+impl<'a> Body<'a> {
+    /// Reads the `AnyValue` message in `bytes`.
+    fn parse(bytes: &'a [u8], buffers: &mut Buffers, check: bool) -> Result<Self, WireError> {
+        Ok(match AnyValue::parse(bytes, buffers, check)? {
+            AnyValue::Str(text) => Self::Text(text),
+            AnyValue::Any(json) => Self::Other(json),
+            _ => Self::Other(json_text(bytes, buffers)?),
+        })
     }
 }

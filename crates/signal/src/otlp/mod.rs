@@ -7,6 +7,7 @@
 
 pub mod any;
 mod attributes;
+mod bounds;
 pub mod file;
 mod from_json;
 mod logs;
@@ -176,6 +177,8 @@ enum ItemError {
          expected one count more than bounds"
     )]
     Buckets { counts: usize, bounds: usize },
+    #[error("a request of this size may have {0} rows at most")]
+    TooMany(usize),
 }
 
 impl ItemError {

@@ -13,7 +13,8 @@ use crate::schema::{self, Scope, SignalKind};
 
 use super::any::KeyValue;
 use super::attributes::AttributeColumns;
-use super::wire::{Message, WireError};
+use super::bounds::Bounds;
+use super::wire::{Field as WireField, Message, WireError};
 use super::{BuildError, Decoded, ItemError, Limits, Rejected};
 
 /// What an item is written into.
@@ -24,10 +25,22 @@ pub struct Sink<'s, 'a> {
     pub attributes: &'s mut AttributeColumns<'a>,
     /// The next row.
     pub row: &'s mut usize,
+    /// Rows that are kept at most.
+    pub most_rows: usize,
     /// Whether to check that texts are UTF-8.
     pub check_text: bool,
     /// What is refused.
     pub rejected: &'s mut Rejected,
+}
+
+impl Sink<'_, '_> {
+    /// Whether there is room for one more row.
+    ///
+    /// # Errors
+    /// [`ItemError::TooMany`] if not.
+    pub fn room(&self) -> Result<(), ItemError> {
+        if *self.row < self.most_rows { Ok(()) } else { Err(ItemError::TooMany(self.most_rows)) }
+    }
 }
 
 /// The fixed columns of one kind of signal while a request is decoded.
@@ -36,6 +49,12 @@ pub trait Items<'a>: Sized {
     const KIND: SignalKind;
     /// The names of the repeated fields from the request down to the items, for messages.
     const PATH: [&'static str; 3];
+
+    /// The rows that an item makes at most. Only asked of large requests.
+    fn rows(bytes: &[u8]) -> usize {
+        let _ = bytes;
+        1
+    }
 
     /// Reads one item, appends its rows, and counts what it refuses.
     ///
@@ -68,7 +87,8 @@ pub fn decode<'a, I: Items<'a>>(
     check_text: bool,
 ) -> Result<Decoded, BuildError> {
     let mut buffers = Buffers::new(body.clone());
-    let mut attributes = AttributeColumns::new(*limits);
+    let bounds = Bounds::of::<I>(body);
+    let mut attributes = AttributeColumns::new(*limits, bounds.columns);
     let mut scopes = ScopeColumns::default();
     let mut rejected = Rejected::default();
     let mut row = 0;
@@ -91,6 +111,7 @@ pub fn decode<'a, I: Items<'a>>(
             buffers: &mut buffers,
             attributes: &mut attributes,
             row: &mut row,
+            most_rows: bounds.rows,
             check_text,
             rejected: &mut rejected,
         };
@@ -153,131 +174,130 @@ fn assemble(
     Ok(Batch::new_unchecked(kind, record))
 }
 
-/// `ResourceSpans`, `ResourceLogs`, `ResourceMetrics`: their first three fields agree.
+/// What a resource's or scope's message says of all its children.
+struct Frame<'a> {
+    /// The resource or instrumentation scope.
+    owner: &'a [u8],
+    schema_url: &'a [u8],
+    /// Whether the message could be read to its end.
+    read: Result<(), WireError>,
+}
+
+/// Gives each child of a message to `child`. The messages of resources and of scopes agree in their
+/// first three fields in all three kinds of request: owner, children, schema URL.
+fn children<'a>(
+    bytes: &'a [u8],
+    mut child: impl FnMut(usize, Result<&'a [u8], WireError>),
+) -> Frame<'a> {
+    let mut frame = Frame { owner: &[], schema_url: &[], read: Ok(()) };
+    let (mut message, mut index) = (Message::new(bytes), 0);
+    let mut next = |frame: &mut Frame<'a>| -> Result<bool, WireError> {
+        let Some((number, field)) = message.next_field()? else { return Ok(false) };
+        match number {
+            1 => frame.owner = field.bytes(1)?,
+            2 => {
+                child(index, field.bytes(2));
+                index += 1;
+            }
+            3 => frame.schema_url = field.bytes(3)?,
+            _ => {}
+        }
+        Ok(true)
+    };
+    loop {
+        match next(&mut frame) {
+            Ok(true) => {}
+            Ok(false) => return frame,
+            Err(error) => {
+                frame.read = Err(error);
+                return frame;
+            }
+        }
+    }
+}
+
+/// `ResourceSpans`, `ResourceLogs`, `ResourceMetrics`.
 fn read_resource<'a, I: Items<'a>>(
     bytes: &'a [u8],
-    resource_index: usize,
+    resource: usize,
     items: &mut I,
     scopes: &mut ScopeColumns,
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), WireError> {
     let first_row = *sink.row;
-    let (mut resource, mut schema_url): (&[u8], &[u8]) = (&[], &[]);
-    let mut scope_index = 0;
-    let mut message = Message::new(bytes);
-    let read = loop {
-        let field = match message.next_field() {
-            Ok(None) => break Ok(()),
-            Ok(Some(field)) => field,
-            Err(error) => break Err(error),
-        };
-        match field {
-            (1, field) => match field.bytes(1) {
-                Ok(bytes) => resource = bytes,
-                Err(error) => break Err(error),
-            },
-            (2, field) => {
-                let done = field.bytes(2).and_then(|bytes| {
-                    read_scope(bytes, [resource_index, scope_index], items, scopes, sink)
-                });
-                if let Err(error) = done {
-                    let place = || {
-                        format!("{}[{resource_index}].{}[{scope_index}]", I::PATH[0], I::PATH[1])
-                    };
-                    sink.rejected.note(place, &error.into());
-                }
-                scope_index += 1;
-            }
-            (3, field) => match field.bytes(3) {
-                Ok(bytes) => schema_url = bytes,
-                Err(error) => break Err(error),
-            },
-            _ => {}
+    let frame = children(bytes, |scope, bytes| {
+        let done = bytes.and_then(|b| read_scope(b, [resource, scope], items, scopes, sink));
+        if let Err(error) = done {
+            let place = || format!("{}[{resource}].{}[{scope}]", I::PATH[0], I::PATH[1]);
+            sink.rejected.note(place, &error.into());
         }
-    };
+    });
     // The rows read so far get their resource even if the rest of the message is broken.
     let n = *sink.row - first_row;
     if n > 0 {
         sink.attributes.begin();
-        let mut message = Message::new(resource);
+        let mut message = Message::new(frame.owner);
         while let Some((number, field)) = message.next_field()? {
             if number == 1 {
-                let attribute = KeyValue::parse(field.bytes(1)?, sink.buffers, sink.check_text)?;
-                sink.attributes.set(sink.buffers, Scope::Resource, attribute, first_row, n);
+                set_attribute(Scope::Resource, field, 1, sink, first_row, n)?;
             }
         }
-        fill(&mut scopes.resource_schema_url, sink, schema_url, first_row, n)?;
+        fill(&mut scopes.resource_schema_url, sink, frame.schema_url, first_row, n)?;
     }
-    read
+    frame.read
 }
 
-/// `ScopeSpans`, `ScopeLogs`, `ScopeMetrics`: their first three fields agree.
+/// `ScopeSpans`, `ScopeLogs`, `ScopeMetrics`.
 fn read_scope<'a, I: Items<'a>>(
     bytes: &'a [u8],
-    [resource_index, scope_index]: [usize; 2],
+    [resource, scope]: [usize; 2],
     items: &mut I,
     scopes: &mut ScopeColumns,
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), WireError> {
     let first_row = *sink.row;
-    let (mut scope, mut schema_url): (&[u8], &[u8]) = (&[], &[]);
-    let mut item_index = 0;
-    let mut message = Message::new(bytes);
-    let read = loop {
-        let field = match message.next_field() {
-            Ok(None) => break Ok(()),
-            Ok(Some(field)) => field,
-            Err(error) => break Err(error),
+    let frame = children(bytes, |item, bytes| {
+        let place = || {
+            let [a, b, c] = I::PATH;
+            format!("{a}[{resource}].{b}[{scope}].{c}[{item}]")
         };
-        match field {
-            (1, field) => match field.bytes(1) {
-                Ok(bytes) => scope = bytes,
-                Err(error) => break Err(error),
-            },
-            (2, field) => {
-                let place = || {
-                    let [a, b, c] = I::PATH;
-                    format!("{a}[{resource_index}].{b}[{scope_index}].{c}[{item_index}]")
-                };
-                let done = match field.bytes(2) {
-                    Ok(bytes) => items.item(bytes, sink, &place),
-                    Err(error) => Err(error.into()),
-                };
-                if let Err(error) = done {
-                    sink.rejected.note(place, &error);
-                }
-                item_index += 1;
-            }
-            (3, field) => match field.bytes(3) {
-                Ok(bytes) => schema_url = bytes,
-                Err(error) => break Err(error),
-            },
-            _ => {}
+        let done = bytes.map_err(ItemError::from).and_then(|bytes| items.item(bytes, sink, &place));
+        if let Err(error) = done {
+            sink.rejected.note(place, &error);
         }
-    };
+    });
     let n = *sink.row - first_row;
     if n > 0 {
         let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
         sink.attributes.begin();
-        let mut message = Message::new(scope);
+        let mut message = Message::new(frame.owner);
         while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => name = field.bytes(1)?,
                 2 => version = field.bytes(2)?,
-                3 => {
-                    let attribute =
-                        KeyValue::parse(field.bytes(3)?, sink.buffers, sink.check_text)?;
-                    let scope = Scope::Instrumentation;
-                    sink.attributes.set(sink.buffers, scope, attribute, first_row, n);
-                }
+                3 => set_attribute(Scope::Instrumentation, field, 3, sink, first_row, n)?,
                 _ => {}
             }
         }
         fill(&mut scopes.scope_name, sink, name, first_row, n)?;
         fill(&mut scopes.scope_version, sink, version, first_row, n)?;
-        fill(&mut scopes.scope_schema_url, sink, schema_url, first_row, n)?;
+        fill(&mut scopes.scope_schema_url, sink, frame.schema_url, first_row, n)?;
     }
-    read
+    frame.read
+}
+
+/// Sets the attribute in field `number` in `n` rows from `row`.
+fn set_attribute<'a>(
+    scope: Scope,
+    field: WireField<'a>,
+    number: u32,
+    sink: &mut Sink<'_, 'a>,
+    row: usize,
+    n: usize,
+) -> Result<(), WireError> {
+    let attribute = KeyValue::parse(field.bytes(number)?, sink.buffers, sink.check_text)?;
+    sink.attributes.set(sink.buffers, scope, attribute, row, n);
+    Ok(())
 }
 
 /// Sets `text` in `n` rows from `row`; an empty one stays null.

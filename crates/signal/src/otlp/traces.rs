@@ -75,6 +75,7 @@ impl<'a> Items<'a> for Spans<'a> {
         sink: &mut Sink<'_, 'a>,
         _place: &dyn Fn() -> String,
     ) -> Result<(), ItemError> {
+        sink.room()?;
         let check = sink.check_text;
         let scratch = &mut self.scratch;
         scratch.attributes.clear();

@@ -11,11 +11,8 @@ use crate::lookup::Lookup;
 use crate::part::{Filter, Part, Want};
 use crate::report::{Finding, FindingKind};
 use crate::rows::RowSet;
+use crate::segment::PAGE_ROWS;
 use crate::store::Shared;
-
-/// When a window cannot be read as a whole, it is read by pieces of this many rows, so that a
-/// damaged page takes no more with it than itself.
-const PIECE_ROWS: u32 = 512;
 
 /// Rows of one part that have to be read.
 #[derive(Debug, Clone)]
@@ -66,9 +63,8 @@ impl<'a> Reader<'a> {
                     (a, b) => a.or(b),
                 };
             }
-            if !part.bounds().within(range)
-                && let Some(pages) = part.pages_in(range)
-            {
+            if !part.bounds().within(range) && !part.pages().is_empty() {
+                let pages = pages_in(part.as_ref(), range);
                 rows = Some(rows.map_or(pages.clone(), |rows| rows.and(&pages)));
             }
             for window in part.windows() {
@@ -86,7 +82,9 @@ impl<'a> Reader<'a> {
         Ok(planned)
     }
 
-    /// The rows of `planned` that pass `filter`. Damage is noted, and what can be read returned.
+    /// The rows of `planned` that pass `filter`. Damage is noted, and what can be read returned: a
+    /// window that cannot be read as a whole is read by pages, so that a damaged one takes no more
+    /// with it than itself.
     pub fn read(
         &mut self,
         planned: &Planned,
@@ -129,14 +127,25 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Rows of the pages that may have rows in `range`.
+fn pages_in(part: &dyn Part, range: TimeRange) -> RowSet {
+    let mut rows = RowSet::default();
+    for (start, bounds) in (0..part.rows()).step_by(PAGE_ROWS as usize).zip(part.pages()) {
+        if bounds.overlaps(range) {
+            rows.push(start..start.saturating_add(PAGE_ROWS).min(part.rows()));
+        }
+    }
+    rows
+}
+
 /// `rows` by pages.
 fn pieces(rows: &RowSet) -> Vec<RowSet> {
     let mut pieces: Vec<(u32, RowSet)> = Vec::new();
     for range in rows.ranges() {
         let mut start = range.start;
         while start < range.end {
-            let page = start / PIECE_ROWS;
-            let end = range.end.min((page + 1).saturating_mul(PIECE_ROWS));
+            let page = start / PAGE_ROWS;
+            let end = range.end.min((page + 1).saturating_mul(PAGE_ROWS));
             match pieces.last_mut() {
                 Some((last, piece)) if *last == page => piece.push(start..end),
                 _ => pieces.push((page, RowSet::range(start..end))),

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use lacuna_signal::SignalKind;
 use lacuna_signal::schema::parse_attribute_column;
-use lacuna_signal::{Batch, SignalKind};
 
 use super::blocks::BlockWriter;
 use super::cluster::{self, Placed};
 use super::codec::Codec;
+use super::gather::gather;
 use super::index::{self, Directory};
 use super::postings::{self, PostingsBuilder};
 use super::table::{self, put_varint};
@@ -19,12 +19,17 @@ use crate::bounds::TimeBounds;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::manifest::SegmentMeta;
-use crate::part::{Part, Want};
-use crate::rows::RowSet;
+use crate::part::Part;
 use crate::summary::Summary;
 
-/// Rows that are put in order and written at once.
-const SLICE_ROWS: usize = PAGE_ROWS as usize * WINDOW_PAGES;
+/// Cells that are put in order at once: few rows where there are very many columns.
+const SLICE_CELLS: usize = 4 << 20;
+
+/// Rows of `columns` columns that are put in order and written at once: whole pages.
+fn slice_rows(columns: usize) -> usize {
+    let pages = SLICE_CELLS / columns.max(1) / PAGE_ROWS as usize;
+    pages.clamp(1, WINDOW_PAGES) * PAGE_ROWS as usize
+}
 
 /// Writes all rows of `parts` to the files of a new segment in `folder`, durably but for the
 /// folder's entries. `meta` gives its number, level and place in the log. `None`: no rows.
@@ -51,10 +56,11 @@ pub fn write(
     let mut writer = codec.write(kind, schema.clone(), &summary, meta.level > 0, out)?;
     let unindexed = postings::unindexed(&summary);
     let mut values = PostingsBuilder::new(unindexed.clone());
-    for (number, slice) in order.chunks(SLICE_ROWS).enumerate() {
-        let batch = gather(kind, parts, slice)?;
-        writer.append(&conform(batch.record(), &schema)?)?;
-        values.add(&batch, number * SLICE_ROWS);
+    let slice_rows = slice_rows(schema.fields().len());
+    for (number, slice) in order.chunks(slice_rows).enumerate() {
+        let record = gather(&schema, parts, slice)?;
+        writer.append(&record)?;
+        values.add(&record, number * slice_rows);
     }
     let (data_bytes, crcs) = writer.finish()?;
     let pages: Vec<TimeBounds> = order
@@ -96,33 +102,6 @@ fn trace_table(order: &[Placed]) -> table::Built {
     table::build(records.len(), records.iter().map(|(hash, record)| (*hash, record.as_slice())))
 }
 
-/// Reads the rows of `slice` from their parts, in the slice's order.
-fn gather(
-    kind: SignalKind,
-    parts: &[Arc<dyn Part>],
-    slice: &[Placed],
-) -> Result<Batch, StoreError> {
-    let mut by_source: Vec<(u32, u32, usize)> =
-        slice.iter().enumerate().map(|(to, placed)| (placed.part, placed.row, to)).collect();
-    by_source.sort_unstable();
-    let mut indices = vec![0u64; slice.len()];
-    let mut batches = Vec::new();
-    for (from, (.., to)) in by_source.iter().enumerate() {
-        if let Some(index) = indices.get_mut(*to) {
-            *index = from as u64;
-        }
-    }
-    for group in by_source.chunk_by(|a, b| a.0 == b.0) {
-        let Some(part) = group.first().and_then(|(part, ..)| parts.get(*part as usize)) else {
-            continue;
-        };
-        let mut rows = RowSet::default();
-        group.iter().for_each(|(_, row, _)| rows.push(*row..*row + 1));
-        batches.push(part.read(&rows, Want::All)?);
-    }
-    Ok(Batch::concat(kind, &batches)?.take(&UInt64Array::from(indices))?)
-}
-
 /// The columns of all `parts`: fixed ones first, then attributes by name.
 fn union_schema(kind: SignalKind, parts: &[Arc<dyn Part>]) -> SchemaRef {
     let schemas: Vec<SchemaRef> = parts.iter().map(|part| part.schema()).collect();
@@ -142,18 +121,4 @@ fn union_schema(kind: SignalKind, parts: &[Arc<dyn Part>]) -> SchemaRef {
     });
     fields.extend(attributes);
     Arc::new(Schema::new(fields))
-}
-
-/// `record` with exactly the columns of `schema`, null where it lacks one.
-fn conform(record: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StoreError> {
-    let columns: Vec<ArrayRef> = schema
-        .fields()
-        .iter()
-        .map(|field| {
-            let column = record.column_by_name(field.name()).cloned();
-            column.unwrap_or_else(|| new_null_array(field.data_type(), record.num_rows()))
-        })
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(record.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }

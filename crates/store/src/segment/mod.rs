@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod build;
 pub mod cluster;
 pub mod codec;
+pub mod gather;
 pub mod index;
 pub mod parquet;
 pub mod postings;

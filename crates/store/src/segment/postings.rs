@@ -4,11 +4,11 @@
 //! record the runs of pages. A hash of 44 bits lies: about one look-up in a million names a page
 //! too many, which then is read in vain.
 
-use arrow::array::{Array, AsArray, ListArray, StructArray};
+use arrow::array::{Array, AsArray, ListArray, RecordBatch, StringViewArray, StructArray};
 use arrow::datatypes::{Float64Type, Int64Type};
+use lacuna_signal::Value;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::value::{AttributeList, base64, double_text};
-use lacuna_signal::{Batch, Value};
 
 use super::PAGE_ROWS;
 use super::table::{Built, build, put_varint, take_varint};
@@ -69,9 +69,8 @@ impl PostingsBuilder {
         Self { unindexed, entries: Vec::new() }
     }
 
-    /// Adds the rows of `batch`, the first of which is row `base` of the segment.
-    pub fn add(&mut self, batch: &Batch, base: usize) {
-        let record = batch.record();
+    /// Adds the rows of `record`, the first of which is row `base` of the segment.
+    pub fn add(&mut self, record: &RecordBatch, base: usize) {
         for (field, column) in record.schema_ref().fields().iter().zip(record.columns()) {
             let name = field.name();
             let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
@@ -126,8 +125,15 @@ impl<'a> Sink<'a> {
     }
 
     fn put(&mut self, row: usize, text: &[u8]) {
-        let page = ((self.base + row) as u64 / u64::from(PAGE_ROWS)) & ((1 << PAGE_BITS) - 1);
-        let entry = key(self.column, text) | page;
+        self.put_key(row, key(self.column, text));
+    }
+
+    fn page(&self, row: usize) -> u64 {
+        ((self.base + row) as u64 / u64::from(PAGE_ROWS)) & ((1 << PAGE_BITS) - 1)
+    }
+
+    fn put_key(&mut self, row: usize, key: u64) {
+        let entry = key | self.page(row);
         let slot = (entry >> PAGE_BITS) as usize & 63;
         if let Some(seen) = self.seen.get_mut(slot)
             && *seen != entry
@@ -142,8 +148,7 @@ fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut Sink<'_>) {
     let rows = (0..column.len()).filter(|row| column.is_valid(*row));
     match ty {
         AttrType::Str | AttrType::Any => {
-            let text = column.as_string_view();
-            rows.for_each(|row| sink.put(row, text.value(row).as_bytes()));
+            texts(column.as_string_view(), sink);
         }
         AttrType::Int => {
             let numbers = column.as_primitive::<Int64Type>();
@@ -161,6 +166,30 @@ fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut Sink<'_>) {
             let bytes = column.as_binary_view();
             rows.for_each(|row| sink.put(row, base64(bytes.value(row)).as_bytes()));
         }
+    }
+}
+
+/// Rows of one value mostly have one view, as it was kept once in memory or stood once in a page:
+/// then neither is the text hashed again, nor even looked at on the same page.
+fn texts(column: &StringViewArray, sink: &mut Sink<'_>) {
+    const SLOTS: usize = 1024;
+    let mut known: Vec<(u128, u64, u64)> = vec![(0, 0, u64::MAX); SLOTS];
+    let nulls = column.nulls();
+    for (row, view) in column.views().iter().enumerate() {
+        if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+            continue;
+        }
+        let folded = *view as u64 ^ (*view >> 64) as u64;
+        let slot = folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOTS.ilog2());
+        let page = sink.page(row);
+        let Some(slot) = known.get_mut(slot as usize) else { continue };
+        let key = match slot {
+            (seen, _, last) if seen == view && *last == page => continue,
+            (seen, key, last) if seen == view && *last != u64::MAX => *key,
+            _ => key(sink.column, column.value(row).as_bytes()),
+        };
+        *slot = (*view, key, page);
+        sink.put_key(row, key);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::files::Files;
 use crate::lookup::{Lookup, Term};
 use crate::manifest::SegmentMeta;
-use crate::part::{Filter, Part, Want, Window};
+use crate::part::{Filter, Part, Source, Want, Window};
 use crate::rows::RowSet;
 use crate::summary::Summary;
 use crate::trace_index::trace_hash;
@@ -182,16 +182,8 @@ impl Part for Segment {
             .collect()
     }
 
-    fn pages_in(&self, range: TimeRange) -> Option<RowSet> {
-        let mut rows = RowSet::default();
-        for (page, bounds) in
-            (0..self.meta.rows).step_by(PAGE_ROWS as usize).zip(&self.directory.pages)
-        {
-            if bounds.overlaps(range) {
-                rows.push(page..page.saturating_add(PAGE_ROWS).min(self.meta.rows));
-            }
-        }
-        Some(rows)
+    fn pages(&self) -> &[TimeBounds] {
+        &self.directory.pages
     }
 
     fn read(&self, rows: &RowSet, want: Want<'_>) -> Result<Batch, StoreError> {
@@ -208,6 +200,10 @@ impl Part for Segment {
         let inside = self.meta.bounds.within(filter.range);
         let range = if inside { TimeRange::ALL } else { filter.range };
         self.reader.read(rows, want, Filter { range, ..filter })
+    }
+
+    fn source(&self, rows: &RowSet) -> Result<Source<'_>, StoreError> {
+        Ok(Source::Asked(self.read(rows, Want::All)?))
     }
 
     fn summary(&self) -> Result<Arc<Summary>, StoreError> {

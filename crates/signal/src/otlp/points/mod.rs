@@ -14,6 +14,7 @@ use crate::schema::{Scope, SignalKind};
 use self::columns::{Columns, Metric};
 use self::read::Point;
 use super::any::KeyValue;
+use super::bounds::each;
 use super::scopes::{Items, Sink};
 use super::wire::{Message, WireError};
 use super::{BuildError, ItemError};
@@ -25,6 +26,9 @@ pub struct Points<'a> {
     point: Point<'a>,
     metadata: Vec<KeyValue<'a>>,
 }
+
+/// Field numbers of the members of `Metric.data`.
+const DATA: [u32; 5] = [5, 7, 9, 10, 11];
 
 /// The member of `Metric.data` whose field number is `number`, and its name in messages.
 fn data(number: u32) -> Option<(MetricType, &'static str)> {
@@ -121,6 +125,15 @@ impl<'a> Items<'a> for Points<'a> {
     const KIND: SignalKind = SignalKind::Points;
     const PATH: [&'static str; 3] = ["resource_metrics", "scope_metrics", "metrics"];
 
+    fn rows(bytes: &[u8]) -> usize {
+        let mut rows = 0;
+        // Which member of the `oneof` counts is not known yet: all of them are counted.
+        for number in DATA {
+            each(bytes, number, |data| each(data, 1, |_| rows += 1));
+        }
+        rows
+    }
+
     fn item(
         &mut self,
         bytes: &'a [u8],
@@ -146,7 +159,8 @@ impl<'a> Items<'a> for Points<'a> {
                 if number != 1 {
                     continue;
                 }
-                let read = field.bytes(1).map_err(ItemError::from).and_then(|bytes| {
+                let point = sink.room().and_then(|()| Ok(field.bytes(1)?));
+                let read = point.and_then(|bytes| {
                     self.point.read(metric_type, bytes, sink.buffers, sink.check_text)
                 });
                 match read {
