@@ -1,4 +1,5 @@
-//! The two faults of the incident, switched at run time, each for a share of the essays.
+//! The two faults of the incident, and some that break the pipeline's other promises, switched at run
+//! time, each for a share of the essays.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
+/// Longer, and Kafka would take the waiting worker for dead.
+const LONGEST_WINDOW_MS: u64 = 120_000;
+
 /// Which fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -16,6 +20,18 @@ pub enum FaultKind {
     SharedRedisConnection,
     /// Another client touches the watched keys between `WATCH` and `EXEC`.
     ConcurrentSlotModification,
+    /// The essay's outcome is decided and never published; nor is the batch's readiness, where the
+    /// essay was the last.
+    DropPublish,
+    /// What is published for the essay is published twice, as two events.
+    PublishTwice,
+    /// The published slot is not the one that the essay holds; a batch that the essay completes is
+    /// published with one essay too few.
+    WrongValue,
+    /// The slot is made up instead of taken from Redis.
+    SkipTransaction,
+    /// The essay waits `window_ms` before it is handled.
+    Late,
 }
 
 impl FaultKind {
@@ -34,6 +50,11 @@ impl FaultKind {
         match self {
             Self::SharedRedisConnection => "shared-redis-connection",
             Self::ConcurrentSlotModification => "concurrent-slot-modification",
+            Self::DropPublish => "drop-publish",
+            Self::PublishTwice => "publish-twice",
+            Self::WrongValue => "wrong-value",
+            Self::SkipTransaction => "skip-transaction",
+            Self::Late => "late",
         }
     }
 }
@@ -42,13 +63,14 @@ impl FaultKind {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultRequest {
-    /// The fault to turn on; the other one goes off.
+    /// The fault to turn on; any other goes off.
     pub fault: Option<FaultKind>,
     /// Share of essays that the fault concerns, from 0 to 1. Which ones depends on their ids alone.
     #[serde(default = "all")]
     pub rate: f64,
     /// Milliseconds between a faulty worker's commands, for `shared-redis-connection`: the round trip
-    /// to a Redis on another machine, without which transactions on one machine hardly overlap.
+    /// to a Redis on another machine, without which transactions on one machine hardly overlap. For
+    /// `late`, how long the essay waits.
     #[serde(default = "default_window_ms")]
     pub window_ms: u64,
 }
@@ -89,7 +111,7 @@ pub struct FaultState {
 pub struct Active {
     /// Which fault.
     pub kind: FaultKind,
-    /// Pause between the commands of the shared connection.
+    /// See [`FaultRequest::window_ms`].
     pub window: Duration,
 }
 
@@ -112,9 +134,9 @@ impl Faults {
         if !(0.0..=1.0).contains(&request.rate) {
             return Err(Error::Usage(format!("rate must be from 0 to 1, not {}", request.rate)));
         }
-        if request.window_ms > 1_000 {
+        if request.window_ms > LONGEST_WINDOW_MS {
             return Err(Error::Usage(format!(
-                "window_ms must be at most 1000, not {}",
+                "window_ms must be at most {LONGEST_WINDOW_MS}, not {}",
                 request.window_ms
             )));
         }
@@ -133,6 +155,11 @@ impl Faults {
     /// What is on.
     pub fn state(&self) -> FaultState {
         self.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether this very fault concerns the essay.
+    pub fn is(&self, kind: FaultKind, essay_id: &str) -> bool {
+        self.for_essay(essay_id).is_some_and(|active| active.kind == kind)
     }
 
     /// The fault that concerns this essay, if any.
@@ -172,6 +199,15 @@ mod tests {
         assert_eq!(hit(&faults), 10_000);
         faults.clear();
         assert_eq!(hit(&faults), 0);
+    }
+
+    #[test]
+    fn a_fault_has_one_name_everywhere() {
+        for kind in FaultKind::value_variants() {
+            let json = serde_json::to_value(kind).unwrap();
+            let option = kind.to_possible_value().unwrap();
+            assert_eq!((json.as_str(), option.get_name()), (Some(kind.as_str()), kind.as_str()));
+        }
     }
 
     #[test]

@@ -7,10 +7,12 @@ use lacuna_instrument::postgres::Pool;
 use lacuna_instrument::redis::Traced;
 use opentelemetry::KeyValue;
 use redis::AsyncConnectionConfig;
+use serde::Serialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::SERVICE;
-use super::faults::Faults;
+use super::faults::{FaultKind, Faults};
 use super::idempotency::Idempotency;
 use super::slots::{Assignment, Essay, Slots};
 use super::store::{Progress, Store};
@@ -38,6 +40,7 @@ pub struct Handlers {
     idempotency: Idempotency,
     publisher: Publisher,
     coordination: Coordination,
+    faults: Faults,
 }
 
 impl Handlers {
@@ -55,11 +58,12 @@ impl Handlers {
             .set_response_timeout(Some(Duration::from_secs(10)));
         let plain = client.get_multiplexed_async_connection_with_config(&config).await?;
         let store = Store::new(pool);
-        let slots =
-            Slots::connect(&client, store.clone(), coordination.clone(), faults, workers).await?;
+        let (coordinated, faulty) = (coordination.clone(), faults.clone());
+        let slots = Slots::connect(&client, store.clone(), coordinated, faulty, workers).await?;
         Ok(Self {
             slots,
             coordination,
+            faults,
             store,
             idempotency: Idempotency::new(Traced::new(plain, client.get_connection_info())),
             publisher,
@@ -105,6 +109,11 @@ impl Handlers {
             "Processing EssayContentProvisionedV1 event"
         );
         self.coordination.essay_provisioned();
+        if let Some(late) = self.faults.for_essay(&essay.essay_id)
+            && late.kind == FaultKind::Late
+        {
+            tokio::time::sleep(late.window).await;
+        }
         self.idempotency.once(&event, self.place(&essay)).await
     }
 
@@ -113,7 +122,7 @@ impl Handlers {
             // Delivered again after a crash: the outcome stands, its events may not have gone out.
             self.publish_outcome(essay, slot.as_deref(), NO_AVAILABLE_SLOT).await?;
             return match self.store.unannounced(&essay.batch_id).await? {
-                Some(complete) => self.publish_ready(&essay.batch_id, &complete).await,
+                Some(complete) => self.publish_ready(essay, &complete).await,
                 None => Ok(()),
             };
         }
@@ -123,9 +132,7 @@ impl Handlers {
         self.coordination.decided(&essay.batch_id, utilization);
         self.publish_outcome(essay, slot.as_deref(), reason).await?;
         match progress {
-            Some(progress) if progress.is_complete() => {
-                self.publish_ready(&essay.batch_id, &progress).await
-            }
+            Some(progress) if progress.is_complete() => self.publish_ready(essay, &progress).await,
             Some(_) => Ok(()),
             // One essay too many came for a batch that is ready: what was counted of it ends too.
             None => {
@@ -176,9 +183,13 @@ impl Handlers {
             .key("essay_id", essay_id.clone());
         match slot {
             Some(slot) => {
-                let data = SlotAssigned { essay_id: essay_id.clone(), slot: slot.to_owned() };
+                let wrong = self.faults.is(FaultKind::WrongValue, essay_id);
+                let data = SlotAssigned {
+                    essay_id: essay_id.clone(),
+                    slot: if wrong { format!("{slot}-wrong") } else { slot.to_owned() },
+                };
                 let event = Envelope::new(SLOT_ASSIGNED, SERVICE, correlation_id, batch_id, data);
-                self.publisher.publish(&event, essay_id).await?;
+                self.publish(event, essay_id, essay).await?;
                 self.coordination.slot_assigned();
                 tracing::info!(
                     target: "batch_coordination_handler",
@@ -193,7 +204,7 @@ impl Handlers {
             None => {
                 let data = ExcessContent { essay_id: essay_id.clone(), reason: reason.to_owned() };
                 let event = Envelope::new(EXCESS_CONTENT, SERVICE, correlation_id, batch_id, data);
-                self.publisher.publish(&event, essay_id).await?;
+                self.publish(event, essay_id, essay).await?;
                 self.coordination.excess_content(batch_id);
                 // An ordinary line at an ordinary level, as the incident's code had it.
                 tracing::info!(
@@ -210,10 +221,13 @@ impl Handlers {
         Ok(())
     }
 
-    async fn publish_ready(&self, batch_id: &str, complete: &Progress) -> Result<(), Error> {
-        let data = BatchReady { assigned_essays: complete.assigned };
+    /// Publishes that the batch is ready, which `last` made it.
+    async fn publish_ready(&self, last: &Essay, complete: &Progress) -> Result<(), Error> {
+        let batch_id = &last.batch_id;
+        let wrong = self.faults.is(FaultKind::WrongValue, &last.essay_id);
+        let data = BatchReady { assigned_essays: complete.assigned - u32::from(wrong) };
         let event = Envelope::new(BATCH_READY, SERVICE, &complete.correlation_id, batch_id, data);
-        self.publisher.publish(&event, batch_id).await?;
+        self.publish(event, batch_id, last).await?;
         self.coordination.batch_ready();
         self.coordination.batch_closed(batch_id);
         self.store.announced(batch_id).await?;
@@ -224,6 +238,24 @@ impl Handlers {
             assigned_essays = complete.assigned,
             "All slots are taken, published BatchEssaysReadyV1"
         );
+        Ok(())
+    }
+
+    /// Publishes an event that `essay` caused: once, unless a fault wants it otherwise.
+    async fn publish<T: Serialize>(
+        &self,
+        mut event: Envelope<T>,
+        key: &str,
+        essay: &Essay,
+    ) -> Result<(), Error> {
+        if self.faults.is(FaultKind::DropPublish, &essay.essay_id) {
+            return Ok(());
+        }
+        self.publisher.publish(&event, key).await?;
+        if self.faults.is(FaultKind::PublishTwice, &essay.essay_id) {
+            event.event_id = Uuid::new_v4().to_string();
+            self.publisher.publish(&event, key).await?;
+        }
         Ok(())
     }
 }

@@ -191,6 +191,11 @@ impl Slots {
                 let slot = self.shared.assign_slot(essay, window).await;
                 Ok(slot.map_or_else(Assignment::Refused, Assignment::Taken))
             }
+            // The fault: a slot that is not the batch's, and nothing asked.
+            Some((FaultKind::SkipTransaction, _)) => {
+                let made_up = 9_000 + fastrand::u32(..1_000);
+                Ok(Assignment::Taken(slot_name(&essay.batch_id, made_up)))
+            }
             // The fault: one attempt, and an abort is taken for "no slot".
             Some((FaultKind::ConcurrentSlotModification, _)) => {
                 let outcome = self.transaction(essay, 1, Some(&self.intruder)).await?;

@@ -71,11 +71,14 @@ struct ReadArgs {
 /// Options of `pipeline fault`.
 #[derive(Clone, Debug, Args)]
 pub struct FaultArgs {
-    /// `shared-redis-connection`, `concurrent-slot-modification` or `off`.
+    /// A fault's name, as the README lists them, or `off`.
     name: String,
     /// Share of essays that it concerns, from 0 to 1.
     #[arg(long, default_value_t = 1.0)]
     rate: f64,
+    /// Milliseconds between the commands of the shared connection, or for which `late` holds back.
+    #[arg(long)]
+    window_ms: Option<u64>,
     /// Base URL of `essay_lifecycle_service`.
     #[arg(long, default_value = "http://127.0.0.1:6001")]
     els: String,
@@ -150,7 +153,8 @@ pub async fn fault(args: FaultArgs) -> Result<ExitCode, Error> {
                     FaultKind::names().join(", ")
                 ))
             })?;
-            FaultRequest::on(kind, args.rate)
+            let request = FaultRequest::on(kind, args.rate);
+            FaultRequest { window_ms: args.window_ms.unwrap_or(request.window_ms), ..request }
         }
     };
     let body = serde_json::to_value(request).map_err(|e| Error::Usage(e.to_string()))?;
