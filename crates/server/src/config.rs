@@ -4,6 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lacuna_signal::otlp::Limits;
+use lacuna_store::Options;
+
 /// Where the server listens, where it keeps its data and how it behaves.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -17,8 +20,17 @@ pub struct Config {
     pub otlp_http: SocketAddr,
     /// Query APIs (Jaeger, findings), health and own metrics.
     pub query: SocketAddr,
-    /// Largest OTLP request in bytes, before and after decompression.
-    pub max_request: usize,
+    /// What is taken of a request at most.
+    pub limits: RequestLimits,
+    /// Memory for telemetry, in bytes: rows that are not in segments yet, and requests on their way.
+    /// What does not fit is refused for the moment. `None`: the store's usual budget.
+    pub memory_limit: Option<u64>,
+    /// All files together, in bytes. What does not fit is refused for the moment.
+    pub disk_limit: Option<u64>,
+    /// What is older is removed.
+    pub retention_age: Option<Duration>,
+    /// The oldest is removed while segments have more bytes than this.
+    pub retention_bytes: Option<u64>,
     /// How far out of order events may come without changing a verdict.
     pub lateness: Duration,
     /// After this long without any event, deadlines follow the clock instead of the events.
@@ -29,7 +41,68 @@ pub struct Config {
     pub reload_every: Duration,
 }
 
+/// What is taken of an OTLP request at most. Each is counted when it takes effect
+/// (`lacuna_ingest_limited_total`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes as they come, compressed or not. A larger request is refused.
+    pub body: usize,
+    /// Bytes after decompression. A larger request is refused.
+    pub decompressed: usize,
+    /// Attributes of one span, log record, point, resource or scope. Those after are dropped.
+    pub attributes: usize,
+    /// Bytes of one attribute's text or bytes. A longer one is cut.
+    pub attribute_length: usize,
+}
+
+impl Default for RequestLimits {
+    /// 64 MiB, 1024 attributes of 64 KiB: far beyond what instrumentation sends on purpose.
+    fn default() -> Self {
+        Self {
+            body: 64 << 20,
+            decompressed: 64 << 20,
+            attributes: 1024,
+            attribute_length: 64 << 10,
+        }
+    }
+}
+
+impl RequestLimits {
+    /// What the decoder keeps to.
+    pub(crate) fn of_decoder(&self) -> Limits {
+        Limits {
+            body: self.decompressed,
+            attributes: self.attributes,
+            attribute_length: self.attribute_length,
+        }
+    }
+}
+
 impl Config {
+    /// The store's options.
+    pub(crate) fn store_options(&self) -> Options {
+        let mut options = Options::default();
+        options.frame_bytes = self.limits.decompressed;
+        options.disk_bytes = self.disk_limit;
+        options.retain_for = self.retention_age;
+        options.retain_bytes = self.retention_bytes;
+        if let Some(limit) = self.memory_limit {
+            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+            // Half of it for rows; the rest is for requests that are being decoded or wait for the
+            // disk, for writing and merging segments, and for queries.
+            options.memory_bytes = limit / 2;
+            options.flush_bytes = options.flush_bytes.min(limit / 8);
+            options.queue_bytes = options.queue_bytes.min(limit / 8);
+        }
+        options
+    }
+
+    /// Bytes of requests that may be decoded, or wait for the disk, at a time.
+    pub(crate) fn in_flight_bytes(&self) -> usize {
+        let limit = self.memory_limit.and_then(|limit| usize::try_from(limit).ok());
+        limit.map_or(usize::MAX, |limit| limit / 8)
+    }
+
     /// The usual ports on loopback, with data in `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -39,7 +112,11 @@ impl Config {
             otlp_grpc: local(4317),
             otlp_http: local(4318),
             query: local(16686),
-            max_request: 64 << 20,
+            limits: RequestLimits::default(),
+            memory_limit: None,
+            disk_limit: None,
+            retention_age: None,
+            retention_bytes: None,
             lateness: Duration::from_secs(30),
             idle: Duration::from_secs(10),
             replay: Duration::from_secs(24 * 3600),

@@ -18,6 +18,9 @@ pub fn store(store: &Store, out: &mut String) {
             family(out, &format!("lacuna_store_{name}"), "gauge", value);
         }
     }
+    let bytes = |name: &str| stats.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let disk = bytes("wal_bytes") + bytes("segment_bytes");
+    family(out, "lacuna_store_disk_bytes", "gauge", &disk.into());
 }
 
 fn family(out: &mut String, name: &str, kind: &str, value: &Value) {

@@ -5,19 +5,25 @@
 //! has gone away takes the same way to its end, so analysers see exactly what the store holds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lacuna_signal::otlp::{self, Rejected};
+use lacuna_signal::otlp::to_json::to_json;
+use lacuna_signal::otlp::{self, Decoded, Limits, Rejected};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::telemetry::SharedTelemetry;
+use crate::config::{Config, RequestLimits};
+use crate::telemetry::{Limit, SharedTelemetry};
 
 /// Requests of more bytes are decoded off the threads that serve connections.
 const INLINE_DECODE: usize = 256 * 1024;
+
+/// When a request that found no room among those on their way is to come again.
+const IN_FLIGHT_RETRY: Duration = Duration::from_millis(100);
 
 /// Where batches go as soon as they are durable, in the order in which they became so.
 pub trait Observer: Send + Sync {
@@ -88,6 +94,37 @@ pub struct Ingest {
     observer: Arc<dyn Observer>,
     telemetry: SharedTelemetry,
     gate: Arc<Gate>,
+    limits: RequestLimits,
+    in_flight: Arc<InFlight>,
+}
+
+/// Bytes of requests that have not been answered.
+#[derive(Debug)]
+struct InFlight {
+    bytes: AtomicUsize,
+    most: usize,
+}
+
+impl InFlight {
+    /// Room for `bytes`, until it is dropped; `None` if there is none. One request always has room.
+    fn enter(self: &Arc<Self>, bytes: usize) -> Option<Flight> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let flight = Flight { of: Arc::clone(self), bytes };
+        (before == 0 || before.saturating_add(bytes) <= self.most).then_some(flight)
+    }
+}
+
+/// One request's room.
+#[derive(Debug)]
+struct Flight {
+    of: Arc<InFlight>,
+    bytes: usize,
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.of.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Ingest {
@@ -97,9 +134,27 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// A way into `store` and on to `observer`.
-    pub fn new(store: Store, observer: Arc<dyn Observer>, telemetry: SharedTelemetry) -> Self {
-        Self { store, observer, telemetry, gate: Arc::default() }
+    /// A way into `store` and on to `observer`, for requests within the limits of `config`.
+    pub fn new(
+        store: Store,
+        observer: Arc<dyn Observer>,
+        telemetry: SharedTelemetry,
+        config: &Config,
+    ) -> Self {
+        let most = config.in_flight_bytes();
+        let in_flight = Arc::new(InFlight { bytes: AtomicUsize::new(0), most });
+        let limits = config.limits;
+        Self { store, observer, telemetry, gate: Arc::default(), limits, in_flight }
+    }
+
+    /// What is taken of a request at most.
+    pub fn limits(&self) -> RequestLimits {
+        self.limits
+    }
+
+    /// Counts that a limit took effect.
+    pub fn note_limit(&self, kind: SignalKind, limit: Limit) {
+        self.telemetry.limited(kind, limit, 1);
     }
 
     /// Accepts a protobuf export request, or what is left of one of which `rejected` was refused
@@ -115,16 +170,20 @@ impl Ingest {
         if let Some(retry_after) = self.gate.closed(started) {
             return Err(Refused::no_room(retry_after));
         }
-        let size = body.len() as u64;
-        let decoded = if body.len() <= INLINE_DECODE {
-            otlp::decode(kind, body.clone())
-        } else {
-            let body = body.clone();
-            tokio::task::spawn_blocking(move || otlp::decode(kind, body))
-                .await
-                .map_err(|error| Refused::Broken(format!("the decoder stopped: {error}")))?
+        let Some(_flight) = self.in_flight.enter(body.len()) else {
+            return Err(Refused::no_room(IN_FLIGHT_RETRY));
         };
-        let decoded = decoded.map_err(|error| Refused::Unreadable(error.to_string()))?;
+        let size = body.len() as u64;
+        let limits = self.limits.of_decoder();
+        let (body, decoded) = if body.len() <= INLINE_DECODE {
+            decode(kind, body, &limits)?
+        } else {
+            tokio::task::spawn_blocking(move || decode(kind, body, &limits))
+                .await
+                .map_err(|error| Refused::Broken(format!("the decoder stopped: {error}")))??
+        };
+        self.telemetry.limited(kind, Limit::Attributes, decoded.rejected.attributes);
+        self.telemetry.limited(kind, Limit::AttributeLength, decoded.rejected.truncated);
         rejected.merge(decoded.rejected);
         let items = decoded.batch.num_rows() as u64;
         if items > 0 {
@@ -169,6 +228,25 @@ impl Ingest {
     pub fn note_refused_request(&self, kind: SignalKind) {
         self.telemetry.refused(kind);
     }
+}
+
+/// Decodes `body`, and gives what is to be written to the log.
+///
+/// The log is read back without limits, or with those of another start. So if a limit took effect,
+/// the request is written anew from what was kept: what was acknowledged is what comes back.
+fn decode(kind: SignalKind, body: Bytes, limits: &Limits) -> Result<(Bytes, Decoded), Refused> {
+    let decoded = otlp::decode_with(kind, body.clone(), limits)
+        .map_err(|error| Refused::Unreadable(error.to_string()))?;
+    let rejected = &decoded.rejected;
+    if rejected.truncated == 0 && rejected.attributes == 0 {
+        return Ok((body, decoded));
+    }
+    let broken = |error: &dyn std::fmt::Display| {
+        Refused::Broken(format!("the request cannot be written within the limits: {error}"))
+    };
+    let json = to_json(&decoded.batch).map_err(|error| broken(&error))?;
+    let (body, _) = otlp::decode_json(kind, &json).map_err(|error| broken(&error))?;
+    Ok((body, decoded))
 }
 
 #[cfg(test)]

@@ -16,5 +16,5 @@ pub mod otlp;
 mod start;
 pub mod telemetry;
 
-pub use config::Config;
+pub use config::{Config, RequestLimits};
 pub use start::{Server, StartError};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use lacuna_contract::{ContractSet, LoadErrors};
-use lacuna_store::{Options, Store, StoreError};
+use lacuna_store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -99,20 +99,18 @@ impl Server {
             listen("OTLP/HTTP", config.otlp_http, "--otlp-http").await?;
         let (query_listener, query) = listen("queries", config.query, "--query").await?;
 
-        let mut options = Options::default();
-        options.frame_bytes = config.max_request;
-        let store = Store::open(&config.data_dir, options)?;
+        let store = Store::open(&config.data_dir, config.store_options())?;
         let telemetry = Arc::new(Telemetry::default());
         let live =
             Live::start(&config, &contracts, &store, &telemetry).map_err(StartError::Thread)?;
-        let ingest = Ingest::new(store.clone(), live.clone(), Arc::clone(&telemetry));
+        let ingest = Ingest::new(store.clone(), live.clone(), Arc::clone(&telemetry), &config);
 
         let (stop, stopped) = watch::channel(false);
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router());
         let tasks = vec![
-            serve_grpc(grpc_listener, ingest.clone(), config.max_request, stopped.clone()),
-            serve_http(http_listener, http::router(ingest, config.max_request), stopped.clone()),
+            serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),
+            serve_http(http_listener, http::router(ingest), stopped.clone()),
             serve_http(query_listener, routes, stopped),
         ];
         Ok(Self { otlp_grpc, otlp_http, query, store, live, stop, tasks })
@@ -166,7 +164,6 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn serve_grpc(
     listener: TcpListener,
     ingest: Ingest,
-    max_request: usize,
     stopped: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let server = tonic::transport::Server::builder()
@@ -174,9 +171,9 @@ fn serve_grpc(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(1 << 20)
         .tcp_nodelay(true)
-        .add_service(grpc::TraceService::new(ingest.clone(), max_request))
-        .add_service(grpc::LogsService::new(ingest.clone(), max_request))
-        .add_service(grpc::MetricsService::new(ingest, max_request))
+        .add_service(grpc::TraceService::new(ingest.clone()))
+        .add_service(grpc::LogsService::new(ingest.clone()))
+        .add_service(grpc::MetricsService::new(ingest))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), until(stopped));
     tokio::spawn(async move {
         if let Err(error) = server.await {

@@ -26,6 +26,25 @@ impl From<SignalKind> for SignalLabel {
     }
 }
 
+/// A limit on requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bytes as they come.
+    Body,
+    /// Bytes after decompression.
+    Decompressed,
+    /// Attributes of one item.
+    Attributes,
+    /// Bytes of one attribute.
+    AttributeLength,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    signal: &'static str,
+    limit: &'static str,
+}
+
 /// Lacuna's own metrics.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -33,6 +52,7 @@ pub struct Telemetry {
     accepted: Family<SignalLabel, Counter>,
     rejected: Family<SignalLabel, Counter>,
     dropped_attributes: Family<SignalLabel, Counter>,
+    limited: Family<LimitLabels, Counter>,
     received_bytes: Family<SignalLabel, Counter>,
     requests: Family<SignalLabel, Counter>,
     refused_requests: Family<SignalLabel, Counter>,
@@ -60,6 +80,12 @@ impl Default for Telemetry {
             "ingest_dropped_attributes",
             "Attributes beyond what a batch keeps",
             Family::clone(&dropped_attributes),
+        );
+        let limited = Family::default();
+        registry.register(
+            "ingest_limited",
+            "Requests refused, attributes dropped and attributes cut because of a limit",
+            Family::clone(&limited),
         );
         let received_bytes = Family::default();
         registry.register_with_unit(
@@ -94,6 +120,7 @@ impl Default for Telemetry {
             accepted,
             rejected,
             dropped_attributes,
+            limited,
             received_bytes,
             requests,
             refused_requests,
@@ -120,6 +147,21 @@ impl Telemetry {
         self.dropped_attributes.get_or_create(&label).inc_by(rejected.attributes);
         self.received_bytes.get_or_create(&label).inc_by(bytes);
         self.acknowledge.observe(took.as_secs_f64());
+    }
+
+    /// Counts that a limit took effect `times` times.
+    pub fn limited(&self, kind: SignalKind, limit: Limit, times: u64) {
+        if times == 0 {
+            return;
+        }
+        let limit = match limit {
+            Limit::Body => "body",
+            Limit::Decompressed => "decompressed",
+            Limit::Attributes => "attributes",
+            Limit::AttributeLength => "attribute_length",
+        };
+        let labels = LimitLabels { signal: kind.name(), limit };
+        self.limited.get_or_create(&labels).inc_by(times);
     }
 
     /// Counts a request that was answered with an error.

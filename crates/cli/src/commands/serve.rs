@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lacuna_server::{Config, Server};
+use lacuna_server::{Config, RequestLimits, Server};
+use lacuna_signal::otlp::MAX_BODY;
 use miette::IntoDiagnostic;
 
+use crate::sizes::bytes;
 use crate::times::duration;
 use crate::{Failure, Outcome, output, report};
 
@@ -31,10 +33,8 @@ pub struct Args {
     /// Port or address of the query APIs, health and metrics.
     #[arg(long, value_name = "PORT|ADDR", default_value = "16686")]
     query: PortOrAddr,
-    /// Largest OTLP request in MiB, before and after decompression.
-    #[arg(long, value_name = "MIB", default_value_t = 64,
-          value_parser = clap::value_parser!(u32).range(1..=256))]
-    max_request: u32,
+    #[command(flatten)]
+    limits: Limits,
     /// How far out of order events may come without changing a verdict, such as 30s or 2m.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     lateness: Duration,
@@ -44,6 +44,66 @@ pub struct Args {
     /// How much stored history the contracts are checked against again after a restart.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     replay: Duration,
+}
+
+/// What is taken and kept at most.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Largest OTLP request as it comes, compressed or not; at most 256MiB.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_MAX_BODY", default_value = "64MiB",
+          value_parser = request_size)]
+    max_body: usize,
+    /// Largest OTLP request after decompression; at most 256MiB.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_MAX_DECOMPRESSED", default_value = "64MiB",
+          value_parser = request_size)]
+    max_decompressed: usize,
+    /// Attributes of one span, log record, point, resource or scope; those after are dropped.
+    #[arg(long, value_name = "N", env = "LACUNA_MAX_ATTRIBUTES", default_value_t = 1024,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_attributes: u32,
+    /// Size of one attribute's text; a longer one is cut.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_MAX_ATTRIBUTE_LENGTH", default_value = "64KiB",
+          value_parser = request_size)]
+    max_attribute_length: usize,
+    /// Memory for telemetry; senders are told to wait when it is full.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_MEMORY_LIMIT", default_value = "1GiB",
+          value_parser = memory)]
+    memory_limit: Option<u64>,
+    /// Disk for the data folder; senders are told to wait when it is full.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_DISK_LIMIT", value_parser = bytes)]
+    disk_limit: Option<u64>,
+    /// Remove what is older than this, such as 7d.
+    #[arg(long, value_name = "DURATION", env = "LACUNA_RETENTION_AGE", value_parser = duration)]
+    retention_age: Option<Duration>,
+    /// Remove the oldest while there is more than this, such as 100GiB.
+    #[arg(long, value_name = "SIZE", env = "LACUNA_RETENTION_BYTES", value_parser = bytes)]
+    retention_bytes: Option<u64>,
+}
+
+impl Limits {
+    fn of_requests(&self) -> RequestLimits {
+        RequestLimits {
+            body: self.max_body,
+            decompressed: self.max_decompressed,
+            attributes: self.max_attributes as usize,
+            attribute_length: self.max_attribute_length,
+        }
+    }
+}
+
+fn request_size(text: &str) -> Result<usize, String> {
+    let size = bytes(text)?;
+    let within = usize::try_from(size).ok().filter(|size| *size <= MAX_BODY);
+    within.ok_or_else(|| format!("at most {}MiB can be decoded", MAX_BODY >> 20))
+}
+
+/// Less memory than this is used up by the process itself.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let size = bytes(text)?;
+    if size < LEAST_MEMORY { Err("at least 64MiB are needed".to_owned()) } else { Ok(size) }
 }
 
 /// A port on the common address, or a full address.
@@ -80,7 +140,11 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         otlp_grpc: args.otlp_grpc.on(args.listen),
         otlp_http: args.otlp_http.on(args.listen),
         query: args.query.on(args.listen),
-        max_request: (args.max_request as usize) << 20,
+        limits: args.limits.of_requests(),
+        memory_limit: args.limits.memory_limit,
+        disk_limit: args.limits.disk_limit,
+        retention_age: args.limits.retention_age,
+        retention_bytes: args.limits.retention_bytes,
         lateness: args.lateness,
         idle: args.idle,
         replay: args.replay,

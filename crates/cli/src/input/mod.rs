@@ -58,10 +58,8 @@ pub fn failed(error: lacuna_store::StoreError) -> Failure {
     use lacuna_store::StoreError;
     match &error {
         StoreError::Locked { .. } => miette!(
-            help = "end that process first, or ask it: `lacuna query … --url http://localhost:16686` \
-                    reads from a running server, `lacuna import --url http://localhost:4318 …` \
-                    writes to one, and its sizes are at http://localhost:16686/metrics",
-            "{error}"
+            "{error}: end that, or ask it instead, with `lacuna query … --url \
+             http://localhost:16686`, `lacuna import --url http://localhost:4318 …` and its /metrics"
         ),
         _ => miette!("{error}"),
     }

@@ -199,7 +199,9 @@ async fn the_post_mortems_own_query_answers() {
 #[tokio::test]
 async fn a_raised_limit_holds_all_the_way() {
     let data = tempfile::tempdir().unwrap();
-    let server = Serve::on(data.path()).args(&["--max-request", "80"]).start();
+    let server = Serve::on(data.path())
+        .args(&["--max-body", "80MiB", "--max-decompressed", "80MiB"])
+        .start();
     let large = traces("large", vec![span(1, &"x".repeat(65 << 20), now() - SECOND, &[])]);
     let headers = headers(Encoding::Protobuf, "zstd");
     let body = compress("zstd", &Encoding::Protobuf.encode(&large));

@@ -52,7 +52,8 @@ fn one_span(id: u64) -> Vec<u8> {
 async fn what_cannot_be_read_is_refused_with_a_reason() {
     use Encoding::{Json, Protobuf};
     let data = tempfile::tempdir().unwrap();
-    let server = Serve::on(data.path()).args(&["--max-request", "1"]).start();
+    let server =
+        Serve::on(data.path()).args(&["--max-body", "1MiB", "--max-decompressed", "1MiB"]).start();
     let good = one_span(1);
     let cut = good[..good.len() / 2].to_vec();
     let large = traces("good", vec![span(1, &"x".repeat(2 << 20), now(), &[])]).encode_to_vec();
@@ -142,7 +143,8 @@ async fn an_empty_request_is_a_success() {
 #[tokio::test]
 async fn grpc_refusals_are_final_and_counted() {
     let data = tempfile::tempdir().unwrap();
-    let server = Serve::on(data.path()).args(&["--max-request", "1"]).start();
+    let server =
+        Serve::on(data.path()).args(&["--max-body", "1MiB", "--max-decompressed", "1MiB"]).start();
     let export = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
     let error = grpc::call(&server.grpc, export, vec![0xff; 32]).await.unwrap_err();

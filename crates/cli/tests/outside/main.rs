@@ -13,6 +13,7 @@ mod contracts;
 mod durability;
 mod export;
 mod import;
+mod limits;
 mod start;
 mod store;
 mod support;

@@ -124,7 +124,7 @@ async fn what_another_process_holds_is_named_on_one_line() {
     let second = Serve::on(&data).fail();
     insta::assert_snapshot!(redact(one_line(&second, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID])");
     let export = run(["export".as_ref(), "--data".as_ref(), data.as_os_str()]);
-    insta::assert_snapshot!(redact(one_line(&export, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID])");
+    insta::assert_snapshot!(redact(one_line(&export, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID]): end that, or ask it instead, with `lacuna query … --url http://localhost:16686`, `lacuna import --url http://localhost:4318 …` and its /metrics");
 
     for (flag, url) in
         [("--otlp-grpc", &server.grpc), ("--otlp-http", &server.otlp), ("--query", &server.query)]
@@ -152,8 +152,10 @@ fn wrong_use_is_status_2() {
         (&["serve", "--otlp-grpc", "x"], "expected a port such as 4317"),
         (&["serve", "--query", "65536"], "expected a port such as 4317"),
         (&["serve", "--idle", "soon"], "expected a duration such as"),
-        (&["serve", "--max-request", "0"], "'--max-request <MIB>'"),
-        (&["serve", "--max-request", "4096"], "'--max-request <MIB>'"),
+        (&["serve", "--max-body", "0"], "expected a size such as 512MiB"),
+        (&["serve", "--max-decompressed", "4GiB"], "at most 256MiB can be decoded"),
+        (&["serve", "--memory-limit", "1MiB"], "at least 64MiB are needed"),
+        (&["serve", "--retention-age", "soon"], "expected a duration such as"),
         (&["serve", "--listen", "everywhere"], "'--listen <IP>'"),
         (&["serf"], "unrecognized subcommand 'serf'"),
         (&["contracts", "check"], "<FILE|DIR>"),

@@ -1,9 +1,12 @@
 //! OTLP/gRPC: the three `Export` methods.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::Rejected;
 use tonic::body::Body;
@@ -12,6 +15,7 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
 use crate::ingest::{Ingest, Refused};
+use crate::telemetry::Limit;
 
 use super::response_bytes;
 
@@ -60,13 +64,12 @@ macro_rules! service {
         #[derive(Debug, Clone)]
         pub struct $name {
             ingest: Ingest,
-            max_message: usize,
         }
 
         impl $name {
-            /// A service that hands requests of at most `max_message` bytes to `ingest`.
-            pub fn new(ingest: Ingest, max_message: usize) -> Self {
-                Self { ingest, max_message }
+            /// A service that hands requests to `ingest`, within its limits.
+            pub fn new(ingest: Ingest) -> Self {
+                Self { ingest }
             }
         }
 
@@ -86,7 +89,7 @@ macro_rules! service {
             }
 
             fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-                let (ingest, max_message) = (self.ingest.clone(), self.max_message);
+                let ingest = self.ingest.clone();
                 Box::pin(async move {
                     let export = concat!("/", $grpc_name, "/Export");
                     if request.uri().path() != export {
@@ -94,7 +97,7 @@ macro_rules! service {
                         let message = format!("no method {method}: expected {export}");
                         return Ok(Status::unimplemented(message).into_http());
                     }
-                    Ok(export_call(ingest, $kind, max_message, request).await)
+                    Ok(export_call(ingest, $kind, request).await)
                 })
             }
         }
@@ -123,25 +126,48 @@ service!(
 async fn export_call(
     ingest: Ingest,
     kind: SignalKind,
-    max_message: usize,
     request: http::Request<Body>,
 ) -> http::Response<Body> {
+    let limits = ingest.limits();
+    let too_large = Arc::new(AtomicBool::new(false));
+    let request = request.map(|body| limited(body, limits.body, Arc::clone(&too_large)));
     let mut grpc = Grpc::new(RawCodec)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(max_message);
+        .max_decoding_message_size(limits.decompressed);
     let response = grpc.unary(Export { ingest: ingest.clone(), kind }, request).await;
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     if status.code() == Code::Ok {
         return response;
     }
     ingest.note_refused_request(kind);
-    match status.code() {
-        // tonic's word for a message that is too large; OTLP's clients would send it again and
-        // again. Without a `RetryInfo`, this tells them not to.
-        Code::OutOfRange => Status::resource_exhausted(status.message()).into_http(),
-        _ => response,
+    // OTLP's clients send again what is OUT_OF_RANGE, tonic's word for a message that is too large.
+    // RESOURCE_EXHAUSTED without a `RetryInfo` tells them not to.
+    if too_large.load(Ordering::Relaxed) {
+        ingest.note_limit(kind, Limit::Body);
+        let message = format!("the message has more than {} bytes", limits.body);
+        return Status::resource_exhausted(format!("{message}: send smaller batches")).into_http();
     }
+    let by_tonic = status.code() == Code::ResourceExhausted && status.details().is_empty();
+    if by_tonic || status.code() == Code::OutOfRange {
+        // It may have been over both; as it came is what its sender knows.
+        let as_it_came = !by_tonic && limits.body <= limits.decompressed;
+        ingest.note_limit(kind, if as_it_came { Limit::Body } else { Limit::Decompressed });
+        return Status::resource_exhausted(status.message()).into_http();
+    }
+    response
+}
+
+/// `body`, ending in an error beyond `most` bytes of its message, which is noted in `too_large`.
+fn limited(body: Body, most: usize, too_large: Arc<AtomicBool>) -> Body {
+    // Before the message stand a flag and its length, together 5 bytes.
+    let body = Limited::new(body, most.saturating_add(5)).map_err(move |error| {
+        if error.is::<LengthLimitError>() {
+            too_large.store(true, Ordering::Relaxed);
+        }
+        Status::from_error(error)
+    });
+    Body::new(body)
 }
 
 struct Export {

@@ -17,11 +17,15 @@ use lacuna_signal::otlp;
 use prost::Message;
 
 use crate::ingest::{Accepted, Ingest, Refused};
+use crate::telemetry::Limit;
 
 use super::{response, response_bytes, signal_name};
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
+
+/// When a client is to come again after something failed here.
+const BROKEN_RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Bytes of a body beyond the limit that are read before it is given up.
 const MAX_DISCARDED: usize = 64 << 20;
@@ -29,12 +33,11 @@ const MAX_DISCARDED: usize = 64 << 20;
 #[derive(Clone)]
 struct Receiver {
     ingest: Ingest,
-    max_body: usize,
 }
 
-/// The receiver's routes. A body may have `max_body` bytes, before and after decompression.
-pub fn router(ingest: Ingest, max_body: usize) -> Router {
-    let receiver = Receiver { ingest, max_body };
+/// The receiver's routes.
+pub fn router(ingest: Ingest) -> Router {
+    let receiver = Receiver { ingest };
     SignalKind::ALL
         .into_iter()
         .fold(Router::new(), |router, kind| {
@@ -59,17 +62,29 @@ struct Failure {
     status: StatusCode,
     message: String,
     retry_after: Option<std::time::Duration>,
+    /// The limit that it is for.
+    limit: Option<Limit>,
 }
 
 impl Failure {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None }
+        Self { status, message: message.into(), retry_after: None, limit: None }
+    }
+
+    fn too_large(limit: Limit, max: usize) -> Self {
+        let when = if limit == Limit::Decompressed { " after decompression" } else { "" };
+        let message = format!("the body has more than {max} bytes{when}: send smaller batches");
+        Self { limit: Some(limit), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
+    }
+
+    fn retry(status: StatusCode, message: String, after: std::time::Duration) -> Self {
+        Self { retry_after: Some(after), ..Self::new(status, message) }
     }
 }
 
 async fn receive(receiver: Receiver, kind: SignalKind, headers: HeaderMap, body: Body) -> Response {
     // Also where the headers are wrong already: see there.
-    let body = read_body(body, receiver.max_body).await;
+    let body = read_body(body, receiver.ingest.limits().body).await;
     let (encoding, done) = match encoding(&headers) {
         Ok(encoding) => (encoding, accept(&receiver, kind, encoding, &headers, body).await),
         Err(failure) => (Encoding::Protobuf, Err(failure)),
@@ -78,6 +93,9 @@ async fn receive(receiver: Receiver, kind: SignalKind, headers: HeaderMap, body:
         Ok(accepted) => success_response(encoding, kind, &accepted),
         Err(failure) => {
             receiver.ingest.note_refused_request(kind);
+            if let Some(limit) = failure.limit {
+                receiver.ingest.note_limit(kind, limit);
+            }
             failure_response(encoding, failure)
         }
     }
@@ -102,8 +120,7 @@ async fn accept(
     headers: &HeaderMap,
     body: Result<Bytes, Failure>,
 ) -> Result<Accepted, Failure> {
-    let max = receiver.max_body;
-    let body = decompress(headers, body?, max)?;
+    let body = decompress(headers, body?, receiver.ingest.limits().decompressed)?;
     let (body, rejected) = match encoding {
         Encoding::Protobuf => (body, otlp::Rejected::default()),
         Encoding::Json => otlp::decode_json(kind, &body)
@@ -112,16 +129,12 @@ async fn accept(
     receiver.ingest.accept(kind, body, rejected).await.map_err(|refused| match refused {
         Refused::Unreadable(message) => Failure::new(StatusCode::BAD_REQUEST, message),
         Refused::TooLarge(message) => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message),
-        Refused::Busy { message, retry_after } => Failure {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            message,
-            retry_after: Some(retry_after),
-        },
-        Refused::Broken(message) => Failure {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            message,
-            retry_after: Some(std::time::Duration::from_secs(1)),
-        },
+        Refused::Busy { message, retry_after } => {
+            Failure::retry(StatusCode::TOO_MANY_REQUESTS, message, retry_after)
+        }
+        Refused::Broken(message) => {
+            Failure::retry(StatusCode::SERVICE_UNAVAILABLE, message, BROKEN_RETRY)
+        }
     })
 }
 
@@ -147,14 +160,7 @@ async fn read_body(body: Body, max: usize) -> Result<Bytes, Failure> {
             break;
         }
     }
-    if size > max { Err(too_large(max)) } else { Ok(whole.freeze()) }
-}
-
-fn too_large(max: usize) -> Failure {
-    Failure::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("the body has more than {max} bytes: send smaller batches"),
-    )
+    if size > max { Err(Failure::too_large(Limit::Body, max)) } else { Ok(whole.freeze()) }
 }
 
 fn decompress(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Failure> {
@@ -162,6 +168,9 @@ fn decompress(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Fai
     let mut out = Vec::new();
     let limit = max as u64 + 1;
     let read = match encoding.unwrap_or("identity") {
+        "" | "identity" if body.len() > max => {
+            return Err(Failure::too_large(Limit::Decompressed, max));
+        }
         "" | "identity" => return Ok(body),
         "gzip" => flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
         "deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
@@ -178,7 +187,10 @@ fn decompress(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Fai
         let name = encoding.unwrap_or("");
         Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid {name}: {error}"))
     })?;
-    if out.len() > max { Err(too_large(max)) } else { Ok(Bytes::from(out)) }
+    if out.len() > max {
+        return Err(Failure::too_large(Limit::Decompressed, max));
+    }
+    Ok(Bytes::from(out))
 }
 
 fn success_response(encoding: Encoding, kind: SignalKind, accepted: &Accepted) -> Response {
