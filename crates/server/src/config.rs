@@ -88,19 +88,13 @@ impl Config {
         options.retain_bytes = self.retention_bytes;
         if let Some(limit) = self.memory_limit {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            // Half of it for rows; the rest is for requests that are being decoded or wait for the
-            // disk, for writing and merging segments, and for queries.
+            // Half of it for rows and for requests from their admission on; the rest is for writing
+            // and merging segments, for queries, and for what the allocator holds back.
             options.memory_bytes = limit / 2;
             options.flush_bytes = options.flush_bytes.min(limit / 8);
             options.queue_bytes = options.queue_bytes.min(limit / 8);
         }
         options
-    }
-
-    /// Bytes of requests that may be decoded, or wait for the disk, at a time.
-    pub(crate) fn in_flight_bytes(&self) -> usize {
-        let limit = self.memory_limit.and_then(|limit| usize::try_from(limit).ok());
-        limit.map_or(usize::MAX, |limit| limit / 8)
     }
 
     /// The usual ports on loopback, with data in `data_dir`.

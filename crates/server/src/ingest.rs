@@ -5,15 +5,13 @@
 //! has gone away takes the same way to its end, so analysers see exactly what the store holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lacuna_signal::otlp::to_json::to_json;
 use lacuna_signal::otlp::{self, Decoded, Limits, Rejected};
 use lacuna_signal::{Batch, SignalKind};
-use lacuna_store::{Store, StoreError};
-use parking_lot::Mutex;
+use lacuna_store::{Admission, Store, StoreError};
 use tokio::sync::oneshot;
 
 use crate::config::{Config, RequestLimits};
@@ -21,9 +19,6 @@ use crate::telemetry::{Limit, SharedTelemetry};
 
 /// Requests of more bytes are decoded off the threads that serve connections.
 const INLINE_DECODE: usize = 256 * 1024;
-
-/// When a request that found no room among those on their way is to come again.
-const IN_FLIGHT_RETRY: Duration = Duration::from_millis(100);
 
 /// Where batches go as soon as they are durable, in the order in which they became so.
 pub trait Observer: Send + Sync {
@@ -58,32 +53,15 @@ pub enum Refused {
     Broken(String),
 }
 
-impl Refused {
-    fn no_room(retry_after: Duration) -> Self {
-        let message = "no room for more telemetry now: try again later".to_owned();
-        Self::Busy { message, retry_after }
-    }
-}
-
-/// A refusal for lack of room counts for requests that come within this time, so that they are
-/// refused before they are decoded. Decoding is most of what a request costs: an overloaded server
-/// that decodes what it then refuses has nothing left to make room with.
-const REFUSAL_COUNTS: Duration = Duration::from_millis(100);
-
-/// Remembers that the store had no room.
-#[derive(Debug, Default)]
-struct Gate(Mutex<Option<(Instant, Duration)>>);
-
-impl Gate {
-    /// When to try again, if the store has just had no room.
-    fn closed(&self, now: Instant) -> Option<Duration> {
-        let refused = *self.0.lock();
-        let (at, retry_after) = refused?;
-        (now.saturating_duration_since(at) < REFUSAL_COUNTS).then_some(retry_after)
-    }
-
-    fn close(&self, now: Instant, retry_after: Duration) {
-        *self.0.lock() = Some((now, retry_after));
+/// What a client is told of an error of the store.
+fn refusal(error: StoreError) -> Refused {
+    match error {
+        StoreError::Busy { retry_after, .. } => {
+            let message = "no room for more telemetry now: try again later".to_owned();
+            Refused::Busy { message, retry_after }
+        }
+        StoreError::TooLarge { .. } => Refused::TooLarge(error.to_string()),
+        error => Refused::Broken(error.to_string()),
     }
 }
 
@@ -93,38 +71,7 @@ pub struct Ingest {
     store: Store,
     observer: Arc<dyn Observer>,
     telemetry: SharedTelemetry,
-    gate: Arc<Gate>,
     limits: RequestLimits,
-    in_flight: Arc<InFlight>,
-}
-
-/// Bytes of requests that have not been answered.
-#[derive(Debug)]
-struct InFlight {
-    bytes: AtomicUsize,
-    most: usize,
-}
-
-impl InFlight {
-    /// Room for `bytes`, until it is dropped; `None` if there is none. One request always has room.
-    fn enter(self: &Arc<Self>, bytes: usize) -> Option<Flight> {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let flight = Flight { of: Arc::clone(self), bytes };
-        (before == 0 || before.saturating_add(bytes) <= self.most).then_some(flight)
-    }
-}
-
-/// One request's room.
-#[derive(Debug)]
-struct Flight {
-    of: Arc<InFlight>,
-    bytes: usize,
-}
-
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.of.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 impl std::fmt::Debug for Ingest {
@@ -141,10 +88,7 @@ impl Ingest {
         telemetry: SharedTelemetry,
         config: &Config,
     ) -> Self {
-        let most = config.in_flight_bytes();
-        let in_flight = Arc::new(InFlight { bytes: AtomicUsize::new(0), most });
-        let limits = config.limits;
-        Self { store, observer, telemetry, gate: Arc::default(), limits, in_flight }
+        Self { store, observer, telemetry, limits: config.limits }
     }
 
     /// What is taken of a request at most.
@@ -167,12 +111,9 @@ impl Ingest {
         mut rejected: Rejected,
     ) -> Result<Accepted, Refused> {
         let started = Instant::now();
-        if let Some(retry_after) = self.gate.closed(started) {
-            return Err(Refused::no_room(retry_after));
-        }
-        let Some(_flight) = self.in_flight.enter(body.len()) else {
-            return Err(Refused::no_room(IN_FLIGHT_RETRY));
-        };
+        // Decoding is most of what a request costs: an overloaded server that decodes what it then
+        // refuses has nothing left to make room with.
+        let admission = self.store.admit(body.len()).map_err(refusal)?;
         let size = body.len() as u64;
         let limits = self.limits.of_decoder();
         let (body, decoded) = if body.len() <= INLINE_DECODE {
@@ -187,7 +128,7 @@ impl Ingest {
         rejected.merge(decoded.rejected);
         let items = decoded.batch.num_rows() as u64;
         if items > 0 {
-            self.make_durable(kind, body, decoded.batch).await?;
+            self.make_durable(admission, kind, body, decoded.batch).await?;
         }
         self.telemetry.acknowledged(kind, items, &rejected, size, started.elapsed());
         let warning = (!rejected.is_empty()).then(|| rejected.message());
@@ -196,6 +137,7 @@ impl Ingest {
 
     async fn make_durable(
         &self,
+        admission: Admission,
         kind: SignalKind,
         body: Bytes,
         batch: Batch,
@@ -203,7 +145,7 @@ impl Ingest {
         let (answer, answered) = oneshot::channel();
         let observer = Arc::clone(&self.observer);
         let observed = batch.clone();
-        self.store.append(kind, body, batch, move |result| {
+        self.store.append_admitted(admission, kind, body, batch, move |result| {
             if result.is_ok() {
                 observer.observe(observed);
             }
@@ -211,15 +153,7 @@ impl Ingest {
             let _ = answer.send(result);
         });
         match answered.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(StoreError::Busy { retry_after, .. })) => {
-                self.gate.close(Instant::now(), retry_after);
-                Err(Refused::no_room(retry_after))
-            }
-            Ok(Err(error @ StoreError::TooLarge { .. })) => {
-                Err(Refused::TooLarge(error.to_string()))
-            }
-            Ok(Err(error)) => Err(Refused::Broken(error.to_string())),
+            Ok(result) => result.map_err(refusal),
             Err(_) => Err(Refused::Broken("the store has stopped".to_owned())),
         }
     }
@@ -247,19 +181,4 @@ fn decode(kind: SignalKind, body: Bytes, limits: &Limits) -> Result<(Bytes, Deco
     let json = to_json(&decoded.batch).map_err(|error| broken(&error))?;
     let (body, _) = otlp::decode_json(kind, &json).map_err(|error| broken(&error))?;
     Ok((body, decoded))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_counts_for_a_moment_only() {
-        let (gate, now, retry) = (Gate::default(), Instant::now(), Duration::from_secs(2));
-        assert_eq!(gate.closed(now), None);
-        gate.close(now, retry);
-        assert_eq!(gate.closed(now), Some(retry));
-        assert_eq!(gate.closed(now + REFUSAL_COUNTS / 2), Some(retry));
-        assert_eq!(gate.closed(now + REFUSAL_COUNTS), None);
-    }
 }

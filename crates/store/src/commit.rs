@@ -13,6 +13,7 @@ use bytes::Bytes;
 use lacuna_signal::{Batch, SignalKind};
 use parking_lot::{Condvar, Mutex};
 
+use crate::admit::{Admission, SPACE_RETRY};
 use crate::chunk::Chunk;
 use crate::counters::add;
 use crate::error::{BusyReason, StoreError};
@@ -25,8 +26,6 @@ const GROUP_BYTES: usize = 32 << 20;
 const SPACE_CHECK_EVERY: Duration = Duration::from_millis(200);
 /// When a full queue has a chance to have room again.
 const QUEUE_RETRY: Duration = Duration::from_millis(100);
-/// When a full memory or disk has a chance to have room again.
-const SPACE_RETRY: Duration = Duration::from_secs(2);
 
 /// Called once with a write's outcome.
 type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -40,6 +39,8 @@ struct Pending {
     chunk: Option<Chunk>,
     kind: SignalKind,
     done: Done,
+    /// Ends when the rows count as rows in memory.
+    _admission: Admission,
 }
 
 /// What the committer has to do next.
@@ -101,21 +102,23 @@ impl Queue {
 
 impl Shared {
     /// Queues a write; see [`Store::append`](crate::Store::append).
-    pub(crate) fn append(&self, kind: SignalKind, body: Bytes, batch: Batch, done: Done) {
+    pub(crate) fn append(
+        &self,
+        admission: Option<Admission>,
+        kind: SignalKind,
+        body: Bytes,
+        batch: Batch,
+        done: Done,
+    ) {
         let raw_bytes = body.len();
-        let limit = self.options.frame_bytes.min(u32::MAX as usize);
-        if raw_bytes > limit {
-            add(&self.meters.rejected_too_large, 1);
-            return done(Err(StoreError::TooLarge { bytes: raw_bytes, limit }));
-        }
-        if let Err(error) = self.admit(raw_bytes) {
-            add(&self.meters.rejected_busy, 1);
-            return done(Err(error));
-        }
+        let admission = match admission.map_or_else(|| self.admit(raw_bytes), Ok) {
+            Ok(admission) => admission,
+            Err(error) => return done(Err(error)),
+        };
         // Compressing, checksumming and measuring happen here, on the writer's own thread.
         let body = Body::new(kind, body, self.options.wal_zstd_level);
         let chunk = Chunk::received(batch);
-        let pending = Pending { body, raw_bytes, chunk, kind, done };
+        let pending = Pending { body, raw_bytes, chunk, kind, done, _admission: admission };
         let mut waiting = self.queue.waiting.lock();
         let refused = if waiting.closing {
             Some(StoreError::Closed)
@@ -133,21 +136,6 @@ impl Shared {
         waiting.writes.push_back(pending);
         drop(waiting);
         self.queue.ready.notify_one();
-    }
-
-    /// Whether the budgets have room for `bytes` more.
-    fn admit(&self, bytes: usize) -> Result<(), StoreError> {
-        let memory = self.memory_bytes.load(Ordering::Relaxed) + self.queue.bytes();
-        if memory + bytes > self.options.memory_bytes && memory > 0 {
-            self.queue.request_freeze();
-            return Err(StoreError::busy(BusyReason::Memory, SPACE_RETRY));
-        }
-        if let Some(budget) = self.options.disk_bytes
-            && self.disk_bytes() + bytes as u64 > budget
-        {
-            return Err(StoreError::busy(BusyReason::DiskBudget, SPACE_RETRY));
-        }
-        Ok(())
     }
 
     /// The committer thread.

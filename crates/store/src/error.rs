@@ -63,14 +63,14 @@ pub enum StoreError {
         /// What was found.
         detail: String,
     },
-    /// A file was written by a newer Lacuna.
-    #[error("{}: format version {found}, this build reads up to {known}", path.display())]
-    NewerFormat {
+    /// A file was written by a Lacuna whose format this build does not read.
+    #[error("{}: format version {found}, this build reads version {known}", path.display())]
+    OtherFormat {
         /// The file.
         path: PathBuf,
         /// Its version.
         found: u32,
-        /// The newest version that this build reads.
+        /// The version that this build reads.
         known: u32,
     },
     /// Not now: try again after the given time. Nothing was stored.

@@ -6,7 +6,7 @@
 //! move to immutable Parquet segments with a side index each, which are merged and expire in the
 //! background. `docs/format.md` describes every byte and what each crash point leaves behind.
 //!
-//! The verbs are methods of [`Store`]: [`append`](Store::append), [`trace`](Store::trace),
+//! The verbs are methods of [`Store`]: [`admit`](Store::admit), [`append`](Store::append), [`trace`](Store::trace),
 //! [`find_traces`](Store::find_traces), [`scan`](Store::scan), [`newest`](Store::newest),
 //! [`logs_of_trace`](Store::logs_of_trace), [`services`](Store::services),
 //! [`operations`](Store::operations), [`attribute_keys`](Store::attribute_keys),
@@ -14,6 +14,7 @@
 //! [`edges`](Store::edges), [`stats`](Store::stats). All block: async callers wrap them. Each has a
 //! time and a row bound and tells in [`Found`] whether it was cut or met damage.
 
+mod admit;
 mod bounds;
 mod check;
 mod chunk;
@@ -45,6 +46,7 @@ mod trace_index;
 mod wake;
 mod wal;
 
+pub use admit::Admission;
 pub use bounds::{Found, TimeBounds, TimeRange};
 pub use check::Checked;
 pub use counters::Counters;

@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lacuna_signal::SignalKind;
 use parking_lot::MutexGuard;
@@ -78,18 +78,12 @@ impl Shared {
             let Some(floor) = state.frozen_floor else { return Ok(()) };
             (floor, SignalKind::ALL.map(|kind| state.table(kind).frozen.clone()))
         };
-        let wal_first = self.manifest.lock().floor;
-        let mut fresh = Vec::new();
-        for (kind, chunks) in SignalKind::ALL.into_iter().zip(&frozen) {
-            let parts: Vec<Arc<dyn Part>> =
-                chunks.iter().map(|chunk| chunk.clone() as Arc<dyn Part>).collect();
-            let meta = SegmentMeta { wal_first, wal_end: floor, ..SegmentMeta::new(0, kind) };
-            fresh.extend(self.write_segment(kind, &parts, meta)?);
-        }
-        let manifest = self.manifest.lock();
-        self.publish(manifest, fresh, &[], Some(floor))?;
-        let freed: usize = frozen.iter().flatten().map(|chunk: &Arc<Chunk>| chunk.bytes()).sum();
-        self.memory_bytes.fetch_sub(freed, Ordering::Relaxed);
+        let bytes: usize = frozen.iter().flatten().map(|chunk: &Arc<Chunk>| chunk.bytes()).sum();
+        self.drain.begin(Instant::now(), bytes);
+        let written = self.write_frozen(floor, &frozen);
+        self.drain.end(Instant::now(), written.is_ok());
+        written?;
+        self.memory_bytes.fetch_sub(bytes, Ordering::Relaxed);
         add(&self.meters.flushes, 1);
         self.merge.wake();
         // Files that stay behind because of an error here are removed at the next start.
@@ -98,6 +92,19 @@ impl Shared {
         let left = |bytes: u64| Some(bytes.saturating_sub(freed));
         let _ = self.wal_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
         Ok(())
+    }
+
+    fn write_frozen(&self, floor: u64, frozen: &[Vec<Arc<Chunk>>; 3]) -> Result<(), StoreError> {
+        let wal_first = self.manifest.lock().floor;
+        let mut fresh = Vec::new();
+        for (kind, chunks) in SignalKind::ALL.into_iter().zip(frozen) {
+            let parts: Vec<Arc<dyn Part>> =
+                chunks.iter().map(|chunk| chunk.clone() as Arc<dyn Part>).collect();
+            let meta = SegmentMeta { wal_first, wal_end: floor, ..SegmentMeta::new(0, kind) };
+            fresh.extend(self.write_segment(kind, &parts, meta)?);
+        }
+        let manifest = self.manifest.lock();
+        self.publish(manifest, fresh, &[], Some(floor))
     }
 
     /// Merges one group of segments of about one size, if there are `fan_in` such; whether it did.

@@ -111,7 +111,7 @@ pub fn load(files: &dyn Files, dir: &Path) -> Result<Loaded, StoreError> {
     match parse(&bytes) {
         Ok(manifest) => Ok(Loaded::Manifest(manifest)),
         Err(Unreadable::Newer(found)) => {
-            Err(StoreError::NewerFormat { path, found, known: VERSION })
+            Err(StoreError::OtherFormat { path, found, known: VERSION })
         }
         Err(Unreadable::Damaged(why)) => Ok(Loaded::Damaged(why)),
     }

@@ -19,7 +19,10 @@ pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Options {
-    /// Rows in memory, of all kinds, in bytes. Writes are refused above it. Default 512 MiB.
+    /// Memory for what came and is not in segments yet, in bytes: rows of all kinds, and requests
+    /// from [`Store::admit`](crate::Store::admit) on, at twice their bodies. Requests are refused
+    /// above it. What the process takes besides does not grow with the load: a flush and a merge
+    /// some 100 bytes for each of their rows, queries what their answers have. Default 512 MiB.
     pub memory_bytes: usize,
     /// When rows in memory reach this many bytes they are written to a segment. Default 128 MiB.
     pub flush_bytes: usize,

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use lacuna_signal::{Batch, SignalKind};
 use parking_lot::{Mutex, RwLock};
 
+use crate::admit::{Admission, Drain};
 use crate::commit::Queue;
 use crate::counters::{Counters, Meters};
 use crate::error::StoreError;
@@ -38,6 +39,9 @@ pub(crate) struct Shared {
     pub state: RwLock<State>,
     pub manifest: Mutex<Manifest>,
     pub closed_logs: ClosedFiles,
+    /// Bytes of requests that were admitted and are not committed yet.
+    pub reserved: Arc<AtomicUsize>,
+    pub drain: Drain,
     pub queue: Queue,
     pub tidy: Wake,
     pub flush: Wake,
@@ -126,6 +130,8 @@ impl Store {
             state: RwLock::default(),
             manifest: Mutex::default(),
             closed_logs: ClosedFiles::default(),
+            reserved: Arc::default(),
+            drain: Drain::default(),
             queue: Queue::default(),
             tidy: Wake::default(),
             flush: Wake::default(),
@@ -180,6 +186,29 @@ impl Store {
         &self.handle.shared
     }
 
+    /// Makes room for a request whose body has `bytes`. A receiver asks before it decodes, so that a
+    /// request that finds no room costs nothing, and gives the room to [`Store::append_admitted`].
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if [`Options::memory_bytes`](crate::Options::memory_bytes) or
+    /// [`Options::disk_bytes`](crate::Options::disk_bytes) has no room, with the time after which
+    /// there will be some at the rate of the last flushes; [`StoreError::TooLarge`].
+    pub fn admit(&self, bytes: usize) -> Result<Admission, StoreError> {
+        self.shared().admit(bytes)
+    }
+
+    /// As [`Store::append`], of a request that was admitted.
+    pub fn append_admitted(
+        &self,
+        admission: Admission,
+        kind: SignalKind,
+        body: Bytes,
+        batch: Batch,
+        done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
+    ) {
+        self.handle.shared.append(Some(admission), kind, body, batch, Box::new(done));
+    }
+
     /// Stores the OTLP protobuf request `body`, whose decoded rows are `batch`.
     ///
     /// `done` is called exactly once: with `Ok` when the request is on stable storage and its rows
@@ -192,7 +221,7 @@ impl Store {
         batch: Batch,
         done: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        self.handle.shared.append(kind, body, batch, Box::new(done));
+        self.handle.shared.append(None, kind, body, batch, Box::new(done));
     }
 
     /// As [`Store::append`], but returns when the request is stored or refused.

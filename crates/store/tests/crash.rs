@@ -318,7 +318,7 @@ fn a_flipped_bit_in_any_file_is_found_and_the_rest_served() {
                     assert!(requests_in(&store).len() >= 35, "{place}: too little is served");
                 }
                 // A version may turn into the next one.
-                Err(StoreError::NewerFormat { .. }) => {}
+                Err(StoreError::OtherFormat { .. }) => {}
                 Err(error) => panic!("{place}: {error}"),
             }
         }

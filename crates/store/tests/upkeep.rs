@@ -350,3 +350,39 @@ fn compressed_logs_read_back() {
     let store = Store::open(dir.path(), options).unwrap();
     assert_eq!(all_ids(&store).len(), 500);
 }
+
+#[test]
+fn room_is_promised_once_and_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = by_hand();
+    options.memory_bytes = 10_000;
+    options.frame_bytes = 50_000;
+    let store = Store::open(dir.path(), options).unwrap();
+    let no_room = |bytes| match store.admit(bytes) {
+        Err(StoreError::Busy { reason: BusyReason::Memory, retry_after }) => !retry_after.is_zero(),
+        _ => false,
+    };
+    let first = store.admit(3000).unwrap();
+    assert!(no_room(3000), "twice 6000 bytes do not fit");
+    let second = store.admit(1000).unwrap();
+    drop(first);
+    let third = store.admit(3000).unwrap();
+    assert!(no_room(3000));
+    drop((second, third));
+    // A request that can never fit is taken when there is nothing else.
+    drop(store.admit(40_000).unwrap());
+    assert!(matches!(store.admit(50_001), Err(StoreError::TooLarge { .. })));
+    assert_eq!(store.counters().rejected_busy, 2);
+    // What was admitted is let in, and its room is free once it is committed.
+    let body = span_request(&spans(1, 2, 100));
+    let batch = decode(SignalKind::Spans, &body);
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let admission = store.admit(body.len()).unwrap();
+    store.append_admitted(admission, SignalKind::Spans, body, batch, move |result| {
+        sender.send(result).unwrap();
+    });
+    receiver.recv().unwrap().unwrap();
+    store.flush().unwrap();
+    assert_eq!(all_ids(&store), [1, 2]);
+    drop(store.admit(5000).unwrap());
+}

@@ -6,7 +6,7 @@ use lacuna_signal::schema::{BODY, NAME, SPAN_ID, TRACE_ID};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
 
-use super::plan::Reader;
+use super::plan::{NewestFirst, Reader};
 use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
@@ -29,8 +29,7 @@ impl Store {
         limit: usize,
     ) -> Result<Found<Batch>, StoreError> {
         let mut reader = Reader::new(self.shared(), kind, range);
-        let mut planned = reader.plan(&Lookup::of(selector), range)?;
-        planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
+        let mut order = NewestFirst::new(reader.plan(&Lookup::of(selector), range)?);
         let names: Option<Vec<&str>> = columns.map(|columns| {
             let always = TIES.into_iter().chain([kind.time_column()]);
             columns.iter().copied().chain(always).collect()
@@ -38,12 +37,12 @@ impl Store {
         let want = names.as_deref().map_or(Want::All, Want::Names);
         let filter = Filter { range, selector };
         let (mut batches, mut rows, mut oldest) = (Vec::<Batch>::new(), 0, i64::MIN);
-        for planned in &planned {
+        while let Some(planned) = order.next(&reader) {
             // One row more than asked for tells whether the answer is cut.
             if rows > limit && planned.bounds.max < oldest {
                 break;
             }
-            for batch in reader.read(planned, want, filter)? {
+            for batch in reader.read(&planned, want, filter)? {
                 rows += batch.num_rows();
                 if batch.num_rows() > 0 {
                     batches.push(batch);

@@ -1,5 +1,7 @@
 //! Which windows of which parts a verb has to read, and reading them.
 
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use lacuna_signal::{Batch, SignalKind};
@@ -11,7 +13,7 @@ use crate::lookup::Lookup;
 use crate::part::{Filter, Part, Want};
 use crate::report::{Finding, FindingKind};
 use crate::rows::RowSet;
-use crate::segment::PAGE_ROWS;
+use crate::segment::{PAGE_ROWS, WINDOW_PAGES};
 use crate::store::Shared;
 
 /// Rows of one part that have to be read.
@@ -103,7 +105,7 @@ impl<'a> Reader<'a> {
             return Ok(Vec::new());
         }
         let mut batches = Vec::new();
-        for piece in pieces {
+        for (_, piece) in pieces {
             batches.extend(self.note(part.read_where(&piece, want, filter))?);
         }
         Ok(batches)
@@ -127,6 +129,69 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Pages that are read at once at first, when reading may stop early.
+const FIRST_PAGES: usize = 8;
+
+/// Planned rows, newest first, a few pages at a time and then more: what a search for the newest
+/// rows reads until it has enough.
+pub(super) struct NewestFirst {
+    heap: BinaryHeap<ByNewest>,
+    reads: u32,
+}
+
+struct ByNewest(Planned);
+
+impl NewestFirst {
+    /// All of `planned`.
+    pub fn new(planned: Vec<Planned>) -> Self {
+        Self { heap: planned.into_iter().map(ByNewest).collect(), reads: 0 }
+    }
+
+    /// What to read next: no rows that are left may be newer than its bounds.
+    pub fn next(&mut self, reader: &Reader<'_>) -> Option<Planned> {
+        loop {
+            let ByNewest(planned) = self.heap.pop()?;
+            let pages = reader.parts.get(planned.part).map_or(&[][..], |part| part.pages());
+            let most = (FIRST_PAGES << (self.reads / 2).min(16)).min(WINDOW_PAGES);
+            if pages.is_empty() || planned.rows.len() <= most * PAGE_ROWS as usize {
+                self.reads += 1;
+                return Some(planned);
+            }
+            for piece in pieces(&planned.rows).chunks(most) {
+                let mut rows = RowSet::default();
+                let mut bounds: Option<TimeBounds> = None;
+                for (page, set) in piece {
+                    set.ranges().iter().cloned().for_each(|range| rows.push(range));
+                    let page = pages.get(*page as usize).copied().unwrap_or(planned.bounds);
+                    bounds = Some(bounds.map_or(page, |bounds| bounds.join(page)));
+                }
+                let bounds = bounds.unwrap_or(planned.bounds);
+                self.heap.push(ByNewest(Planned { part: planned.part, rows, bounds }));
+            }
+        }
+    }
+}
+
+impl Ord for ByNewest {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.bounds.max.cmp(&other.0.bounds.max)
+    }
+}
+
+impl PartialOrd for ByNewest {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for ByNewest {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for ByNewest {}
+
 /// Rows of the pages that may have rows in `range`.
 fn pages_in(part: &dyn Part, range: TimeRange) -> RowSet {
     let mut rows = RowSet::default();
@@ -138,8 +203,8 @@ fn pages_in(part: &dyn Part, range: TimeRange) -> RowSet {
     rows
 }
 
-/// `rows` by pages.
-fn pieces(rows: &RowSet) -> Vec<RowSet> {
+/// `rows` by pages, with the pages' numbers.
+fn pieces(rows: &RowSet) -> Vec<(u32, RowSet)> {
     let mut pieces: Vec<(u32, RowSet)> = Vec::new();
     for range in rows.ranges() {
         let mut start = range.start;
@@ -153,5 +218,5 @@ fn pieces(rows: &RowSet) -> Vec<RowSet> {
             start = end;
         }
     }
-    pieces.into_iter().map(|(_, piece)| piece).collect()
+    pieces
 }

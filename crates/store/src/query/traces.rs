@@ -9,7 +9,7 @@ use lacuna_signal::selector::Selector;
 use lacuna_signal::{SignalKind, TraceId};
 
 use super::newest::time_at;
-use super::plan::{Planned, Reader};
+use super::plan::{NewestFirst, Planned, Reader};
 use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
@@ -48,17 +48,17 @@ impl Store {
         if selector.kind() != SignalKind::Spans {
             return Ok(Found::new(Vec::new()));
         }
-        let mut planned = reader.plan(&Lookup::of(Some(selector)), range)?;
-        planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
+        let planned = reader.plan(&Lookup::of(Some(selector)), range)?;
+        let mut order = NewestFirst::new(planned);
         let filter = Filter { range, selector: Some(selector) };
         let mut newest: HashMap<TraceId, i64> = HashMap::new();
         let mut threshold = i64::MIN;
-        for planned in &planned {
+        while let Some(planned) = order.next(&reader) {
             // One trace more than asked for tells whether the answer is cut.
             if newest.len() > limit && planned.bounds.max < threshold {
                 break;
             }
-            for batch in reader.read(planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
+            for batch in reader.read(&planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
                 let Some(ids) = batch.id_column(TRACE_ID) else { continue };
                 for row in 0..ids.len() {
                     if let Some(id) = TraceId::from_bytes(ids.value(row)) {

@@ -22,6 +22,8 @@ use crate::manifest::SegmentMeta;
 use crate::part::Part;
 use crate::summary::Summary;
 
+/// A flush of this many rows is as large as what merges make.
+const LASTING_ROWS: usize = 256 * 1024;
 /// Cells that are put in order at once: few rows where there are very many columns.
 const SLICE_CELLS: usize = 4 << 20;
 
@@ -53,7 +55,8 @@ pub fn write(
     let data_path = file_path(folder, meta.id, codec.extension());
     let data = files.create(&data_path).map_err(|e| StoreError::io(&data_path, "create", e))?;
     let out = BlockWriter::new(data);
-    let mut writer = codec.write(kind, schema.clone(), &summary, meta.level > 0, out)?;
+    let lasting = meta.level > 0 || order.len() >= LASTING_ROWS;
+    let mut writer = codec.write(kind, schema.clone(), &summary, lasting, out)?;
     let unindexed = postings::unindexed(&summary);
     let mut values = PostingsBuilder::new(unindexed.clone());
     let slice_rows = slice_rows(schema.fields().len());
@@ -68,7 +71,7 @@ pub fn write(
         .filter_map(|page| TimeBounds::of(page.iter().map(|placed| placed.time)))
         .collect();
     let traces = match kind {
-        SignalKind::Points => table::build(0, std::iter::empty()),
+        SignalKind::Points => table::Builder::new(0).finish(),
         _ => trace_table(&order),
     };
     let values = values.build(pages.len());
@@ -87,19 +90,23 @@ pub fn write(
 
 /// The table of traces: each lies in one run of rows.
 fn trace_table(order: &[Placed]) -> table::Built {
-    let mut records: Vec<(u64, Vec<u8>)> = Vec::new();
-    let mut row = 0u64;
+    let mut traces: Vec<(u64, u32, u32)> = Vec::new();
+    let mut row = 0u32;
     for run in order.chunk_by(|a, b| a.group == b.group) {
-        if let Some(hash) = run.first().and_then(|placed| placed.group) {
-            let mut record = Vec::new();
-            put_varint(&mut record, row);
-            put_varint(&mut record, run.len() as u64);
-            records.push((hash, record));
-        }
-        row += run.len() as u64;
+        let rows = run.len() as u32;
+        traces.extend(run.first().and_then(|placed| placed.group).map(|hash| (hash, row, rows)));
+        row += rows;
     }
-    records.sort_unstable();
-    table::build(records.len(), records.iter().map(|(hash, record)| (*hash, record.as_slice())))
+    traces.sort_unstable();
+    let mut table = table::Builder::new(traces.len());
+    let mut record = Vec::new();
+    for (hash, row, rows) in traces {
+        record.clear();
+        put_varint(&mut record, u64::from(row));
+        put_varint(&mut record, u64::from(rows));
+        table.push(hash, &record);
+    }
+    table.finish()
 }
 
 /// The columns of all `parts`: fixed ones first, then attributes by name.

@@ -17,14 +17,14 @@ use crate::summary::Summary;
 pub trait Codec: Send + Sync {
     /// Extension of the files.
     fn extension(&self) -> &'static str;
-    /// Begins a file with columns `schema`; `summary` tells what will be in them. `merged` rows
-    /// stay for long and may be packed more tightly.
+    /// Begins a file with columns `schema`; `summary` tells what will be in them. `lasting` rows
+    /// are not merged soon and may be packed more tightly.
     fn write(
         &self,
         kind: SignalKind,
         schema: SchemaRef,
         summary: &Summary,
-        merged: bool,
+        lasting: bool,
         out: BlockWriter,
     ) -> Result<Box<dyn RowWriter>, StoreError>;
     /// Opens a file.

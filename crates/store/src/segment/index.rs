@@ -18,7 +18,7 @@ use crate::summary::Summary;
 /// Last bytes of a side index.
 const MAGIC: [u8; 8] = *b"LACUNAIX";
 /// Version of the format that this build writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Length of the foot.
 const FOOT: usize = 32;
 
@@ -210,9 +210,9 @@ pub fn open(files: &dyn Files, path: &Path) -> Result<Index, StoreError> {
     let (crc, version) = (word(16) as u32, (word(16) >> 32) as u32);
     let (start, len) = (word(0), word(8));
     if version != VERSION {
-        // A damaged version is likelier to be some absurd number than the next one.
-        return Err(if version == VERSION + 1 {
-            StoreError::NewerFormat { path: path.to_owned(), found: version, known: VERSION }
+        // A damaged version is likelier to be some absurd number than a neighbour.
+        return Err(if (1..=VERSION + 1).contains(&version) {
+            StoreError::OtherFormat { path: path.to_owned(), found: version, known: VERSION }
         } else {
             damaged("the foot is not as written")
         });

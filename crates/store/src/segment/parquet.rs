@@ -22,7 +22,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use lacuna_signal::selector::Expr;
-use lacuna_signal::{Batch, SignalKind};
+use lacuna_signal::{Batch, SignalKind, schema};
 
 use super::PAGE_ROWS;
 use super::blocks::{BlockFile, BlockWriter};
@@ -37,10 +37,17 @@ use crate::summary::Summary;
 const GROUP_ROWS: usize = 128 * 1024;
 /// A column with more distinct values has no dictionary.
 const DICTIONARY_VALUES: u64 = 2048;
+/// Rows in a page of a column with a dictionary: a page has a head of some 30 bytes, and codes are
+/// decoded a hundred times as fast as texts.
+const DICTIONARY_PAGE_ROWS: usize = 4096;
 /// Rows in a page of a column that hardly any row has.
 const SPARSE_PAGE_ROWS: usize = 8192;
 /// A column that fewer than one in this many rows have is sparse.
 const SPARSE: u64 = 64;
+
+/// The level of zstd for rows that will be merged soon: without entropy coding, whose tables would
+/// cost more than the pages that they are for.
+const FAST: i32 = -4;
 
 /// Reads and writes Parquet.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,10 +63,10 @@ impl Codec for ParquetCodec {
         kind: SignalKind,
         schema: SchemaRef,
         summary: &Summary,
-        merged: bool,
+        lasting: bool,
         out: BlockWriter,
     ) -> Result<Box<dyn RowWriter>, StoreError> {
-        let properties = properties(kind, &schema, summary, merged)?;
+        let properties = properties(kind, &schema, summary, lasting)?;
         let writer = ArrowWriter::try_new(out, schema, Some(properties)).map_err(encode)?;
         Ok(Box::new(ParquetWriter { writer }))
     }
@@ -90,40 +97,56 @@ fn damaged(file: &BlockFile, error: &ParquetError) -> StoreError {
 
 fn properties(
     kind: SignalKind,
-    schema: &Schema,
+    columns: &Schema,
     summary: &Summary,
-    merged: bool,
+    lasting: bool,
 ) -> Result<WriterProperties, StoreError> {
-    let level = ZstdLevel::try_new(if merged { 3 } else { 1 }).map_err(encode)?;
+    let zstd = |level| ZstdLevel::try_new(level).map(Compression::ZSTD).map_err(encode);
+    let packed = zstd(if lasting { 1 } else { FAST })?;
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("lacuna ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(packed)
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS as usize)
         .set_write_batch_size(PAGE_ROWS as usize)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_dictionary_enabled(true);
     let rows = summary.rows;
-    for field in schema.fields() {
-        let name = field.name();
+    for field in columns.fields() {
+        let (name, data_type) = (field.name(), field.data_type());
         // One part: an attribute's key may hold dots, which are not levels of nesting.
         let path = ColumnPath::new(vec![name.clone()]);
         let fixed = kind.fixed_fields().find(name).is_some();
         let known = summary.columns.get(name);
         let many = known.is_some_and(|column| column.distinct > DICTIONARY_VALUES);
-        let plain = match field.data_type() {
+        let plain = match data_type {
             DataType::Timestamp(..) => true,
             DataType::FixedSizeBinary(_) => true,
             // Durations, values and counts hardly repeat.
             DataType::Int64 | DataType::Float64 | DataType::UInt64 if fixed => true,
             _ => many,
         };
+        let delta = plain && matches!(data_type, DataType::Timestamp(..) | DataType::Int64);
         if plain {
             properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            if matches!(field.data_type(), DataType::Timestamp(..) | DataType::Int64) {
-                properties =
-                    properties.set_column_encoding(path.clone(), Encoding::DELTA_BINARY_PACKED);
-            }
+        } else if !data_type.is_nested() {
+            let rows = DICTIONARY_PAGE_ROWS;
+            properties = properties.set_column_data_page_row_count_limit(path.clone(), rows);
+        }
+        if delta {
+            let encoding = Encoding::DELTA_BINARY_PACKED;
+            properties = properties.set_column_encoding(path.clone(), encoding);
+        }
+        // What other readers can leave row groups out by.
+        if data_type.is_primitive() {
+            let chunk = EnabledStatistics::Chunk;
+            properties = properties.set_column_statistics_enabled(path.clone(), chunk);
+        }
+        // Random or packed by bits already: to compress it costs more than it saves.
+        let dense = delta || name == schema::SPAN_ID || !plain && !lasting;
+        if dense && !data_type.is_nested() {
+            let none = Compression::UNCOMPRESSED;
+            properties = properties.set_column_compression(path.clone(), none);
         }
         if known.is_some_and(|column| column.rows * SPARSE < rows) {
             properties = properties.set_column_data_page_row_count_limit(path, SPARSE_PAGE_ROWS);

@@ -1,8 +1,8 @@
 //! From a value of a column to the pages that have it.
 //!
 //! All columns share one table. Its key is a hash of the column's name and the value's text, its
-//! record the runs of pages. A hash of 44 bits lies: about one look-up in a million names a page
-//! too many, which then is read in vain.
+//! record the runs of pages. A table knows some 30 bits of a hash: about one look-up in a thousand
+//! names a page too many, which then is read in vain.
 
 use arrow::array::{Array, AsArray, ListArray, RecordBatch, StringViewArray, StructArray};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -11,7 +11,7 @@ use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::value::{AttributeList, base64, double_text};
 
 use super::PAGE_ROWS;
-use super::table::{Built, build, put_varint, take_varint};
+use super::table::{Builder, Built, put_varint, take_varint};
 use crate::lookup::event_column;
 use crate::rows::RowSet;
 use crate::summary::Summary;
@@ -99,14 +99,17 @@ impl PostingsBuilder {
     pub fn build(mut self, pages: usize) -> Built {
         self.entries.sort_unstable();
         self.entries.dedup();
-        let mut records: Vec<(u64, Vec<u8>)> = Vec::new();
-        for group in self.entries.chunk_by(|a, b| a >> PAGE_BITS == b >> PAGE_BITS) {
+        let groups = || self.entries.chunk_by(|a, b| a >> PAGE_BITS == b >> PAGE_BITS);
+        let mut table = Builder::new(groups().count());
+        let mut record = Vec::new();
+        for group in groups() {
             let Some(first) = group.first() else { continue };
             let numbers = group.iter().map(|entry| entry & ((1 << PAGE_BITS) - 1));
-            let record = encode_pages(numbers, group.len(), pages);
-            records.push((first >> PAGE_BITS << PAGE_BITS, record));
+            record.clear();
+            encode_pages(numbers, group.len(), pages, &mut record);
+            table.push(first >> PAGE_BITS << PAGE_BITS, &record);
         }
-        build(records.len(), records.iter().map(|(hash, record)| (*hash, record.as_slice())))
+        table.finish()
     }
 }
 
@@ -226,17 +229,24 @@ fn overflow_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
     }
 }
 
-/// Runs of pages: the gap before each, then its length less one. Nothing at all: every page.
-fn encode_pages(numbers: impl Iterator<Item = u64>, count: usize, pages: usize) -> Vec<u8> {
-    let mut record = Vec::new();
+/// Runs of pages: the gap before each, doubled, for a run of one page; the same plus one, then the
+/// run's length less two, for longer ones. Nothing at all: every page.
+fn encode_pages(
+    numbers: impl Iterator<Item = u64>,
+    count: usize,
+    pages: usize,
+    record: &mut Vec<u8>,
+) {
     if count * EVERYWHERE > pages && pages > 4 * EVERYWHERE {
-        return record;
+        return;
     }
     let (mut end, mut run) = (0, None::<(u64, u64)>);
     let mut flush = |run: Option<(u64, u64)>| {
         if let Some((start, len)) = run {
-            put_varint(&mut record, start - end);
-            put_varint(&mut record, len - 1);
+            put_varint(record, (start - end) << 1 | u64::from(len > 1));
+            if len > 1 {
+                put_varint(record, len - 2);
+            }
             end = start + len;
         }
     };
@@ -250,7 +260,6 @@ fn encode_pages(numbers: impl Iterator<Item = u64>, count: usize, pages: usize) 
         };
     }
     flush(run);
-    record
 }
 
 /// Reads a record back: rows of the pages, of `rows` in all.
@@ -260,8 +269,10 @@ pub fn decode_pages(mut record: &[u8], rows: u32) -> Option<RowSet> {
     }
     let (mut set, mut page) = (RowSet::default(), 0u64);
     while !record.is_empty() {
-        let start = page.checked_add(take_varint(&mut record)?)?;
-        page = start.checked_add(take_varint(&mut record)?)?.checked_add(1)?;
+        let gap = take_varint(&mut record)?;
+        let start = page.checked_add(gap >> 1)?;
+        let more = if gap & 1 == 1 { take_varint(&mut record)?.checked_add(1)? } else { 0 };
+        page = start.checked_add(more)?.checked_add(1)?;
         let row = |page: u64| u32::try_from(page.saturating_mul(u64::from(PAGE_ROWS))).ok();
         let end = row(page).unwrap_or(rows).min(rows);
         set.push(row(start)?.min(end)..end);
@@ -285,7 +296,8 @@ mod tests {
     proptest! {
         #[test]
         fn pages_read_back(pages in proptest::collection::btree_set(0u64..300, 1..40)) {
-            let record = encode_pages(pages.iter().copied(), pages.len(), 1000);
+            let mut record = Vec::new();
+            encode_pages(pages.iter().copied(), pages.len(), 1000, &mut record);
             let set = decode_pages(&record, 300 * PAGE_ROWS).unwrap();
             let expected = RowSet::from_unsorted(pages.iter()
                 .map(|p| *p as u32 * PAGE_ROWS..(*p as u32 + 1) * PAGE_ROWS).collect());

@@ -64,7 +64,7 @@ pub fn read_file(files: &dyn Files, file: &LogFile, floor: u64) -> Result<Conten
         }
         Err(HeadError::Newer(found)) => {
             let path = file.path.clone();
-            return Err(StoreError::NewerFormat { path, found, known: frame::VERSION });
+            return Err(StoreError::OtherFormat { path, found, known: frame::VERSION });
         }
         Err(HeadError::Damaged) => contents.findings.push(Finding::new(
             &file.path,
