@@ -6,7 +6,7 @@ BENCH := $(BENCH_TARGET)/lacuna-bench
 BENCH_LACUNA := --lacuna $(BENCH_TARGET)/lacuna
 
 .PHONY: bench-build bench bench-baselines bench-ingest bench-ingest-sdk bench-ingest-http \
-	bench-ingest-gzip bench-steady bench-query bench-restart
+	bench-ingest-gzip bench-steady bench-query bench-restart bench-instrument bench-pipeline
 
 bench-build:
 	$(CARGO) build --release -p lacuna -p lacuna-bench
@@ -39,6 +39,17 @@ bench-query: bench-build ## Queries over 10 million spans of 24 h
 
 bench-restart: bench-build ## Start after kill -9 with 1 GiB of log
 	$(BENCH) restart $(BENCH_LACUNA) $(BENCH_ARGS)
+
+# What the instrumentation costs. Both need Redis, the second PostgreSQL and Kafka too.
+bench-instrument: ## A span of each part against one by hand; share of a Redis transaction
+	@$(SERVICES) up >/dev/null
+	@eval "$$($(SERVICES) env)" && $(CARGO) bench -p lacuna-instrument --all-features --bench cost
+
+bench-pipeline: ## The pipeline's throughput and CPU with all instrumentation on and off
+	$(CARGO) build --release -p pipeline
+	@$(SERVICES) up >/dev/null
+	@eval "$$($(SERVICES) env)" && \
+	    $(BENCH_TARGET)/pipeline bench --namespace bench$$(date +%s) $(BENCH_ARGS)
 
 bench: ## All of them, one after another
 bench: bench-baselines bench-ingest bench-ingest-sdk bench-ingest-http bench-ingest-gzip \

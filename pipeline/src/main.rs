@@ -1,6 +1,7 @@
 //! The reference system: three services, each its own process, a load generator and the incident's
 //! faults. See `README.md` beside this crate's `Cargo.toml`.
 
+mod bench;
 mod bos;
 mod bus;
 mod business;
@@ -65,6 +66,8 @@ enum Command {
     Load(load::LoadArgs),
     /// Writes what the databases say of everything that was ever loaded.
     Truth(load::TruthArgs),
+    /// Measures throughput and CPU with all instrumentation on and off, in turn.
+    Bench(bench::BenchArgs),
     /// Switches a fault of a running ELS: a fault's name, or `off`.
     Fault(load::FaultArgs),
 }
@@ -103,6 +106,7 @@ async fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Up(args) => up::run(args).await,
         Command::Load(args) => load::run(args).await,
         Command::Truth(args) => load::truth(args).await,
+        Command::Bench(args) => bench::run(args).await,
         Command::Fault(args) => load::fault(args).await,
     }
 }

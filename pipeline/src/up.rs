@@ -5,7 +5,7 @@ use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::bos;
@@ -39,11 +39,16 @@ pub struct UpArgs {
 }
 
 /// What `pipeline up` prints once everything is ready.
-#[derive(Debug, Serialize)]
-struct Addresses {
-    bos: String,
-    file: String,
-    els: String,
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Addresses {
+    /// Base URL of `batch_orchestrator_service`.
+    pub bos: String,
+    /// Base URL of `file_service`.
+    pub file: String,
+    /// Base URL of `essay_lifecycle_service`.
+    pub els: String,
+    /// The services' process ids.
+    pub pids: Vec<u32>,
 }
 
 struct Service {
@@ -77,8 +82,10 @@ async fn supervise(args: &UpArgs, folder: &Path, stop: &Stop) -> Result<ExitCode
         let bos_url = bos.ready().await?;
         let bos_option = ["--bos".to_owned(), bos_url.clone()];
         let file = file.insert(start("file", file_service::SERVICE, args, folder, &bos_option)?);
+        let (file_url, els_url) = (file.ready().await?, els.ready().await?);
+        let pids = [&bos, &*file, &els].into_iter().filter_map(|service| service.child.id());
         let addresses =
-            Addresses { file: file.ready().await?, els: els.ready().await?, bos: bos_url };
+            Addresses { bos: bos_url, file: file_url, els: els_url, pids: pids.collect() };
         announce(&addresses)?;
         tokio::select! {
             () = stop.wait() => Ok(()),

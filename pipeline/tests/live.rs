@@ -95,3 +95,73 @@ async fn a_shared_connection_is_found_live() {
 async fn a_concurrent_modification_is_found_live() {
     findings_match_the_databases(&["concurrent-slot-modification", "--rate", "0.3"]).await;
 }
+
+/// Spans of the only trace in an answer of Jaeger's API, as (service, operation).
+fn hops(answer: &Value) -> BTreeSet<(String, String)> {
+    let trace = &answer["data"][0];
+    let hop = |span: &Value| {
+        let process = span["processID"].as_str().unwrap();
+        let service = trace["processes"][process]["serviceName"].as_str().unwrap();
+        (service.to_owned(), span["operationName"].as_str().unwrap().to_owned())
+    };
+    items(&trace["spans"]).map(hop).collect()
+}
+
+/// Guarantees: each query that the post-mortem asked Jaeger in vain has an answer in Lacuna's Jaeger
+/// API: Redis, database, Kafka, and one trace over all three services.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_post_mortem_asked_of_jaeger_is_answered() {
+    let engine = Engine::start(&contracts()).await;
+    let pipeline = Pipeline::start_watched_by(&engine).await;
+    let placed = pipeline.place_one().await;
+    pipeline.stop().await;
+
+    let (els, bos) = ("essay_lifecycle_service", "batch_orchestrator_service");
+    for operation in [
+        "redis.transaction.assign_slot_atomic",
+        "redis.watch.batch_slots",
+        "redis.spop.available_slots",
+        "db.query",
+        "db.transaction",
+        "db.connection",
+        "kafka.serialize",
+        "kafka.deserialize",
+        "kafka.commit",
+        "kafka.partition.assignment",
+        "circuit_breaker.essay-lifecycle-service.kafka_producer.publish",
+    ] {
+        let path = format!("/api/traces?service={els}&operation={operation}");
+        let found = engine.get(&path).await;
+        assert!(items(&found["data"]).count() > 0, "{operation}");
+    }
+    let tags = "%7B%22messaging.system%22%3A%22kafka%22%7D";
+    let kafka = engine.get(&format!("/api/traces?service={els}&tags={tags}")).await;
+    assert!(items(&kafka["data"]).count() > 0);
+
+    // By the correlation id alone, and by the trace's.
+    let tags = format!("%7B%22correlation_id%22%3A%22{}%22%7D", placed.correlation_id);
+    let by_essay = engine.get(&format!("/api/traces?service={els}&tags={tags}")).await;
+    let whole = engine.get(&format!("/api/traces/{}", placed.trace_id)).await;
+    assert_eq!(by_essay["data"][0]["traceID"], placed.trace_id.as_str());
+    let hops = hops(&whole);
+    for (service, operation) in [
+        ("file_service", "POST /v1/batches/{id}/files"),
+        ("file_service", "kafka.produce.huleedu.file.essay.content.provisioned.v1"),
+        (els, "kafka.consume.huleedu.file.essay.content.provisioned.v1"),
+        (els, "redis.transaction.execute"),
+        (els, "db.transaction"),
+        (els, "kafka.produce.huleedu.els.batch.essays.ready.v1"),
+        (bos, "kafka.consume.huleedu.els.batch.essays.ready.v1"),
+    ] {
+        assert!(
+            hops.contains(&(service.to_owned(), operation.to_owned())),
+            "{operation}: {hops:#?}"
+        );
+    }
+
+    let services = engine.get("/api/dependencies").await;
+    for (parent, child) in [("file_service", els), (els, bos), ("file_service", bos)] {
+        let edge = |edge: &&Value| edge["parent"] == parent && edge["child"] == child;
+        assert!(items(&services["data"]).any(|e| edge(&e)), "{parent} to {child}: {services}");
+    }
+}

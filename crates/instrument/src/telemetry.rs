@@ -21,7 +21,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder as SpanBatchConfig, BatchSpanProcessor, SdkTracerProvider, SpanExporter,
-    TracerProviderBuilder,
+    SpanProcessor, TracerProviderBuilder,
 };
 use std::time::Duration;
 use tracing_subscriber::filter::filter_fn;
@@ -231,6 +231,12 @@ impl TelemetryBuilder {
     /// JSON lines go to `sink` instead of stdout.
     pub fn log_lines_to(mut self, sink: impl std::io::Write + Send + 'static) -> Self {
         self.stdout = Some(Box::new(sink));
+        self
+    }
+
+    /// One more span processor, told of each span as it starts and ends.
+    pub fn span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+        self.traces.push(Box::new(|b| b.with_span_processor(processor)));
         self
     }
 

@@ -3,12 +3,12 @@
 mod plan;
 mod truth;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use lacuna_instrument::postgres::Pool;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,29 +18,37 @@ use tokio::time::Instant;
 use crate::config::NamespaceArg;
 use crate::els::{FaultKind, FaultRequest};
 use crate::error::Error;
-use truth::{Scope, Truth, Unsettled};
+use truth::Truth;
+pub use truth::{Scope, Unsettled};
+
+/// What is sent, and where to.
+#[derive(Clone, Debug, Args)]
+pub struct Sending {
+    /// Batches to register.
+    #[arg(long, default_value_t = 10)]
+    pub batches: u32,
+    /// Essays that each batch expects, and gets.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub essays: u32,
+    /// Essays a second, over all batches.
+    #[arg(long, default_value_t = 50.0)]
+    pub rate: f64,
+    /// Decides sizes, order and content of all uploads.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Base URL of `batch_orchestrator_service`.
+    #[arg(long, default_value = "http://127.0.0.1:5001")]
+    pub bos: String,
+    /// Base URL of `file_service`.
+    #[arg(long, default_value = "http://127.0.0.1:7001")]
+    pub file: String,
+}
 
 /// Options of `pipeline load`.
 #[derive(Clone, Debug, Args)]
 pub struct LoadArgs {
-    /// Batches to register.
-    #[arg(long, default_value_t = 10)]
-    batches: u32,
-    /// Essays that each batch expects, and gets.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    essays: u32,
-    /// Essays a second, over all batches.
-    #[arg(long, default_value_t = 50.0)]
-    rate: f64,
-    /// Decides sizes, order and content of all uploads.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Base URL of `batch_orchestrator_service`.
-    #[arg(long, default_value = "http://127.0.0.1:5001")]
-    bos: String,
-    /// Base URL of `file_service`.
-    #[arg(long, default_value = "http://127.0.0.1:7001")]
-    file: String,
+    #[command(flatten)]
+    send: Sending,
     /// Seconds to wait, after the last request, until every essay has an outcome.
     #[arg(long, default_value_t = 60)]
     settle: u64,
@@ -96,24 +104,14 @@ struct Uploaded {
 
 /// Sends, waits, writes. Exit status 1 when the pipeline did not settle in time.
 pub async fn run(args: LoadArgs) -> Result<ExitCode, Error> {
-    if !(args.rate > 0.0 && args.rate.is_finite()) {
-        return Err(Error::Usage(format!("--rate must be above 0, not {}", args.rate)));
-    }
     let pool =
         crate::db::connect(&args.read.database_url, &args.read.namespace.namespace, 2).await?;
     let started_at = jiff::Timestamp::now().to_string();
-    let (sent, batches) = send(&args).await?;
-    let scope = Scope::Batches(batches);
-
-    let deadline = Instant::now() + Duration::from_secs(args.settle);
-    let mut left = truth::unsettled(&pool, &scope).await?;
-    while left != Unsettled::default() && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        left = truth::unsettled(&pool, &scope).await?;
-    }
+    let (sent, scope) = send(&args.send).await?;
+    let left = settle(&pool, &scope, Duration::from_secs(args.settle)).await?;
     let mut truth = truth::read(&pool, &scope).await?;
     truth.started_at = Some(started_at);
-    truth.seed = Some(args.seed);
+    truth.seed = Some(args.send.seed);
     write(&truth, &args.read.out)?;
     if truth.essays.len() != sent {
         return Err(Error::Usage(format!(
@@ -164,9 +162,24 @@ pub async fn fault(args: FaultArgs) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Waits until every essay has an outcome of which everybody has heard; what is left in the end.
+pub async fn settle(pool: &Pool, scope: &Scope, patience: Duration) -> Result<Unsettled, Error> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = truth::unsettled(pool, scope).await?;
+        if left == Unsettled::default() || Instant::now() >= deadline {
+            return Ok(left);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Sends everything on its time, whatever the answers take: an open loop hides no slowness. Gives
 /// the number of essays that were accepted, and the batches.
-async fn send(args: &LoadArgs) -> Result<(usize, BTreeSet<String>), Error> {
+pub async fn send(args: &Sending) -> Result<(usize, Scope), Error> {
+    if !(args.rate > 0.0 && args.rate.is_finite()) {
+        return Err(Error::Usage(format!("--rate must be above 0, not {}", args.rate)));
+    }
     let http = reqwest::Client::builder()
         .timeout(Duration::from_secs(60))
         .build()
@@ -201,7 +214,7 @@ async fn send(args: &LoadArgs) -> Result<(usize, BTreeSet<String>), Error> {
     while let Some(uploaded) = uploads.join_next().await {
         sent += uploaded.map_err(|e| Error::Usage(format!("an upload panicked: {e}")))??;
     }
-    Ok((sent, batches.into_iter().flatten().collect()))
+    Ok((sent, Scope::Batches(batches.into_iter().flatten().collect())))
 }
 
 async fn post<T: DeserializeOwned>(
