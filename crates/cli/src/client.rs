@@ -1,7 +1,9 @@
 //! A plain HTTP client for a server's APIs.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -77,6 +79,19 @@ impl Client {
         path: &str,
         body: Option<(&str, Bytes)>,
     ) -> Result<Answer, Failure> {
+        let (head, body) = self.open(method, path, body).await?.into_parts();
+        let broken = |error| miette!("{}{path}: the answer broke off: {error}", self.base);
+        let body = body.collect().await.map_err(broken)?.to_bytes();
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+
+    /// Sends a request, and gives what is answered before its body has come.
+    pub async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<(&str, Bytes)>,
+    ) -> Result<Response<impl BodyExt<Data = Bytes, Error: Display> + Unpin + use<>>, Failure> {
         let url = format!("{}{path}", self.base);
         let unreachable = |error: &dyn std::error::Error| {
             let mut why = error.to_string();
@@ -93,9 +108,6 @@ impl Client {
         }
         let body = Full::new(body.map(|(_, body)| body).unwrap_or_default());
         let request = request.body(body).map_err(|error| unreachable(&error))?;
-        let response = self.http.request(request).await.map_err(|error| unreachable(&error))?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        Ok(Answer { status: head.status, headers: head.headers, body })
+        self.http.request(request).await.map_err(|error| unreachable(&error))
     }
 }

@@ -9,8 +9,10 @@ mod commands;
 mod demo;
 mod input;
 mod output;
+mod remote;
 mod report;
 mod sizes;
+mod source;
 mod times;
 
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ enum Command {
     Store(commands::store::Args),
     /// Check contract files, run them over history, propose new ones.
     Contracts(commands::contracts::Args),
+    /// Tell the story of one key: every span, log record and verdict of it, across traces.
+    Explain(commands::explain::Args),
 }
 
 /// How a command ended, if nothing went wrong.
@@ -70,7 +74,8 @@ fn main() -> ExitCode {
             Command::Import(args) => commands::import::run(args).await,
             Command::Export(args) => commands::export::run(args),
             Command::Store(args) => commands::store::run(args),
-            Command::Contracts(args) => commands::contracts::run(args),
+            Command::Contracts(args) => commands::contracts::run(args).await,
+            Command::Explain(args) => commands::explain::run(args).await,
         }
     });
     match done {

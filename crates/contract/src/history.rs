@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lacuna_signal::Batch;
 use lacuna_signal::finding::{Finding, Instance, Verdict};
 use serde::Serialize;
@@ -15,6 +16,8 @@ use crate::spec::ContractSet;
 pub struct Report {
     /// The contracts, in order.
     pub contracts: Vec<ContractReport>,
+    /// The greatest end of any event: what is due later is open.
+    pub data_end: Option<Timestamp>,
 }
 
 /// What became of one contract.
@@ -34,8 +37,20 @@ pub struct ContractReport {
     pub instances: Vec<Instance>,
     /// Whether there were more instances than are told.
     pub cut: bool,
+    /// Why obligations are open, if any are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
     /// Whether its evidence arrived and could be used.
     pub health: crate::monitor::Health,
+}
+
+/// Obligations of which nothing can be said yet.
+#[derive(Debug, Clone, Serialize)]
+pub struct Open {
+    /// How many.
+    pub count: u64,
+    /// Why, in words.
+    pub why: String,
 }
 
 impl Report {
@@ -75,13 +90,24 @@ impl History {
         self.monitor.observe(batch);
     }
 
+    /// Ends the data: every deadline up to its end is settled.
+    pub fn settle(&mut self) {
+        self.monitor.finish();
+    }
+
+    /// The engine, for questions about single keys; it knows verdicts once
+    /// [`History::settle`] was called.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
     /// Ends the data, and says what became of every contract, with at most `limit` instances each;
     /// and what was found.
     pub fn finish(mut self, limit: usize) -> (Report, Vec<Finding>) {
-        self.monitor.finish();
+        self.settle();
         let contracts =
             self.monitor.status().into_iter().map(|status| self.contract(status, limit));
-        let report = Report { contracts: contracts.collect() };
+        let report = Report { contracts: contracts.collect(), data_end: self.monitor.watermark() };
         (report, self.monitor.findings())
     }
 
@@ -89,7 +115,9 @@ impl History {
         let unfulfilled = |verdict| verdict != Verdict::Fulfilled;
         let found = self.monitor.instances(&status.name, unfulfilled, limit);
         let (instances, cut) = found.unwrap_or_default();
+        let open = self.open(&status);
         ContractReport {
+            open,
             name: status.name,
             kind: status.kind,
             key: status.key,
@@ -99,6 +127,21 @@ impl History {
             cut,
             health: status.health,
         }
+    }
+
+    fn open(&self, status: &ContractStatus) -> Option<Open> {
+        let count = status.verdicts.get(Verdict::Open.name()).copied().filter(|n| *n > 0)?;
+        let wanted = |verdict| verdict == Verdict::Open;
+        let (instances, _) = self.monitor.instances(&status.name, wanted, usize::MAX)?;
+        let deadlines = || instances.iter().filter_map(|instance| instance.deadline);
+        let end = self.monitor.watermark().map_or("nowhere".to_owned(), |end| end.to_string());
+        let due = match (deadlines().min(), deadlines().max()) {
+            (Some(first), Some(last)) if first != last => format!("from {first} to {last}"),
+            (Some(only), _) => format!("at {only}"),
+            _ => "later".to_owned(),
+        };
+        let why = format!("{count} open: due {due}, after the data's end at {end}");
+        Some(Open { count, why })
     }
 }
 

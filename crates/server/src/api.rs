@@ -39,6 +39,8 @@ Lacuna. There is no user interface here yet; these paths answer:
 /api/v1/findings                            what was found
 /api/v1/findings/{fingerprint}/instances    every instance of it; ?evidence=true
 /api/v1/contracts                           what was promised, and what became of it
+/api/v1/explain?key=NAME=VALUE              the story of one key
+/api/v1/export?from=1h                      what is stored, as OTLP/JSON lines
 /api/services  /api/traces  /api/v3/...     Jaeger's query APIs, v1 and v3
 /healthz  /readyz  /metrics                 the engine itself
 ";
@@ -65,7 +67,7 @@ pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Rout
 }
 
 /// An error as JSON: `{"error": {"code": 404, "message": "…"}}`.
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {

@@ -8,13 +8,17 @@
 pub mod api;
 pub mod config;
 pub mod evidence;
+pub mod explain;
+mod export;
 mod exposition;
 pub mod ingest;
 pub mod jaeger;
 pub mod live;
 pub mod otlp;
 mod start;
+pub mod story;
 pub mod telemetry;
+pub mod times;
 
 pub use config::{Config, RequestLimits};
 pub use start::{Server, StartError};

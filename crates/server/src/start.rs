@@ -107,6 +107,8 @@ impl Server {
 
         let (stop, stopped) = watch::channel(false);
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
+            .merge(crate::export::router(store.clone()))
+            .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router());
         let tasks = vec![
             serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),

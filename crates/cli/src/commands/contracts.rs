@@ -1,12 +1,17 @@
 //! `lacuna contracts check|run|mine`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use lacuna_contract::ContractSet;
 use lacuna_contract::history::{ContractReport, History, Report};
 use lacuna_contract::mine::{MineOptions, Miner, to_yaml};
+use lacuna_contract::spec::DataCheck;
+use lacuna_contract::{ContractSet, LoadErrors};
+use miette::miette;
 
-use crate::input::{Source, print_json};
+use crate::input::print_json;
+use crate::source::Source;
+use crate::times::{Window, duration};
 use crate::{Failure, Outcome, output, report};
 
 /// Options of `lacuna contracts`.
@@ -23,6 +28,13 @@ enum Command {
         /// Contract files, or folders of them (*.yaml, *.yml).
         #[arg(required = true, value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
+        #[command(flatten)]
+        data: Data,
+        #[command(flatten)]
+        window: Window,
+        /// How long data is kept: no deadline may be longer, such as 7d.
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        retention_age: Option<Duration>,
     },
     /// Run contracts over history and say what became of every obligation.
     Run {
@@ -31,6 +43,8 @@ enum Command {
         paths: Vec<PathBuf>,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        window: Window,
         /// Instances to tell of each contract.
         #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
         limit: usize,
@@ -42,9 +56,12 @@ enum Command {
     Mine {
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        window: Window,
         /// Least share of activations that kept the promise, judged by the lower end of its
-        /// 95 % confidence interval.
-        #[arg(long, value_name = "SHARE", default_value_t = MineOptions::default().min_support)]
+        /// 95 % confidence interval; between 0 and 1.
+        #[arg(long, value_name = "SHARE", default_value_t = MineOptions::default().min_support,
+              value_parser = share)]
         min_support: f64,
         /// How to write the proposals.
         #[arg(long, value_enum, default_value_t)]
@@ -71,19 +88,16 @@ enum MineFormat {
 }
 
 /// Runs the subcommand.
-pub fn run(args: Args) -> Result<Outcome, Failure> {
+pub async fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
-        Command::Check { paths } => {
-            let (contracts, files) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
-            let count = |n: usize, what| output::count(n as u64, what);
-            let (contracts, files) = (count(contracts.len(), "contract"), count(files, "file"));
-            output::line(&format!("{contracts} in {files}: good"));
-            Ok(Outcome::Clean)
+        Command::Check { paths, data, window, retention_age } => {
+            check(&paths, data.source(), &window, retention_age).await
         }
-        Command::Run { paths, source, limit, format } => {
+        Command::Run { paths, source, window, limit, format } => {
+            let range = window.range()?;
             let (contracts, _) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
             let mut history = History::new(&contracts);
-            source.read(|batch| history.observe(batch))?;
+            source.read(range, |batch| history.observe(batch)).await?;
             let (report, _) = history.finish(limit);
             match format {
                 Format::Text => print_report(&report),
@@ -91,10 +105,11 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             }
             Ok(if report.has_violations() { Outcome::Findings } else { Outcome::Clean })
         }
-        Command::Mine { source, min_support, format } => {
+        Command::Mine { source, window, min_support, format } => {
+            let range = window.range()?;
             let options = MineOptions { min_support, ..MineOptions::default() };
             let mut miner = Miner::new(options);
-            source.read(|batch| miner.observe(batch))?;
+            source.read(range, |batch| miner.observe(batch)).await?;
             let proposals = miner.propose();
             match format {
                 MineFormat::Yaml => output::line(to_yaml(&proposals).trim_end()),
@@ -103,6 +118,72 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
             Ok(Outcome::Clean)
         }
     }
+}
+
+/// Signals that contracts may be held against.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+struct Data {
+    /// Hold the contracts against these files too: keys that one side never has, sides that match
+    /// nothing.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+    /// The same against a data folder. No server may be running on it.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// The same against a running Lacuna.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+impl Data {
+    fn source(self) -> Option<Source> {
+        let Self { input, data, url } = self;
+        let any = !input.is_empty() || data.is_some() || url.is_some();
+        any.then_some(Source { input, data, url })
+    }
+}
+
+async fn check(
+    paths: &[PathBuf],
+    source: Option<Source>,
+    window: &Window,
+    retention_age: Option<Duration>,
+) -> Result<Outcome, Failure> {
+    let range = window.range()?;
+    let (contracts, files) = ContractSet::load_paths(paths).map_err(report::contracts)?;
+    if files == 0 {
+        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(miette!("{}: no contract files there (*.yaml, *.yml)", names.join(", ")));
+    }
+    let mut errors = retention_age.map_or(Vec::new(), |age| contracts.beyond_retention(age));
+    let mut odd = Vec::new();
+    if let Some(source) = source {
+        let mut data = DataCheck::new(&contracts);
+        source.read(range, |batch| data.observe(batch)).await?;
+        let (wrong, noted) = data.finish();
+        errors.extend(wrong);
+        odd = noted;
+    }
+    for note in &odd {
+        output::error(&format!("note: {note}"));
+    }
+    if !errors.is_empty() {
+        return Err(report::contracts(LoadErrors { errors }));
+    }
+    let count = |n: usize, what| output::count(n as u64, what);
+    let empty = if contracts.is_empty() { ", which promise nothing" } else { "" };
+    let (contracts, files) = (count(contracts.len(), "contract"), count(files, "file"));
+    output::line(&format!("{contracts} in {files}{empty}: good"));
+    Ok(Outcome::Clean)
+}
+
+/// A share strictly between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|share: &f64| *share > 0.0 && *share < 1.0)
+        .ok_or_else(|| "write a share between 0 and 1, such as 0.995".to_owned())
 }
 
 fn print_report(report: &Report) {
@@ -116,6 +197,9 @@ fn print_report(report: &Report) {
             contract.activations,
             if verdicts.is_empty() { "nothing to judge".to_owned() } else { verdicts.join(", ") }
         ));
+        for note in contract.open.iter().map(|open| &open.why).chain(&contract.health.problems) {
+            output::line(&format!("  note: {note}"));
+        }
         print_instances(contract);
     }
 }

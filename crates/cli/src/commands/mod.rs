@@ -1,6 +1,7 @@
 //! One module a command.
 
 pub mod contracts;
+pub mod explain;
 pub mod export;
 pub mod import;
 pub mod serve;

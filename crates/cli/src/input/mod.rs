@@ -1,8 +1,8 @@
-//! Reading signals from files of OTLP requests and from data folders.
+//! Reading signals from files of OTLP requests; opening and scanning data folders.
 
 mod file;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
@@ -15,29 +15,6 @@ pub use file::{InputFile, Outcome, Problems};
 
 /// Problems of a file are each told, up to so many, unless the command says otherwise.
 const MAX_COMPLAINTS: u64 = 10;
-
-/// Where signals are read from.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
-pub struct Source {
-    /// Files of OTLP requests: a line each in JSON, or as the Collector's file exporter writes
-    /// them; plain, gzip or zstd; `-` for standard input.
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
-    /// Folder that keeps the data. No server may be running on it.
-    #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
-}
-
-impl Source {
-    /// Hands every batch of spans and logs to `take`.
-    pub fn read(&self, mut take: impl FnMut(&Batch)) -> Result<(), Failure> {
-        if let Some(data) = &self.data {
-            return read_store(data, &mut take);
-        }
-        self.input.iter().try_for_each(|file| read_file(file, &mut take))
-    }
-}
 
 /// Opens a data folder that exists. Opening would make an empty store where there is none, and a
 /// misspelt name look like no data.
@@ -65,18 +42,6 @@ pub fn failed(error: lacuna_store::StoreError) -> Failure {
     }
 }
 
-fn read_store(data: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
-    let store = open_store(data)?;
-    for kind in [SignalKind::Spans, SignalKind::Logs] {
-        scan(&store, kind, None, TimeRange::ALL, &mut |batch| {
-            take(&batch);
-            Ok(())
-        })?;
-    }
-    store.close();
-    Ok(())
-}
-
 /// Hands what `selector` selects in `range` to `take`; tells on standard error of what is damaged
 /// and so missing.
 pub fn scan(
@@ -96,7 +61,8 @@ pub fn scan(
     Ok(())
 }
 
-fn read_file(path: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
+/// Hands every batch of a file to `take`.
+pub fn read_file(path: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
     let mut file = InputFile::open(path, MAX_COMPLAINTS)?;
     let mut good = 0u64;
     loop {

@@ -12,6 +12,7 @@ mod bad_input;
 mod contracts;
 mod durability;
 mod export;
+mod history;
 mod import;
 mod limits;
 mod start;

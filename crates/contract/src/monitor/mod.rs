@@ -32,6 +32,7 @@ pub(crate) use event::Rows;
 use judge::Context;
 use machine::Machine;
 use presence::Presence;
+pub(crate) use words::side_name;
 
 /// How a monitor runs.
 #[derive(Debug, Clone)]
@@ -277,6 +278,11 @@ impl Monitor {
         }
         found
     }
+}
+
+/// Whether a field's value can be part of a key.
+pub(crate) fn is_key(value: lacuna_signal::selector::FieldValue<'_>) -> bool {
+    key::push(value, &mut Vec::new())
 }
 
 /// The shortest span over which anybody asks whether a service was silent.

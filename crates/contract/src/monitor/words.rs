@@ -24,7 +24,7 @@ pub(super) enum Subject<'a> {
 }
 
 /// A side's name, as the contract's file has it.
-pub(super) fn side_name(contract: &Contract, side: Role) -> &'static str {
+pub(crate) fn side_name(contract: &Contract, side: Role) -> &'static str {
     match (contract.kind, side) {
         (Kind::Balance, Role::When) => "left",
         (Kind::Balance, _) => "right",

@@ -60,6 +60,20 @@ impl LoadError {
         }
     }
 
+    /// A file where a folder is wanted.
+    pub(super) fn not_a_folder(file: &Path) -> Self {
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let folder = parent.unwrap_or(Path::new(".")).display();
+        let help = format!(
+            "name the folder that it is in, here `{folder}`: every *.yaml and *.yml of it is read, \
+             and read again when it changes"
+        );
+        let message = "is a file; contracts are read from a folder".to_owned();
+        let mut error = Self::unreadable(file, &std::io::Error::other(""));
+        (error.message, error.help) = (message, help);
+        error
+    }
+
     /// The file.
     pub fn file(&self) -> &str {
         &self.file

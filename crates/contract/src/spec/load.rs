@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Contract;
 use super::error::{LoadError, LoadErrors, Source};
 use super::read::{Named, read_file};
+use super::{Contract, Places};
 
 /// Contracts with unique names.
 #[derive(Debug, Clone, Default)]
 pub struct ContractSet {
     contracts: Vec<Arc<Contract>>,
+    /// Where each stands; of contracts that were not read from files, nowhere.
+    places: Vec<Option<Places>>,
 }
 
 impl ContractSet {
@@ -66,10 +68,10 @@ impl ContractSet {
     }
 
     fn from_sources(sources: &[Source], mut errors: Vec<LoadError>) -> Result<Self, LoadErrors> {
-        let mut contracts = Vec::new();
+        let mut set = Self::default();
         let mut seen: HashMap<String, String> = HashMap::new();
         for source in sources {
-            for Named { contract, name, place } in read_file(source, &mut errors) {
+            for Named { contract, places, name, place } in read_file(source, &mut errors) {
                 let here = format!("{}:{}", source.file(), line(source.text(), place.start));
                 if let Some(first) = seen.get(&name) {
                     let message = format!("the name `{name}` is taken");
@@ -78,10 +80,17 @@ impl ContractSet {
                     continue;
                 }
                 seen.insert(name, here);
-                contracts.extend(contract.map(Arc::new));
+                if let Some(contract) = contract {
+                    set.contracts.push(Arc::new(contract));
+                    set.places.push(Some(places));
+                }
             }
         }
-        if errors.is_empty() { Ok(Self { contracts }) } else { Err(LoadErrors { errors }) }
+        // As a reader meets them: file by file, from top to bottom.
+        let order =
+            |error: &LoadError| sources.iter().position(|source| source.file() == error.file());
+        errors.sort_by_key(|error| (order(error), error.line(), error.column()));
+        if errors.is_empty() { Ok(set) } else { Err(LoadErrors { errors }) }
     }
 
     /// A set of contracts that were made otherwise; of two with one name the first is kept.
@@ -90,9 +99,21 @@ impl ContractSet {
         for contract in contracts {
             if set.get(&contract.name).is_none() {
                 set.contracts.push(Arc::new(contract));
+                set.places.push(None);
             }
         }
         set
+    }
+
+    /// A complaint about a field of contract number `at`, if it stands in a file.
+    pub(super) fn complain(
+        &self,
+        at: usize,
+        field: &str,
+        message: String,
+        help: String,
+    ) -> Option<LoadError> {
+        self.places.get(at)?.as_ref().map(|places| places.complain(field, message, help))
     }
 
     /// The contracts, in the order of their files.
@@ -123,6 +144,9 @@ fn line(text: &str, at: usize) -> usize {
 /// The `*.yaml` and `*.yml` files of a folder, in order of name.
 fn files_of(folder: &Path) -> Result<Vec<PathBuf>, LoadErrors> {
     let fail = |error| LoadErrors { errors: vec![LoadError::unreadable(folder, &error)] };
+    if folder.is_file() {
+        return Err(LoadErrors { errors: vec![LoadError::not_a_folder(folder)] });
+    }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
         let path = entry.map_err(fail)?.path();

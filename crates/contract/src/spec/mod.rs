@@ -1,9 +1,13 @@
 //! What a contract file says, checked.
 
 mod condition;
+mod data;
 mod error;
+mod keys;
 mod load;
+mod places;
 mod read;
+mod satisfiable;
 mod sides;
 mod yaml;
 
@@ -11,8 +15,10 @@ use lacuna_signal::finding::Severity;
 use lacuna_signal::selector::{FieldAccess, Selector};
 
 pub use condition::{Condition, Term};
+pub use data::DataCheck;
 pub use error::{LoadError, LoadErrors};
 pub use load::ContractSet;
+use places::Places;
 
 /// One validated contract.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,13 +5,14 @@ use std::ops::Range;
 use lacuna_signal::finding::Severity;
 
 use super::error::{LoadError, Source};
-use super::sides::{self, RawSide};
+use super::sides::{self, Parsed};
 use super::yaml::{Key, Node, Value, parse};
-use super::{Contract, Kind, Per, condition};
+use super::{Contract, Kind, Per, Places, condition, keys};
 
 /// A contract and where its name stands; without the contract if something is wrong with it.
 pub(super) struct Named {
     pub(super) contract: Option<Contract>,
+    pub(super) places: Places,
     pub(super) name: String,
     pub(super) place: Range<usize>,
 }
@@ -55,7 +56,11 @@ pub(super) fn read_file(source: &Source, errors: &mut Vec<LoadError>) -> Vec<Nam
     let tree = match parse(source.text()) {
         Ok(tree) => tree,
         Err((span, message)) => {
-            let help = "a contract file is YAML: `contracts:` and a list of contracts";
+            let help = if message.contains("tab") {
+                "YAML is indented by spaces: replace the tab by spaces"
+            } else {
+                "a contract file is YAML: `contracts:` and a list of contracts"
+            };
             errors.push(LoadError::at(source, span, message, help.to_owned()));
             return Vec::new();
         }
@@ -129,9 +134,9 @@ impl Reader<'_> {
             self.fail(&item.span, message, "a contract is a map that begins with `name: …`");
             return None;
         };
-        let map = Map { entries, place: item.span.clone() };
-        let kind_name = self.kind_name(&map);
-        self.unknown_fields(&map, kind_name);
+        let mut map = Map { entries, place: item.span.clone(), kind: None, meant: Vec::new() };
+        map.kind = self.kind_name(&map);
+        map.meant = self.unknown_fields(&map);
         let name = self.text(&map, "name");
         let (name, place) = match name {
             Some((name, span)) if !name.trim().is_empty() => (name.to_owned(), span),
@@ -140,7 +145,7 @@ impl Reader<'_> {
                 (String::new(), span)
             }
             None => {
-                if map.get("name").is_none() {
+                if map.get("name").is_none() && !map.meant.contains(&"name") {
                     let place =
                         entries.first().map_or(item.span.clone(), |(key, _)| key.span.clone());
                     self.fail(&place, "a contract without `name`", "add `name: …`, unique");
@@ -148,9 +153,10 @@ impl Reader<'_> {
                 (String::new(), item.span.clone())
             }
         };
-        let contract = self.body(&map, &name, kind_name.unwrap_or("response"));
+        let contract = self.body(&map, &name);
         let contract = contract.filter(|_| self.errors.len() == before);
-        (!name.is_empty()).then_some(Named { contract, name, place })
+        let places = Places::new(self.source, &map);
+        (!name.is_empty()).then_some(Named { contract, places, name, place })
     }
 
     fn kind_name(&mut self, map: &Map<'_>) -> Option<&'static str> {
@@ -163,26 +169,62 @@ impl Reader<'_> {
         known
     }
 
-    fn unknown_fields(&mut self, map: &Map<'_>, kind: Option<&'static str>) {
+    /// Complains about fields that are not known or do not belong, and says which fields were meant
+    /// by misspelt ones: those are not missing.
+    fn unknown_fields(&mut self, map: &Map<'_>) -> Vec<&'static str> {
+        let mut meant = Vec::new();
+        let allowed = map.kind.map_or(FIELDS.as_slice(), fields_of);
         for (Key { name, span }, _) in map.entries {
-            let allowed = kind.map_or(FIELDS.as_slice(), fields_of);
             if COMMON.contains(&name.as_str()) || allowed.contains(&name.as_str()) {
                 continue;
             }
-            let kind = kind.unwrap_or("response");
+            let kind = map.kind.unwrap_or("response");
             let list =
                 format!("fields of `{kind}` are {}, {}", COMMON.join(", "), allowed.join(", "));
             if FIELDS.contains(&name.as_str()) {
-                self.fail(span, format!("`{name}` does not go with kind `{kind}`"), list);
+                let kinds: Vec<_> = Kind::NAMES
+                    .into_iter()
+                    .filter(|kind| fields_of(kind).contains(&name.as_str()))
+                    .collect();
+                let help = match kinds.as_slice() {
+                    [only] if map.get("kind").is_none() => format!("add `kind: {only}`"),
+                    kinds => format!("it is a field of {}", kinds.join(", ")),
+                };
+                self.fail(span, format!("`{name}` does not go with kind `{kind}`"), help);
             } else {
                 let near = sides::nearest(name, COMMON.iter().chain(allowed).copied());
+                // A field that is there too was not meant by another.
+                let near = near.filter(|near| map.get(near).is_none());
+                let near = near.and_then(|near| FIELDS.into_iter().find(|field| *field == near));
+                meant.extend(near);
                 let help = near.map_or(list, |near| format!("did you mean `{near}`?"));
                 self.fail(span, format!("unknown field `{name}`"), help);
             }
         }
+        meant
     }
 
-    fn body(&mut self, map: &Map<'_>, name: &str, kind_name: &str) -> Option<Contract> {
+    /// Complains that a field is missing, unless something else that was told already explains it.
+    pub(super) fn missing(&mut self, map: &Map<'_>, field: &'static str, help: &str) {
+        let Some(kind) = map.kind else { return };
+        let instead = match field {
+            "when" => "left",
+            "expect" => "right",
+            "left" => "when",
+            "right" => "expect",
+            "within" => "every",
+            "every" => "within",
+            _ => field,
+        };
+        if map.meant.contains(&field) || map.get(instead).is_some() {
+            return;
+        }
+        self.fail(&map.head(), format!("a `{kind}` contract without `{field}`"), help);
+    }
+
+    fn body(&mut self, map: &Map<'_>, name: &str) -> Option<Contract> {
+        // Of an unknown kind, what is there is checked and nothing is missed.
+        let kind_name = map.kind.unwrap_or("response");
         let severity = self.choice(
             map,
             "severity",
@@ -193,13 +235,18 @@ impl Reader<'_> {
             ],
         );
         let per = self.choice(map, "per", &[("key", Per::Key), ("event", Per::Event)]);
-        let (left, right) =
-            if kind_name == "balance" { ("left", "right") } else { ("when", "expect") };
-        let when = self.side(map, left, kind_name);
-        let expect = self.side(map, right, kind_name);
-        let refused_by =
-            map.get("refused_by").and_then(|_| self.side(map, "refused_by", kind_name));
+        let balance = kind_name == "balance" || (map.kind.is_none() && map.get("left").is_some());
+        let names = if balance { ["left", "right"] } else { ["when", "expect"] };
+        let when = self.side(map, names[0], balance);
+        let expect = self.side(map, names[1], balance);
+        let refused_by = match map.get("refused_by") {
+            Some(_) => self.side(map, "refused_by", false),
+            None => Parsed::Absent,
+        };
+        let refuses = map.get("refused_by").is_some();
         let within = self.within(map, kind_name);
+        let sides = [when.kind(), expect.kind(), refused_by.kind()];
+        let keys = keys::read(self, map, sides, names, kind_name == "heartbeat");
         let kind = match kind_name {
             "precedence" => Kind::Precedence,
             "absence" => Kind::Absence,
@@ -210,9 +257,13 @@ impl Reader<'_> {
         };
         let description = self.text(map, "description").map(|(text, _)| text.to_owned());
         let runbook_url = self.text(map, "runbook_url").map(|(text, _)| text.to_owned());
-        let optional_key = kind_name == "heartbeat";
-        let (mut when, mut expect, refused_by) =
-            sides::with_keys(self, map, when?, expect?, refused_by, optional_key)?;
+        let [when_key, expect_key, refused_key] = keys?;
+        let (mut when, mut expect) = (when.good()?.with(when_key), expect.good()?.with(expect_key));
+        let refused_by = match refused_by.good() {
+            Some(side) => Some(side.with(refused_key)),
+            None if refuses => return None,
+            None => None,
+        };
         let conditions = self.conditions(map, &mut when, &mut expect)?;
         Some(Contract {
             name: name.to_owned(),
@@ -251,9 +302,7 @@ impl Reader<'_> {
         let field = if kind == "heartbeat" { "every" } else { "within" };
         let Some(node) = map.get(field) else {
             if kind != "precedence" {
-                let place = map.head();
-                let help = format!("add `{field}: 30s`");
-                self.fail(&place, format!("a `{kind}` contract without `{field}`"), help);
+                self.missing(map, field, &format!("add `{field}: 30s`"));
             }
             return None;
         };
@@ -314,14 +363,16 @@ impl Reader<'_> {
         }
     }
 
-    fn side(&mut self, map: &Map<'_>, field: &str, kind: &str) -> Option<RawSide> {
+    fn side(&mut self, map: &Map<'_>, field: &'static str, balance: bool) -> Parsed {
         if map.get(field).is_none() {
-            let help = format!("add `{field}: '{{ … }}'`, a selector");
-            self.fail(&map.head(), format!("a `{kind}` contract without `{field}`"), help);
-            return None;
+            let selector = if balance { "count { … }" } else { "{ … }" };
+            self.missing(map, field, &format!("add `{field}: '{selector}'`, a selector"));
+            return Parsed::Absent;
         }
-        let (text, span) = self.text(map, field)?;
-        sides::side(self, text, &span, kind == "balance")
+        match self.text(map, field) {
+            Some((text, span)) => sides::side(self, text, &span, balance),
+            None => Parsed::Absent,
+        }
     }
 }
 
@@ -329,11 +380,19 @@ impl Reader<'_> {
 pub(super) struct Map<'a> {
     entries: &'a [(Key, Node)],
     place: Range<usize>,
+    /// The contract's kind; `None` if it is not one.
+    kind: Option<&'static str>,
+    /// Fields that are there under a misspelt name.
+    meant: Vec<&'static str>,
 }
 
 impl<'a> Map<'a> {
     pub(super) fn get(&self, field: &str) -> Option<&'a Node> {
         self.entries.iter().find(|(key, _)| key.name == field).map(|(_, node)| node)
+    }
+
+    pub(super) fn fields(&self) -> impl Iterator<Item = &'a (Key, Node)> + use<'a> {
+        self.entries.iter()
     }
 
     /// Where a missing field is complained about: at the contract's name, else at its start.

@@ -49,13 +49,48 @@ impl Value {
 /// Reads one YAML document.
 pub(super) fn parse(text: &str) -> Result<Node, (Range<usize>, String)> {
     let tree: Spanned<Value> = serde_saphyr::from_str(text).map_err(|error| {
-        let span = error.location().map_or(0..0, |location| range(&location));
+        let span = error.location().map_or(0..0, |location| match range(&location) {
+            // Some errors know their line and column only.
+            span if span.is_empty() => {
+                let at = offset(text, location.line(), location.column());
+                at..at + text[at..].chars().next().map_or(0, char::len_utf8)
+            }
+            span => span,
+        });
         let whole = error.without_snippet().to_string();
         // The place is told with the file's name, not again in the message.
         let message = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(head, _)| head);
-        (span, message.to_owned())
+        match indentation_tab(text, span.start).filter(|_| message.contains("tab")) {
+            Some(at) => (at..at + 1, "a tab in the indentation".to_owned()),
+            None => (span, message.to_owned()),
+        }
     })?;
     Ok(node(tree))
+}
+
+/// The first tab that indents a line, from the line of byte `from` on: parsers complain about what
+/// stands before or after it.
+fn indentation_tab(text: &str, from: usize) -> Option<usize> {
+    let mut start = text[..from.min(text.len())].rfind('\n').map_or(0, |at| at + 1);
+    loop {
+        let line = &text[start..];
+        let indent = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(at) = line[..indent].find('\t') {
+            return Some(start + at);
+        }
+        start += line.find('\n')? + 1;
+    }
+}
+
+/// Bytes before `column` of `line`, both from 1.
+fn offset(text: &str, line: u64, column: u64) -> usize {
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).max(1) - 1;
+    let start = match number(line) {
+        0 => 0,
+        lines => text.match_indices('\n').nth(lines - 1).map_or(text.len(), |(at, _)| at + 1),
+    };
+    let rest = &text[start..];
+    start + rest.char_indices().nth(number(column)).map_or(rest.len(), |(at, _)| at)
 }
 
 fn range(location: &serde_saphyr::Location) -> Range<usize> {

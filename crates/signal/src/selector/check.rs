@@ -57,16 +57,21 @@ pub(super) fn check_field(kind: SignalKind, field: &Field) -> Result<(), Complai
     Err(Complaint::new(format!("{other} have no `{field}`"), help))
 }
 
-/// The values that an enumerated field has.
-pub(super) fn right_values(field: &Field) -> Option<String> {
-    let names: Vec<&str> = match field {
+/// The words for the values of an enumerated field.
+pub(super) fn value_names(field: &Field) -> Option<Vec<&'static str>> {
+    Some(match field {
         Field::Intrinsic(Intrinsic::Status) => StatusCode::ALL.iter().map(|v| v.name()).collect(),
         Field::Intrinsic(Intrinsic::Kind) => SpanKind::ALL.iter().map(|v| v.name()).collect(),
         Field::Intrinsic(Intrinsic::Severity) => {
             SeverityLevel::ALL.iter().map(|v| v.name()).collect()
         }
         _ => return None,
-    };
+    })
+}
+
+/// The values that an enumerated field has, for messages.
+pub(super) fn right_values(field: &Field) -> Option<String> {
+    let names = value_names(field)?;
     Some(format!("`{field}` is one of {}", names.join(", ")))
 }
 

@@ -196,6 +196,7 @@ impl<'a> Parser<'a> {
         };
         let Some(op) = op else { return self.bare(left) };
         self.at += 1;
+        self.misspelt_value(&left)?;
         let right = self.side()?;
         let (start, end) = (left.start, right.end);
         let (field, op, value, value_start) = match (left.operand, right.operand) {
@@ -229,6 +230,23 @@ impl<'a> Parser<'a> {
             return Err(SelectorError::at(self.source, from, to - from, complaint));
         }
         Ok(Expr::Compare { field, op, value })
+    }
+
+    /// Complains about a word beside a field that is neither one of its values nor a field, before it
+    /// is taken for a field: `status != eror`, `name = checkout`.
+    fn misspelt_value(&self, left: &Side) -> Result<(), SelectorError> {
+        let (SideKind::Field(field), TokenKind::Word(word)) = (&left.operand, &self.token().kind)
+        else {
+            return Ok(());
+        };
+        let known = ["true", "false", "nil", "service"].contains(&word.as_str())
+            || Intrinsic::from_name(word).is_some()
+            || (check::value_names(field).is_none() && word.contains(':'));
+        if known {
+            return Ok(());
+        }
+        let (start, end) = (self.token().start, self.token().end);
+        self.literal(field, SideKind::Word(word.clone()), start, end).map(drop)
     }
 
     /// A side without an operator: `true`, `false` or a boolean attribute.
@@ -316,8 +334,12 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         literal.ok_or_else(|| {
-            let help = check::right_values(field)
-                .unwrap_or_else(|| format!("if it is text, put it in quotes: \"{word}\""));
+            let near = check::value_names(field).and_then(|names| nearest(&word, names));
+            let help = match (near, check::right_values(field)) {
+                (Some(near), _) => format!("did you mean `{near}`?"),
+                (None, Some(values)) => values,
+                (None, None) => format!("if it is text, put it in quotes: \"{word}\""),
+            };
             self.fail_at(start, end, format!("`{word}` is not a value of `{field}`"), help)
         })
     }

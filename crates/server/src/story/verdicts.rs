@@ -1,0 +1,111 @@
+//! What became of a key's obligations, as events of its story.
+
+use std::collections::BTreeSet;
+
+use lacuna_contract::{Contract, Kind, Monitor};
+use lacuna_signal::finding::{Instance, Verdict};
+use lacuna_signal::selector::{Field, FieldAccess, Literal};
+
+use super::{Event, KeyPart, Story, What};
+
+/// The names of a key's fields, without scope.
+pub(super) fn names(key: &[FieldAccess]) -> Vec<String> {
+    key.iter()
+        .map(|access| match access.field() {
+            Field::Attribute { key, .. } => key.clone(),
+            Field::Intrinsic(_) => access.field().to_string(),
+        })
+        .collect()
+}
+
+/// Adds to `story` what became of every obligation that `monitor` knows of its key.
+///
+/// A contract is concerned if one of its sides names the attributes of its key as the story's key
+/// does; a heartbeat without a key is not about any.
+pub fn verdicts(story: &mut Story, monitor: &Monitor) {
+    let concerned: Vec<(&Contract, Vec<String>)> = monitor
+        .contracts()
+        .filter_map(|contract| Some((&**contract, values(contract, &story.key)?)))
+        .collect();
+    story.contracts = concerned.len();
+    let mut events = std::mem::take(&mut story.events);
+    let lookups: BTreeSet<&Vec<String>> = concerned.iter().map(|(_, values)| values).collect();
+    for values in lookups {
+        let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+        for (contract, instances) in monitor.instances_of_key(&texts) {
+            let same = |(other, of): &(&Contract, Vec<String>)| {
+                std::ptr::eq(*other, &raw const **contract) && of == values
+            };
+            if concerned.iter().any(same) {
+                events.extend(instances.into_iter().map(|instance| event(contract, instance)));
+            }
+        }
+    }
+    let (others, contracts, cut) = (story.others, story.contracts, story.cut);
+    *story = Story::new(std::mem::take(&mut story.key), events);
+    (story.others, story.contracts, story.cut) = (others, contracts, cut);
+}
+
+/// The values of `contract`'s key that `key` gives, in the contract's order; `None` if the contract
+/// is kept by something else.
+fn values(contract: &Contract, key: &[KeyPart]) -> Option<Vec<String>> {
+    contract.sides().find_map(|(_, side)| {
+        let names = names(&side.key);
+        let value = |name: &String| {
+            let part = key.iter().find(|part| part.names().any(|known| known == name));
+            part.map(|part| part.value.clone())
+        };
+        let values: Option<Vec<String>> = names.iter().map(value).collect();
+        values.filter(|values| !values.is_empty())
+    })
+}
+
+fn event(contract: &Contract, instance: Instance) -> Event {
+    let due = instance.deadline.unwrap_or(instance.activated_at);
+    let at = match instance.verdict {
+        Verdict::Missed
+        | Verdict::Refused
+        | Verdict::Unbalanced
+        | Verdict::Unknown
+        | Verdict::Open => due,
+        _ => instance.resolved_at.unwrap_or(instance.activated_at),
+    };
+    Event {
+        at,
+        after: 0,
+        carries_key: true,
+        trace_id: instance.trace_ids.first().copied(),
+        span_id: None,
+        service: None,
+        what: What::Verdict {
+            contract: contract.name.clone(),
+            kind: contract.kind.name().to_owned(),
+            verdict: instance.verdict,
+            severity: contract.severity,
+            promise: promise(contract),
+            activated_at: instance.activated_at,
+            deadline: instance.deadline,
+            trace_ids: instance.trace_ids,
+            figures: instance.figures,
+            runbook_url: contract.runbook_url.clone(),
+        },
+        attributes: std::collections::BTreeMap::new(),
+    }
+}
+
+/// What the contract promises, in one sentence.
+fn promise(contract: &Contract) -> String {
+    let (when, expect) = (&contract.when.selector, &contract.expect.selector);
+    let within = contract.within.map(|nanos| Literal::Duration(nanos).to_string());
+    let within = within.unwrap_or_default();
+    match contract.kind {
+        Kind::Response => format!("{expect} within {within} of {when}"),
+        Kind::Exactly { count } => format!("{expect} {count} x within {within} of {when}"),
+        Kind::Absence => format!("no {expect} within {within} of {when}"),
+        Kind::Precedence => format!("{expect} only after {when}"),
+        Kind::Balance => format!("as much {when} as {expect} within {within}"),
+        Kind::Heartbeat { at_least } => {
+            format!("{at_least} x {expect} in every {within} with {when}")
+        }
+    }
+}
