@@ -1,6 +1,6 @@
 //! What is said of contract files with mistakes in them: each mistake once, where it is, and what
 //! would be right.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::vec_init_then_push, reason = "a test")]
 
 use lacuna_contract::ContractSet;
 

@@ -110,6 +110,9 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             let options = MineOptions { min_support, ..MineOptions::default() };
             let mut miner = Miner::new(options);
             source.read(range, |batch| miner.observe(batch)).await?;
+            for note in miner.passed_over() {
+                output::error(&format!("note: {note}"));
+            }
             let proposals = miner.propose();
             match format {
                 MineFormat::Yaml => output::line(to_yaml(&proposals).trim_end()),

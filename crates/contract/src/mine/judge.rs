@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Field, MAX_SHARED, Seen};
+use super::fields::{Field, MAX_SHARED, Seen};
+use super::kinds::Kinds;
 
 /// Of each pair, so many delays are kept: every one at first, then ever fewer, evenly.
-const MAX_DELAYS: usize = 4_096;
+const MAX_DELAYS: usize = 1_024;
 
-/// What was seen of one pair of kinds, A and B, under one attribute.
+/// What was seen of one pair of kinds, A and B, under one field.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Pair {
     /// Keys with an A whose B would have been seen.
@@ -18,6 +19,8 @@ pub(super) struct Pair {
     pub(super) once: u64,
     /// Of those, where B lay within A in one trace, as in a synchronous call.
     pub(super) inside: u64,
+    /// Of those, where A and B are of one trace and one service: steps of one piece of work.
+    pub(super) together: u64,
     /// Keys with a B whose A would have been seen, and those where an A began before.
     pub(super) with_b: u64,
     pub(super) preceded: u64,
@@ -26,11 +29,15 @@ pub(super) struct Pair {
     pub(super) equal: u64,
     pub(super) equal_many: u64,
     /// From the first A's start to B's end, nanoseconds.
-    pub(super) delays: Vec<i64>,
+    delays: Vec<i64>,
     skip: u64,
     stride: u64,
-    /// Up to three keys as examples.
-    pub(super) examples: Vec<String>,
+    /// Up to three keys as examples: the first that came.
+    pub(super) examples: Vec<u32>,
+    /// Keys with both that lie within the data, and those of which one does and the other may go on
+    /// beyond.
+    both: u64,
+    split: u64,
 }
 
 impl Pair {
@@ -58,6 +65,16 @@ impl Pair {
         let at = (share * delays.len() as f64).ceil() as usize;
         delays.get(at.clamp(1, delays.len().max(1)) - 1).copied().unwrap_or(0)
     }
+
+    /// Whether B nearly always lies within A.
+    pub(super) fn is_inside(&self) -> bool {
+        self.inside * 10 >= self.followed.max(1) * 9
+    }
+
+    /// Whether A and B are nearly always steps of one piece of work.
+    pub(super) fn is_together(&self) -> bool {
+        self.together * 10 >= self.followed.max(1) * 9
+    }
 }
 
 /// Lower end of Wilson's 95 % confidence interval for a share of `hits` in `of` (E. B. Wilson,
@@ -74,79 +91,95 @@ pub(super) fn wilson(hits: u64, of: u64) -> f64 {
     ((centre - spread) / (1.0 + Z * Z / n)).max(0.0)
 }
 
-/// Judges all pairs of kinds under `field`. An event within `margin` of the data's ends is left
-/// out where its partner may lie beyond them.
+/// The part of the data in which a partner that there is can be seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Middle {
+    pub(super) early: i64,
+    pub(super) late: i64,
+}
+
+impl Middle {
+    fn whole(&self, seen: &Seen) -> bool {
+        seen.first.0 >= self.early && seen.last.0 <= self.late
+    }
+}
+
+/// Judges all pairs of kinds under `field` that share at least `min_keys` keys.
 pub(super) fn pairs(
     field: &Field,
-    (first, last): (i64, i64),
-    margin: i64,
+    kinds: &Kinds,
+    middle: Middle,
+    min_keys: u64,
 ) -> BTreeMap<(u16, u16), Pair> {
-    // Which kinds ever share a key: only those pairs are worth counting.
-    let mut pairs: BTreeMap<(u16, u16), Pair> = BTreeMap::new();
-    let mut partners: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
-    let shared = || field.keys.iter().filter(|(_, seen)| seen.len() <= MAX_SHARED);
-    for (_, seen) in shared() {
-        for a in seen {
-            for b in seen.iter().filter(|b| b.kind != a.kind) {
-                if pairs.insert((a.kind, b.kind), Pair::default()).is_none() {
-                    partners.entry(a.kind).or_default().push(b.kind);
-                }
+    // Kinds with fewer keys can be part of no relation.
+    let local: Vec<u16> =
+        field.kinds().into_iter().filter(|(_, keys)| *keys >= min_keys).map(|(k, _)| k).collect();
+    let n = local.len();
+    let mut numbers = vec![u16::MAX; kinds.len()];
+    for (number, kind) in local.iter().enumerate() {
+        numbers[usize::from(*kind)] = number as u16;
+    }
+    let mut table: Vec<Option<Box<Pair>>> = (0..n * n).map(|_| None).collect();
+    // What one side alone has, whatever the other.
+    let (mut starts, mut ends, mut wholes) = (vec![0u64; n], vec![0u64; n], vec![0u64; n]);
+    let mut present: Vec<(usize, &Seen)> = Vec::new();
+    for (at, key) in field.keys.iter().enumerate() {
+        if key.seen.len() > MAX_SHARED {
+            continue;
+        }
+        present.clear();
+        present.extend(key.seen.iter().filter_map(|seen| {
+            let number = numbers[usize::from(seen.kind)];
+            (number != u16::MAX).then(|| (usize::from(number), seen))
+        }));
+        for (number, seen) in &present {
+            starts[*number] += u64::from(seen.first.0 <= middle.late);
+            ends[*number] += u64::from(seen.first.0 >= middle.early);
+            wholes[*number] += u64::from(middle.whole(seen));
+        }
+        for (a, seen_a) in &present {
+            for (b, seen_b) in present.iter().filter(|(b, _)| b != a) {
+                let pair = table[a * n + b].get_or_insert_default();
+                let same_service = kinds.get(seen_a.kind).service == kinds.get(seen_b.kind).service;
+                both(pair, at as u32, (seen_a, seen_b), same_service, middle);
             }
         }
     }
-    let early = first.saturating_add(margin);
-    let late = last.saturating_sub(margin);
-    for (key, seen) in shared() {
-        for a in seen {
-            for other in partners.get(&a.kind).into_iter().flatten() {
-                let b = seen.iter().find(|b| b.kind == *other);
-                if let Some(pair) = pairs.get_mut(&(a.kind, *other)) {
-                    follow(pair, key, a, b, late);
-                    balance(pair, a, b, early, late);
-                }
-                // The same pair the other way round: is this one preceded by the other?
-                if let Some(pair) = pairs.get_mut(&(*other, a.kind)) {
-                    if a.first.0 >= early {
-                        pair.with_b += 1;
-                        pair.preceded += u64::from(b.is_some_and(|b| b.first.0 <= a.first.0));
-                    }
-                    if b.is_none() {
-                        balance(pair, a, None, early, late);
-                    }
-                }
-            }
-        }
+    let mut pairs = BTreeMap::new();
+    for (i, pair) in table.into_iter().enumerate() {
+        let Some(mut pair) = pair else { continue };
+        let (a, b) = (i / n, i % n);
+        pair.with_a = starts[a];
+        pair.with_b = ends[b];
+        pair.with_any = wholes[a] + wholes[b] - pair.both - pair.split;
+        pairs.insert((local[a], local[b]), *pair);
     }
     pairs
 }
 
-fn follow(pair: &mut Pair, key: &str, a: &Seen, b: Option<&Seen>, late: i64) {
-    if a.first.0 > late {
+fn both(pair: &mut Pair, key: u32, (a, b): (&Seen, &Seen), same_service: bool, middle: Middle) {
+    pair.preceded += u64::from(b.first.0 >= middle.early && a.first.0 <= b.first.0);
+    if middle.whole(a) && middle.whole(b) {
+        pair.both += 1;
+        pair.equal += u64::from(a.count == b.count);
+        pair.equal_many += u64::from(a.count == b.count && a.count > 1);
+    } else if middle.whole(a) || middle.whole(b) {
+        pair.split += 1;
+    }
+    if a.first.0 > middle.late {
         return;
     }
-    pair.with_a += 1;
-    let outcome = b.and_then(|b| {
-        [b.first, b.last].into_iter().find(|(start, _)| *start >= a.first.0).map(|time| (b, time))
-    });
-    let Some((b, (start, end))) = outcome else { return };
+    let outcome = [b.first, b.last].into_iter().find(|(start, _)| *start >= a.first.0);
+    let Some((start, end)) = outcome else { return };
     pair.followed += 1;
     pair.once += u64::from(b.count == 1);
     let same_trace = a.trace.is_some() && a.trace == b.trace;
     pair.inside += u64::from(same_trace && end <= a.first.1 && start >= a.first.0);
+    pair.together += u64::from(same_trace && same_service);
     pair.delay(end.saturating_sub(a.first.0));
     if pair.examples.len() < 3 {
-        pair.examples.push(key.to_owned());
+        pair.examples.push(key);
     }
-}
-
-fn balance(pair: &mut Pair, a: &Seen, b: Option<&Seen>, early: i64, late: i64) {
-    if a.first.0 < early || a.last.0 > late || b.is_some_and(|b| b.first.0 < early) {
-        return;
-    }
-    pair.with_any += 1;
-    let equal = b.is_some_and(|b| b.count == a.count);
-    pair.equal += u64::from(equal);
-    pair.equal_many += u64::from(equal && a.count > 1);
 }
 
 #[cfg(test)]

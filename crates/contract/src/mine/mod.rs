@@ -1,26 +1,36 @@
 //! Proposing contracts from healthy traffic.
 //!
-//! One pass over batches notes, for every value of every attribute that could be a key, which
-//! kinds of event (a service's span name or event name) carried it, and when. Afterwards every
-//! pair of kinds that share keys is judged: does one follow the other, come before it, come exactly
-//! once, come as often? A relation is proposed if the lower end of its support's confidence
-//! interval (Wilson, 95 %) is high enough; pairs inside one synchronous call and pairs that a third
-//! kind explains are dropped. What comes out is for a person to review.
+//! One pass over batches notes, for every value of every attribute that could be a key and of every
+//! variable word of a log text, which kinds of event ([`kinds`]) carried it, and when. Fields whose
+//! values are the same under different names are joined by their values ([`fields`]). Afterwards
+//! every pair of kinds that share keys is judged ([`judge`]): does one follow the other, come before
+//! it, come exactly once, come as often? A relation is proposed if the lower end of its support's
+//! confidence interval (Wilson, 95 %) is high enough; pairs inside one synchronous call and pairs
+//! that a third kind explains are dropped ([`prune`]). What comes out is for a person to review.
 
+mod fields;
 mod judge;
+mod kinds;
 mod propose;
+mod prune;
+mod text;
 
+use std::fmt::Write;
 use std::hash::BuildHasher;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, StringViewArray};
+use arrow::datatypes::{Int64Type, UInt8Type};
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::selector::BatchIndex;
-use lacuna_signal::{Batch, SignalKind, TraceId};
+use lacuna_signal::value::Attribute;
+use lacuna_signal::{Batch, SignalKind};
 
 use crate::monitor::Rows;
+use fields::{At, Field};
+use kinds::{Kind, Kinds, What};
+use text::Templates;
 
 pub use propose::{Proposal, to_yaml};
 
@@ -42,54 +52,31 @@ impl Default for MineOptions {
     }
 }
 
-/// Kinds of event are told apart up to so many; what comes later is passed over.
-const MAX_KINDS: usize = 2_048;
-/// Attributes are considered up to so many.
-const MAX_FIELDS: usize = 256;
-/// Of each attribute, so many values are remembered.
-const MAX_VALUES: usize = 4_000_000;
-/// A key carries at most so many kinds of event; beyond it, it joins what does not belong
-/// together, as a tenant or a region does.
-const MAX_SHARED: usize = 64;
-/// After so many values it is decided whether an attribute has enough different ones to be a key.
-const TRIAL: u64 = 2_000;
-
-/// A kind of event.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Kind {
-    signal: SignalKind,
-    service: String,
-    name: String,
-}
-
-/// One kind of event under one key.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    kind: u16,
-    count: u32,
-    /// Start and end of the first, and of the last.
-    first: (i64, i64),
-    last: (i64, i64),
-    trace: Option<TraceId>,
-}
-
-/// One attribute that may be a key.
-#[derive(Debug)]
-struct Field {
-    name: String,
-    values: u64,
-    rejected: bool,
-    keys: HashMap<Box<str>, Vec<Seen>, foldhash::fast::RandomState>,
-}
+/// Fields are considered up to so many: attributes, and places in log texts.
+const MAX_FIELDS: usize = 1_024;
 
 /// Learns from batches, then proposes.
 #[derive(Debug)]
 pub struct Miner {
     options: MineOptions,
-    kinds: HashMap<Kind, u16, foldhash::fast::RandomState>,
+    kinds: Kinds,
     fields: Vec<Field>,
+    by_name: HashMap<String, usize, foldhash::fast::RandomState>,
+    templates: Templates,
+    /// What a template's log records are, by service and template.
+    texts: HashMap<(u64, usize), Option<TextKind>, foldhash::fast::RandomState>,
+    /// Fields beyond the bound.
+    fields_passed_over: u64,
     first: i64,
     last: i64,
+}
+
+/// Log records of one service and template.
+#[derive(Debug, Clone)]
+struct TextKind {
+    kind: u16,
+    /// The field of each of the template's places, if it is one; and its name where it has one.
+    places: Vec<(Option<usize>, Option<String>)>,
 }
 
 impl Miner {
@@ -97,8 +84,12 @@ impl Miner {
     pub fn new(options: MineOptions) -> Self {
         Self {
             options,
-            kinds: HashMap::default(),
+            kinds: Kinds::default(),
             fields: Vec::new(),
+            by_name: HashMap::default(),
+            templates: Templates::default(),
+            texts: HashMap::default(),
+            fields_passed_over: 0,
             first: i64::MAX,
             last: i64::MIN,
         }
@@ -112,11 +103,16 @@ impl Miner {
         }
         let index = BatchIndex::new(batch);
         let Some(rows) = Rows::new(&index) else { return };
-        let kinds = self.kinds_of(batch, &rows);
         for row in 0..rows.len() {
             self.first = self.first.min(rows.start(row));
             self.last = self.last.max(rows.end(row));
         }
+        let kinds = match kind {
+            SignalKind::Spans => self.kinds_of_spans(batch, &rows),
+            _ => self.kinds_of_logs(batch, &rows),
+        };
+        let at = |row: usize| At { time: (rows.start(row), rows.end(row)), trace: rows.trace(row) };
+        let mut number = String::new();
         let schema = batch.record().schema();
         for (column, array) in schema.fields().iter().zip(batch.record().columns()) {
             let Some((scope, ty, key)) = parse_attribute_column(column.name()) else { continue };
@@ -125,97 +121,169 @@ impl Miner {
             }
             let Some(field) = self.field(key) else { continue };
             let field = &mut self.fields[field];
+            if field.rejected {
+                continue;
+            }
+            let text = array.as_string_view_opt();
+            let ints = array.as_primitive_opt::<Int64Type>();
             for (row, kind) in kinds.iter().enumerate() {
                 let Some(kind) = kind.filter(|_| array.is_valid(row)) else { continue };
-                let number;
-                let value = match ty {
-                    AttrType::Int => {
-                        number = array.as_primitive::<Int64Type>().value(row).to_string();
-                        &number
+                match (text, ints) {
+                    (Some(text), _) => field.note(text.value(row), kind, at(row)),
+                    (_, Some(ints)) => {
+                        number.clear();
+                        // Writing to a string cannot fail.
+                        let _ = write!(number, "{}", ints.value(row));
+                        field.note(&number, kind, at(row));
                     }
-                    _ => array.as_string_view().value(row),
-                };
-                if field.rejected {
-                    break;
+                    _ => break,
                 }
-                field.note(value, kind, (rows.start(row), rows.end(row)), rows.trace(row));
             }
         }
     }
 
     /// What the traffic that was seen suggests, by worth.
-    pub fn propose(&self) -> Vec<Proposal> {
+    pub fn propose(self) -> Vec<Proposal> {
         propose::propose(self)
     }
 
-    fn kinds_of(&mut self, batch: &Batch, rows: &Rows<'_>) -> Vec<Option<u16>> {
-        let signal = batch.kind();
-        let name = match signal {
-            SignalKind::Spans => batch.text_column(schema::NAME),
-            _ => batch.text_column(schema::EVENT_NAME),
-        };
-        // Rows of one kind share service and name, which are looked up once a batch.
-        let mut known: HashMap<u64, Option<u16>> = HashMap::new();
+    /// What was passed over to stay within bounds, in words; empty if nothing was.
+    pub fn passed_over(&self) -> Vec<String> {
+        let values: u64 = self.fields.iter().map(|field| field.passed_over).sum();
+        [
+            (self.kinds.passed_over, "events of kinds beyond those that can be told apart"),
+            (self.fields_passed_over, "values of attributes beyond those that can be considered"),
+            (values, "values beyond those that can be remembered"),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what} were passed over"))
+        .collect()
+    }
+
+    fn kinds_of_spans(&mut self, batch: &Batch, rows: &Rows<'_>) -> Vec<Option<u16>> {
+        let Some(names) = batch.text_column(schema::NAME) else { return vec![None; rows.len()] };
+        let byte = |name| batch.number_column::<UInt8Type>(name);
+        let (kinds, statuses) = (byte(schema::KIND), byte(schema::STATUS_CODE));
+        let mut outcomes: Vec<(&str, Attribute<'_>)> = Vec::new();
+        for field in batch.record().schema_ref().fields() {
+            let Some((schema::Scope::Span, ty, key)) = parse_attribute_column(field.name()) else {
+                continue;
+            };
+            let wanted = matches!(ty, AttrType::Str | AttrType::Bool)
+                && self.kinds.says_outcome(key)
+                && !outcomes.iter().any(|(known, _)| *known == key);
+            if wanted {
+                outcomes.push((key, batch.attribute(schema::Scope::Span, key)));
+            }
+        }
+        // Rows of one kind share all that makes it, which is looked up once a batch.
+        let mut known: HashMap<u64, Option<u16>, foldhash::fast::RandomState> = HashMap::default();
+        let state = FixedState::default();
         (0..rows.len())
             .map(|row| {
-                let name = name.filter(|name| name.is_valid(row))?.value(row);
-                let service = rows.service(row);
-                let code = FixedState::default().hash_one((service, name));
+                if names.is_null(row) || names.value(row).is_empty() {
+                    return None;
+                }
+                let (name, service) = (names.value(row), rows.service(row));
+                let kind = kinds.filter(|column| column.is_valid(row)).map_or(0, |c| c.value(row));
+                let failed = statuses.is_some_and(|c| c.is_valid(row) && c.value(row) == 2);
+                let outcome = outcomes.iter().find_map(|(key, column)| {
+                    let value = column.get(row)?.to_text();
+                    self.kinds.is_outcome(key, &value).then_some((*key, value))
+                });
+                let code = state.hash_one((service, name, kind, failed, &outcome));
                 *known.entry(code).or_insert_with(|| {
-                    let kind = Kind { signal, service: service.into(), name: name.into() };
-                    let next = u16::try_from(self.kinds.len()).ok()?;
-                    match self.kinds.get(&kind) {
-                        Some(known) => Some(*known),
-                        None if self.kinds.len() < MAX_KINDS && !name.is_empty() => {
-                            Some(*self.kinds.entry(kind).or_insert(next))
-                        }
-                        None => None,
-                    }
+                    self.kinds.number(Kind {
+                        service: service.to_owned(),
+                        what: What::Span {
+                            name: name.to_owned(),
+                            kind,
+                            failed,
+                            outcome: outcome.map(|(key, value)| (key.to_owned(), value)),
+                        },
+                    })
                 })
             })
             .collect()
     }
 
+    /// Also notes the words of texts that may be keys.
+    fn kinds_of_logs(&mut self, batch: &Batch, rows: &Rows<'_>) -> Vec<Option<u16>> {
+        let events = batch.text_column(schema::EVENT_NAME);
+        let bodies = batch.text_column(schema::BODY);
+        let value = |column: Option<&StringViewArray>, row: usize| {
+            column.filter(|column| column.is_valid(row)).map(|column| column.value(row).to_owned())
+        };
+        let state = FixedState::default();
+        (0..rows.len())
+            .map(|row| {
+                let service = rows.service(row);
+                let event = value(events, row).filter(|name| !name.is_empty());
+                if let Some(name) = event {
+                    let what = What::Event(name);
+                    return self.kinds.number(Kind { service: service.to_owned(), what });
+                }
+                let bodies = bodies.filter(|column| column.is_valid(row))?;
+                let body = bodies.value(row);
+                let scope = state.hash_one(service);
+                let fit = self.templates.fit(scope, body)?;
+                if !self.texts.contains_key(&(scope, fit.template)) {
+                    let text = self.text_kind(service, fit.template);
+                    self.texts.insert((scope, fit.template), text);
+                }
+                let text = self.texts.get(&(scope, fit.template))?.as_ref()?;
+                let at = At { time: (rows.start(row), rows.end(row)), trace: rows.trace(row) };
+                for (word, (field, name)) in fit.words.iter().zip(&text.places) {
+                    let Some(field) = field else { continue };
+                    // What the record says as an attribute too is taken from there.
+                    let said = name
+                        .as_ref()
+                        .is_some_and(|name| !batch.attribute(schema::Scope::Log, name).is_absent());
+                    if !said {
+                        self.fields[*field].note(&body[word.clone()], text.kind, at);
+                    }
+                }
+                Some(text.kind)
+            })
+            .collect()
+    }
+
+    /// A new kind of log record, and fields for the places of its texts.
+    fn text_kind(&mut self, service: &str, template: usize) -> Option<TextKind> {
+        let template = self.templates.get(template).clone();
+        let what = What::Text { words: template.words, pattern: template.pattern };
+        let kind = self.kinds.number(Kind { service: service.to_owned(), what })?;
+        let mut places = Vec::new();
+        for (i, place) in template.places.into_iter().enumerate() {
+            // A word without a name of its own is a field of this kind alone, until its values
+            // turn out to be another's.
+            let name = place.name.clone().unwrap_or_else(|| format!("{kind} word {i}"));
+            let field = self.field(&name);
+            if let Some(field) = field {
+                let spelt = format!("body =~ {}", quoted(&place.pattern));
+                self.fields[field].spelt.entry(kind).or_insert(spelt);
+            }
+            places.push((field, place.name));
+        }
+        Some(TextKind { kind, places })
+    }
+
     fn field(&mut self, name: &str) -> Option<usize> {
-        if let Some(at) = self.fields.iter().position(|field| field.name == name) {
-            return (!self.fields[at].rejected).then_some(at);
+        if let Some(at) = self.by_name.get(name) {
+            return (!self.fields[*at].rejected).then_some(*at);
         }
         if self.fields.len() == MAX_FIELDS {
+            self.fields_passed_over += 1;
             return None;
         }
-        let keys = HashMap::default();
-        self.fields.push(Field { name: name.to_owned(), values: 0, rejected: false, keys });
+        self.fields.push(Field::new(name.to_owned()));
+        self.by_name.insert(name.to_owned(), self.fields.len() - 1);
         Some(self.fields.len() - 1)
     }
 }
 
-impl Field {
-    fn note(&mut self, value: &str, kind: u16, time: (i64, i64), trace: Option<TraceId>) {
-        self.values += 1;
-        if value.is_empty() || value.len() > 256 {
-            return;
-        }
-        // A method, a status or a host has few values; a key has many.
-        if self.values == TRIAL && (self.keys.len() as u64) < TRIAL / 100 {
-            self.rejected = true;
-            self.keys = HashMap::default();
-            return;
-        }
-        if !self.keys.contains_key(value) {
-            if self.keys.len() >= MAX_VALUES {
-                return;
-            }
-            self.keys.insert(value.into(), Vec::new());
-        }
-        let Some(seen) = self.keys.get_mut(value) else { return };
-        if let Some(seen) = seen.iter_mut().find(|seen| seen.kind == kind) {
-            seen.count += 1;
-            if time < seen.first {
-                (seen.first, seen.trace) = (time, trace);
-            }
-            seen.last = seen.last.max(time);
-        } else if seen.len() <= MAX_SHARED {
-            seen.push(Seen { kind, count: 1, first: time, last: time, trace });
-        }
-    }
+/// A text as selectors write it.
+fn quoted(text: &str) -> String {
+    lacuna_signal::selector::Literal::Str(text.to_owned()).to_string()
 }

@@ -1,15 +1,20 @@
 //! From relations to contracts: the best key for each, what others explain left out, written as
 //! YAML that a person reviews.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use lacuna_signal::SignalKind;
-use lacuna_signal::selector::{Expr, FieldScope, Intrinsic, Literal, Selector};
-use serde::Serialize;
+use lacuna_signal::selector::{Field as SelectorField, FieldScope, Literal};
+use serde::{Serialize, Serializer};
 
-use super::judge::{Pair, pairs, wilson};
-use super::{Kind, Miner};
+use super::Miner;
+use super::fields::{self, Field};
+use super::judge::{Middle, Pair, pairs, wilson};
+use super::kinds::{Kind, Kinds};
+use super::prune::{
+    Best, drop_explained, drop_inner_causes, drop_inside, drop_mirrored, drop_steps,
+    drop_synchronous,
+};
 
 const SECOND: i64 = 1_000_000_000;
 
@@ -24,7 +29,8 @@ pub struct Proposal {
     pub when: String,
     /// Selector of the outcome, or of a balance's right side.
     pub expect: String,
-    /// The key's field on each side.
+    /// The key's field on each side; one if both sides have the same.
+    #[serde(serialize_with = "key_once")]
     pub key: (String, String),
     /// Deadline, nanoseconds; none for a precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,51 +43,95 @@ pub struct Proposal {
     pub n: u64,
     /// Delay from cause to outcome that half, 99 % and all of the keys did not exceed, nanoseconds.
     pub delays: [i64; 3],
-    /// Up to three values of the key.
+    /// Up to three values of the key: the first that came.
     pub examples: Vec<String>,
+    /// Whether the outcome comes while the cause is still at work.
+    #[serde(skip)]
+    inner: bool,
 }
 
-/// Relations of one sort, by kinds of event, each under its best key.
-type Best = BTreeMap<(u16, u16), (usize, Pair)>;
+/// As contract files write it: a list, or a list for each side.
+fn key_once<S: Serializer>(key: &(String, String), serializer: S) -> Result<S::Ok, S::Error> {
+    let (when, expect) = key;
+    if when == expect {
+        return [when].serialize(serializer);
+    }
+    #[derive(Serialize)]
+    struct Sides<'a> {
+        when: [&'a str; 1],
+        expect: [&'a str; 1],
+    }
+    Sides { when: [when], expect: [expect] }.serialize(serializer)
+}
 
-pub(super) fn propose(miner: &Miner) -> Vec<Proposal> {
+pub(super) fn propose(miner: Miner) -> Vec<Proposal> {
     if miner.first >= miner.last {
         return Vec::new();
     }
+    let options = &miner.options;
+    let kinds = &miner.kinds;
+    let enough = |field: &Field| !field.rejected && field.keys.len() as u64 >= options.min_keys;
+    let mut fields: Vec<Field> = miner.fields.into_iter().filter(enough).collect();
+    fields::join(&mut fields, options.min_keys, |field, kind| spelling(kinds, field, kind));
     // An outcome that would lie beyond the data's end cannot be missed.
     let margin = ((miner.last - miner.first) / 10).min(60 * SECOND);
+    let middle = Middle {
+        early: miner.first.saturating_add(margin),
+        late: miner.last.saturating_sub(margin),
+    };
     let mut best: [Best; 4] = Default::default();
-    for (at, field) in miner.fields.iter().enumerate().filter(|(_, field)| !field.rejected) {
-        for (kinds, pair) in pairs(field, (miner.first, miner.last), margin) {
+    let mut all = Best::new();
+    for (at, field) in fields.iter().enumerate() {
+        for (sides, pair) in pairs(field, kinds, middle, options.min_keys) {
             for (relation, best) in Relation::ALL.into_iter().zip(&mut best) {
                 let (held, n) = relation.support(&pair);
-                let enough = held >= miner.options.min_keys
-                    && wilson(held, n) >= miner.options.min_support
-                    && pair.inside * 10 < pair.followed.max(1) * 9;
+                let enough = held >= options.min_keys && wilson(held, n) >= options.min_support;
                 // Of two keys the one with more values is the closer one.
                 let better = |(_, known): &(usize, Pair)| relation.support(known).0 >= held;
-                if enough && !best.get(&kinds).is_some_and(better) {
-                    best.insert(kinds, (at, pair.clone()));
+                if enough && !best.get(&sides).is_some_and(better) {
+                    best.insert(sides, (at, pair.clone()));
                 }
+            }
+            if all.get(&sides).is_none_or(|(_, known)| known.followed < pair.followed) {
+                all.insert(sides, (at, pair));
             }
         }
     }
-    best.iter_mut().for_each(drop_explained);
-    drop_mirrored(&mut best[3]);
-    let mut kinds: Vec<(&Kind, u16)> = miner.kinds.iter().map(|(kind, id)| (kind, *id)).collect();
-    kinds.sort_by_key(|(_, id)| *id);
+    let once: BTreeSet<(u16, u16)> = best[2].keys().copied().collect();
+    let [response, precedence, exactly, balance] = &mut best;
+    for best in [&mut *response, &mut *exactly, &mut *balance] {
+        drop_synchronous(best, kinds);
+        drop_steps(best, &all);
+        drop_inner_causes(best, &all);
+    }
+    drop_inside(precedence);
+    drop_inner_causes(precedence, &all);
+    drop_mirrored(balance);
+    // Response and exactly are one chain: a link of either explains what spans it.
+    let before = response.clone();
+    drop_explained(response, kinds, |pair| once.contains(&pair));
+    exactly.retain(|sides, _| response.contains_key(sides) || !before.contains_key(sides));
+    drop_explained(precedence, kinds, |_| true);
+    drop_explained(balance, kinds, |_| true);
+    // Exactly once says what a response says, and more.
+    response.retain(|sides, _| !exactly.contains_key(sides));
+
     let mut proposals = Vec::new();
     for (relation, best) in Relation::ALL.into_iter().zip(&best) {
         for ((a, b), (field, pair)) in best {
-            let (a, b) = (kinds[usize::from(*a)].0, kinds[usize::from(*b)].0);
-            proposals.push(relation.proposal(a, b, &miner.fields[*field].name, pair));
+            proposals.push(relation.proposal(kinds, (*a, *b), &fields[*field], pair));
         }
     }
-    // Worth: what concerns most keys first, then what is surest.
+    // Worth: what crosses from one piece of work to another first, then what concerns most keys,
+    // then what is surest.
     proposals.sort_by(|a, b| {
-        b.held.cmp(&a.held).then(b.support.total_cmp(&a.support)).then_with(|| a.name.cmp(&b.name))
+        a.inner
+            .cmp(&b.inner)
+            .then(b.held.cmp(&a.held))
+            .then(b.support.total_cmp(&a.support))
+            .then_with(|| a.name.cmp(&b.name))
     });
-    proposals.truncate(miner.options.max_proposals);
+    proposals.truncate(options.max_proposals);
     let mut names = BTreeSet::new();
     for proposal in &mut proposals {
         let base = proposal.name.clone();
@@ -94,33 +144,16 @@ pub(super) fn propose(miner: &Miner) -> Vec<Proposal> {
     proposals
 }
 
-/// Drops A–C where A–B and B–C are there under the same key: B explains it.
-fn drop_explained(best: &mut Best) {
-    let explained: Vec<(u16, u16)> = best
-        .iter()
-        .filter(|((a, c), (field, _))| {
-            let same = |pair: (u16, u16)| best.get(&pair).is_some_and(|(other, _)| other == field);
-            best.range((*a, 0)..=(*a, u16::MAX)).any(|((_, b), _)| {
-                // Two that go both ways would explain each other away.
-                b != c && same((*a, *b)) && same((*b, *c)) && !same((*c, *b)) && !same((*b, *a))
-            })
-        })
-        .map(|(kinds, _)| *kinds)
-        .collect();
-    explained.iter().for_each(|kinds| drop(best.remove(kinds)));
-}
-
-/// A balance holds both ways round; the one whose left side comes first is the one to read.
-fn drop_mirrored(best: &mut Best) {
-    let mirrored: Vec<(u16, u16)> = best
-        .iter()
-        .filter(|((a, b), (_, pair))| {
-            let other = best.get(&(*b, *a)).map(|(_, other)| (other.followed, *a));
-            other.is_some_and(|other| other > (pair.followed, *b))
-        })
-        .map(|(kinds, _)| *kinds)
-        .collect();
-    mirrored.iter().for_each(|kinds| drop(best.remove(kinds)));
+/// How a kind's events carry a field.
+fn spelling(kinds: &Kinds, field: &Field, kind: u16) -> String {
+    if let Some(spelt) = field.spelt.get(&kind) {
+        return spelt.clone();
+    }
+    let scope = match kinds.get(kind).signal() {
+        lacuna_signal::SignalKind::Logs => FieldScope::Log,
+        _ => FieldScope::Span,
+    };
+    SelectorField::attribute(scope, field.name.as_str()).to_string()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,65 +179,47 @@ impl Relation {
         }
     }
 
-    fn proposal(self, a: &Kind, b: &Kind, field: &str, pair: &Pair) -> Proposal {
+    fn proposal(self, kinds: &Kinds, (a, b): (u16, u16), field: &Field, pair: &Pair) -> Proposal {
         let (held, n) = self.support(pair);
-        let longest = pair.quantile(1.0);
         let (kind, joint) = match self {
             Self::Response => ("response", "leads-to"),
             Self::Precedence => ("precedence", "comes-before"),
             Self::Exactly => ("exactly", "leads-once-to"),
             Self::Balance => ("balance", "balances"),
         };
+        let (when, expect): (&Kind, &Kind) = (kinds.get(a), kinds.get(b));
+        let example = |key: &u32| field.keys.get(*key as usize).map(|key| key.value.to_string());
         Proposal {
-            name: format!("{}-{joint}-{}", slug(&a.name), slug(&b.name)),
+            name: format!("{}-{joint}-{}", slug(when.name()), slug(expect.name())),
             kind,
-            when: selector(a),
-            expect: selector(b),
-            key: (key(a, field), key(b, field)),
+            when: when.selector(),
+            expect: expect.selector(),
+            key: (spelling(kinds, field, a), spelling(kinds, field, b)),
             within: (self != Self::Precedence).then(|| deadline(pair.quantile(0.999))),
             support: wilson(held, n),
             held,
             n,
-            delays: [pair.quantile(0.5), pair.quantile(0.99), longest],
-            examples: pair.examples.clone(),
+            delays: [pair.quantile(0.5), pair.quantile(0.99), pair.quantile(1.0)],
+            examples: pair.examples.iter().filter_map(example).collect(),
+            inner: pair.is_inside() || pair.is_together(),
         }
     }
 }
 
-/// Three times the tail, at least a second, rounded up to what a person would write.
+/// Three times the tail and at least ten seconds more, rounded up to what a person would write: a
+/// deadline is to tell what never comes from what is slow today.
 fn deadline(tail: i64) -> i64 {
-    let wanted = tail.max(0).saturating_mul(3).max(SECOND);
+    let tail = tail.max(0);
+    let wanted = tail.saturating_mul(3).max(tail.saturating_add(10 * SECOND));
     let mut unit = SECOND;
     loop {
-        for step in [1, 2, 5, 10, 30] {
+        for step in [1, 2, 5, 10, 15, 30] {
             if unit.saturating_mul(step) >= wanted {
                 return unit.saturating_mul(step);
             }
         }
         unit = unit.saturating_mul(60);
     }
-}
-
-fn selector(kind: &Kind) -> String {
-    let name = match kind.signal {
-        SignalKind::Logs => Intrinsic::EventName,
-        _ => Intrinsic::Name,
-    };
-    let name = Expr::text(name, kind.name.as_str());
-    let parts = if kind.service.is_empty() {
-        vec![name]
-    } else {
-        vec![Expr::service(kind.service.as_str()), name]
-    };
-    Selector::new(kind.signal, Expr::all(parts)).map(|s| s.to_string()).unwrap_or_default()
-}
-
-fn key(kind: &Kind, field: &str) -> String {
-    let scope = match kind.signal {
-        SignalKind::Logs => FieldScope::Log,
-        _ => FieldScope::Span,
-    };
-    lacuna_signal::selector::Field::attribute(scope, field).to_string()
 }
 
 fn slug(name: &str) -> String {

@@ -77,7 +77,7 @@ impl<'a> DataCheck<'a> {
                     continue;
                 }
                 for (field, access) in side.key.iter().enumerate() {
-                    let field_name = access.field().to_string();
+                    let field_name = access.to_string();
                     let (usable, unusable) = (seen.usable[field], seen.unusable[field]);
                     if usable == seen.matched {
                         continue;

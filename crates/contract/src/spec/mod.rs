@@ -115,7 +115,7 @@ pub struct Side {
 impl Contract {
     /// The key's fields by name, as the `when` side has them.
     pub fn key_names(&self) -> Vec<String> {
-        self.when.key.iter().map(|field| field.field().to_string()).collect()
+        self.when.key.iter().map(ToString::to_string).collect()
     }
 
     /// The contract's sides.

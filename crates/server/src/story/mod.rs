@@ -75,7 +75,9 @@ impl KeyPart {
                     continue;
                 }
                 for name in names {
-                    if *name != self.name && !self.also.contains(name) {
+                    // A part of a text is no attribute that could be looked for.
+                    let attribute = !name.contains("=~");
+                    if attribute && *name != self.name && !self.also.contains(name) {
                         self.also.push(name.clone());
                     }
                 }

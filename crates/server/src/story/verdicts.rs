@@ -8,12 +8,14 @@ use lacuna_signal::selector::{Field, FieldAccess, Literal};
 
 use super::{Event, KeyPart, Story, What};
 
-/// The names of a key's fields, without scope.
+/// The names of a key's fields, without scope; of what is no attribute, as contracts write it.
 pub(super) fn names(key: &[FieldAccess]) -> Vec<String> {
     key.iter()
         .map(|access| match access.field() {
-            Field::Attribute { key, .. } => key.clone(),
-            Field::Intrinsic(_) => access.field().to_string(),
+            Field::Attribute { key, .. } if access.to_string().ends_with(key.as_str()) => {
+                key.clone()
+            }
+            _ => access.to_string(),
         })
         .collect()
 }

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::fmt;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use regex::Regex;
 
-use super::ast::{Op, SpanKind, StatusCode};
+use super::ast::{Literal, Op, SpanKind, StatusCode};
 use super::error::{Complaint, SelectorError};
 use super::fields::{Field, FieldScope, Intrinsic};
 use super::index::BatchIndex;
@@ -78,6 +80,8 @@ pub struct FieldAccess {
     field: Field,
     /// Where an attribute lies, first choice first.
     columns: Vec<AttributeColumns>,
+    /// The part of a text that is wanted: what the expression's one group matches.
+    extract: Option<Regex>,
 }
 
 impl FieldAccess {
@@ -100,7 +104,7 @@ impl FieldAccess {
             }
             Field::Intrinsic(_) => Vec::new(),
         };
-        Self { kind, field, columns }
+        Self { kind, field, columns, extract: None }
     }
 
     /// Prepares `field` of rows of `kind`.
@@ -113,9 +117,29 @@ impl FieldAccess {
         Ok(Self::new(kind, field))
     }
 
-    /// Reads a field's name, such as `span.correlation_id`, `name` or `trace:id`.
+    /// Reads a field's name, such as `span.correlation_id`, `name` or `trace:id`; or the part of a
+    /// text, such as `body =~ "order (\\d+) .*"`: what the one group of a regular expression
+    /// matches at its first match, anywhere in the text.
+    ///
+    /// # Errors
+    /// If rows of `kind` have no such field, or the expression is none or has not one group.
     pub fn parse(kind: SignalKind, text: &str) -> Result<Self, SelectorError> {
-        Ok(Self::new(kind, parser::parse_field(kind, text)?))
+        let Some((name, pattern)) = text.split_once("=~") else {
+            return Ok(Self::new(kind, parser::parse_field(kind, text)?));
+        };
+        let field = parser::parse_field(kind, name)?;
+        let at = text.len() - pattern.trim_start().len();
+        let fail = |problem: String, help: &str| {
+            SelectorError::at(text, at, text.len() - at, Complaint::new(problem, help))
+        };
+        let help = "write the expression in quotes, with one group around what is wanted, such as \
+                    body =~ \"order ([0-9]+) .*\"";
+        let pattern = parser::parse_text(pattern)
+            .ok_or_else(|| fail("expected a regular expression in quotes".to_owned(), help))?;
+        let regex = extraction(&pattern).map_err(|problem| fail(problem, help))?;
+        let mut access = Self::new(kind, field);
+        access.extract = Some(regex);
+        Ok(access)
     }
 
     /// The field.
@@ -148,13 +172,36 @@ impl FieldAccess {
         // A batch of another kind has no such field at all.
         let source =
             if batch.kind() == self.kind { source } else { Source::Attributes(Vec::new()) };
-        FieldReader { source, batch: batch.batch() }
+        FieldReader { source, batch: batch.batch(), extract: self.extract.clone() }
     }
 }
 
 impl PartialEq for FieldAccess {
     fn eq(&self, other: &Self) -> bool {
-        self.kind == other.kind && self.field == other.field
+        let pattern =
+            |access: &Self| access.extract.as_ref().map(|regex| regex.as_str().to_owned());
+        self.kind == other.kind && self.field == other.field && pattern(self) == pattern(other)
+    }
+}
+
+/// As [`FieldAccess::parse`] reads it.
+impl fmt::Display for FieldAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.field)?;
+        match &self.extract {
+            Some(regex) => write!(f, " =~ {}", Literal::Str(regex.as_str().to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An expression with one group.
+fn extraction(pattern: &str) -> Result<Regex, String> {
+    let regex = super::term::build_regex(pattern)?;
+    match regex.captures_len() - 1 {
+        1 => Ok(regex),
+        0 => Err("the expression has no group".to_owned()),
+        n => Err(format!("the expression has {n} groups: write `(?:…)` for the others")),
     }
 }
 
@@ -176,6 +223,7 @@ impl Scope {
 pub struct FieldReader<'a> {
     source: Source<'a>,
     batch: &'a crate::batch::Batch,
+    extract: Option<Regex>,
 }
 
 #[derive(Debug)]
@@ -260,6 +308,19 @@ impl<'a> FieldValue<'a> {
 impl<'a> FieldReader<'a> {
     /// The value in `row`; of several events or links, the first that has one.
     pub fn get(&self, row: usize) -> Option<FieldValue<'a>> {
+        let whole = self.whole(row)?;
+        match (&self.extract, whole) {
+            (None, whole) => Some(whole),
+            (Some(regex), FieldValue::Value(Value::Str(text))) => {
+                let part = regex.captures(text)?.get(1)?;
+                Some(FieldValue::Value(Value::Str(part.as_str())))
+            }
+            // Only text has parts.
+            (Some(_), _) => None,
+        }
+    }
+
+    fn whole(&self, row: usize) -> Option<FieldValue<'a>> {
         let find = |list: Option<AttributeList<'a>>, key: &str| {
             list.and_then(|list| list.iter().find(|(k, _)| *k == key).map(|(_, value)| value))
         };

@@ -30,6 +30,16 @@ pub(super) fn parse_field(kind: SignalKind, source: &str) -> Result<Field, Selec
     Ok(field)
 }
 
+/// Reads one text in quotes, and nothing after it.
+pub(super) fn parse_text(source: &str) -> Option<String> {
+    match tokens(source).ok()?.as_slice() {
+        [Token { kind: TokenKind::Str(text), .. }, Token { kind: TokenKind::End, .. }] => {
+            Some(text.clone())
+        }
+        _ => None,
+    }
+}
+
 pub(super) struct Parser<'a> {
     source: &'a str,
     tokens: Vec<Token>,

@@ -135,15 +135,20 @@ enum Rest {
 /// Compiled regular expressions take at most this much memory each.
 const REGEX_SIZE: usize = 1 << 20;
 
+/// A regular expression of bounded size, or why it is none.
+pub(super) fn build_regex(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .dot_matches_new_line(true)
+        .size_limit(REGEX_SIZE)
+        .build()
+        .map_err(|error| reason(&error))
+}
+
 impl Pattern {
     pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        let build = |pattern: &str| {
-            RegexBuilder::new(pattern).dot_matches_new_line(true).size_limit(REGEX_SIZE).build()
-        };
         // Alone first: in a group, an unmatched bracket could close the group.
-        let regex = build(pattern)
-            .and_then(|_| build(&format!("^(?:{pattern})$")))
-            .map_err(|error| reason(&error))?;
+        build_regex(pattern)?;
+        let regex = build_regex(&format!("^(?:{pattern})$"))?;
         let (prefix, rest) = literal_prefix(pattern);
         Ok(Self { regex, prefix, rest })
     }

@@ -177,10 +177,13 @@ fn offset(nanos: i64) -> String {
 }
 
 fn length(nanos: i64) -> String {
-    match nanos {
-        ..1_000_000 => format!("{:.0} us", nanos as f64 / 1e3),
-        ..1_000_000_000 => format!("{:.1} ms", nanos as f64 / 1e6),
-        _ => format!("{:.2} s", nanos as f64 / 1e9),
+    let seconds = nanos as f64 / 1e9;
+    if seconds < 1e-3 {
+        format!("{:.0} us", seconds * 1e6)
+    } else if seconds < 1.0 {
+        format!("{:.1} ms", seconds * 1e3)
+    } else {
+        format!("{seconds:.2} s")
     }
 }
 
