@@ -161,6 +161,13 @@ async fn one_essay_is_seen_at_every_hop() {
         let expected = if of_batch { &placed.batch_correlation_id } else { &placed.correlation_id };
         assert_eq!(span.attribute("correlation_id"), expected, "{} {}", span.service, span.name);
     }
+    // Where the time went: each span lies after what caused it, and the hops follow one another.
+    for span in &trace.spans {
+        let parent = trace.by_id.get(span.parent_id.as_str());
+        assert!(span.end >= span.start && parent.is_none_or(|p| span.start >= p.start), "{span:?}");
+    }
+    assert!(asked.start >= upload.start && asked.end <= upload.end);
+    assert!(consumed.start >= upload.start && ready.start >= written.end);
     for group in [ELS, BOS] {
         let assigned = collected.named("kafka.partition.assignment");
         assert!(assigned.into_iter().any(|span| span.service == group), "{group}");
@@ -365,6 +372,13 @@ async fn business_metrics_say_what_the_databases_say() {
     ] {
         assert_eq!(els.value(&series), value, "{series}");
     }
+    // One transaction an essay at least, given up once for each lost one.
+    let operation = "operation=\"assign_slot_atomic\"";
+    assert!(els.value(&format!("redis_transaction_attempts_total{{{operation}}}")) >= all);
+    let failures = format!(
+        "redis_transaction_failures_total{{{operation},reason=\"concurrent_modification\"}}"
+    );
+    assert_eq!(els.value(&failures), lost);
     assert_eq!(file.value("huleedu_essay_state_transitions_total"), all);
     assert_eq!(bos.value("huleedu_batch_processing_duration_seconds_count"), ready);
     assert!(bos.value("huleedu_batch_processing_duration_seconds_sum") > 0.0);
@@ -384,6 +398,18 @@ async fn business_metrics_say_what_the_databases_say() {
     while !gone(&Scrape::of(&pipeline.at.els).await) {
         assert!(Instant::now() < patience, "series of ready batches are still there");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // librdkafka tells its statistics every two seconds.
+    for (base, family) in [
+        (&pipeline.at.els, "lacuna_kafka_consumer_lag{"),
+        (&pipeline.at.bos, "lacuna_kafka_broker_up{"),
+        (&pipeline.at.file, "lacuna_kafka_broker_up{"),
+        (&pipeline.at.file, "db_client_connection_count{"),
+    ] {
+        while Scrape::of(base).await.mentioning(family).is_empty() {
+            assert!(Instant::now() < patience, "{family} at {base}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     // Past the cap.

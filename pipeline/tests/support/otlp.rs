@@ -15,6 +15,9 @@ pub struct Span {
     pub trace_id: String,
     pub span_id: String,
     pub parent_id: String,
+    /// Nanoseconds since the epoch.
+    pub start: u64,
+    pub end: u64,
     /// OTLP's number: 2 server, 3 client, 4 producer, 5 consumer.
     pub kind: u64,
     /// Ids of the spans that it links to.
@@ -132,6 +135,8 @@ async fn traces(State(collected): Shared, Json(request): Json<Value>) -> Json<Va
             trace_id: text(&span["traceId"]),
             span_id: text(&span["spanId"]),
             parent_id: text(&span["parentSpanId"]),
+            start: text(&span["startTimeUnixNano"]).parse().unwrap(),
+            end: text(&span["endTimeUnixNano"]).parse().unwrap(),
             kind: span["kind"].as_u64().unwrap_or(0),
             links: list(&span["links"]).iter().map(|link| text(&link["spanId"])).collect(),
             attributes: attributes(&span["attributes"]),

@@ -139,7 +139,8 @@ fn instruments(meter: &Meter, clients: &Arc<Clients>) {
         meter,
         clients,
         "lacuna.kafka.broker.up",
-        "1",
+        // No unit: "1" would name it a ratio on `/metrics`.
+        "",
         "1 while the connection to the broker is up, else 0",
         |s, base, o| brokers(s, base, |b, a| o.observe(i64::from(b.state == "UP"), &a)),
     );

@@ -236,7 +236,6 @@ async fn execute(
     last: bool,
 ) -> RedisResult<Option<Vec<Value>>> {
     let Multi { pipeline, groups } = multi;
-    let started = SystemTime::now();
     let call = Call::start(
         server,
         Some("redis.transaction.execute".into()),
@@ -245,6 +244,8 @@ async fn execute(
         |a| a.push(attempt_attribute(attempt)),
         cx,
     );
+    // After their parent's own start.
+    let started = SystemTime::now();
     let result: RedisResult<Option<Vec<Value>>> = if pipeline.is_empty() {
         // redis-rs sends nothing for an empty pipeline, but the watched keys must be answered for.
         let exec =
