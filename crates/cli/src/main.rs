@@ -40,6 +40,8 @@ enum Command {
     Import(commands::import::Args),
     /// Write what a data folder holds as OTLP requests.
     Export(commands::export::Args),
+    /// Find traces and log records by selector, show a trace.
+    Query(commands::query::Args),
     /// Check, measure and compact a data folder.
     Store(commands::store::Args),
     /// Check contract files, run them over history, propose new ones.
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
             Command::Demo(args) => demo::run(args).await,
             Command::Import(args) => commands::import::run(args).await,
             Command::Export(args) => commands::export::run(args),
+            Command::Query(args) => commands::query::run(args).await,
             Command::Store(args) => commands::store::run(args),
             Command::Contracts(args) => commands::contracts::run(args).await,
             Command::Explain(args) => commands::explain::run(args).await,

@@ -2,7 +2,7 @@
 
 use lacuna_contract::LoadErrors;
 use lacuna_server::StartError;
-use lacuna_signal::selector::{Selector, SelectorError};
+use lacuna_signal::selector::{Query, Selector, SelectorError};
 use miette::{Diagnostic, LabeledSpan, MietteHandlerOpts, miette};
 
 use crate::Failure;
@@ -25,6 +25,11 @@ pub fn start(error: StartError) -> Failure {
 /// A selector; where it is wrong, its column is shown.
 pub fn selector(text: &str) -> Result<Selector, Failure> {
     Selector::parse(text).map_err(|error| bad_selector(text, &error))
+}
+
+/// A query over whole traces, or a selector.
+pub fn query(text: &str) -> Result<Query, Failure> {
+    Query::parse(text).map_err(|error| bad_selector(text, &error))
 }
 
 fn bad_selector(text: &str, error: &SelectorError) -> Failure {

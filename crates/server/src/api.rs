@@ -42,6 +42,7 @@ Lacuna. There is no user interface here yet; these paths answer:
 /api/v1/explain?key=NAME=VALUE              the story of one key
 /api/v1/export?from=1h                      what is stored, as OTLP/JSON lines
 /api/services  /api/traces  /api/v3/...     Jaeger's query APIs, v1 and v3
+/api/search?q={...}  /api/v1/logs?q=log{...}   traces and log records by selector
 /healthz  /readyz  /metrics                 the engine itself
 ";
 

@@ -15,6 +15,7 @@ pub mod ingest;
 pub mod jaeger;
 pub mod live;
 pub mod otlp;
+pub mod search;
 mod start;
 pub mod story;
 pub mod telemetry;

@@ -19,7 +19,7 @@ use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::otlp::{grpc, http};
 use crate::telemetry::Telemetry;
-use crate::{api, jaeger};
+use crate::{api, jaeger, search};
 
 /// HTTP/2 flow-control windows. The protocol's default of 64 KiB would stop a sender of 1 MiB
 /// batches sixteen times a batch.
@@ -109,7 +109,8 @@ impl Server {
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
-            .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router());
+            .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router())
+            .merge(search::router(store.clone()));
         let tasks = vec![
             serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),
             serve_http(http_listener, http::router(ingest), stopped.clone()),

@@ -4,5 +4,6 @@ pub mod contracts;
 pub mod explain;
 pub mod export;
 pub mod import;
+pub mod query;
 pub mod serve;
 pub mod store;

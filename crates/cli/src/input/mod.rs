@@ -4,6 +4,7 @@ mod file;
 
 use std::path::Path;
 
+use lacuna_signal::otlp::file::ReadRequest;
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Options, Store, TimeRange};
@@ -63,6 +64,17 @@ pub fn scan(
 
 /// Hands every batch of a file to `take`.
 pub fn read_file(path: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failure> {
+    read_requests(path, &mut |request| {
+        take(&request.decoded.batch);
+        Ok(())
+    })
+}
+
+/// Hands every request of the file `path` to `take`; tells what is wrong in it.
+pub fn read_requests(
+    path: &Path,
+    take: &mut impl FnMut(ReadRequest) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let mut file = InputFile::open(path, MAX_COMPLAINTS)?;
     let mut good = 0u64;
     loop {
@@ -73,7 +85,7 @@ pub fn read_file(path: &Path, take: &mut impl FnMut(&Batch)) -> Result<(), Failu
         for request in requests {
             if let Outcome::Read(request) = request {
                 good += 1;
-                take(&request.decoded.batch);
+                take(*request)?;
             }
         }
     }

@@ -15,6 +15,7 @@ mod export;
 mod history;
 mod import;
 mod limits;
+mod query;
 mod start;
 mod store;
 mod support;

@@ -1,0 +1,167 @@
+//! `lacuna query traces|logs|trace`.
+
+mod print;
+mod source;
+
+use lacuna_server::search::{LogAnswer, LogsAnswer, TracesAnswer};
+use lacuna_signal::otlp::to_json::to_json;
+use lacuna_signal::{Batch, SignalKind, TraceId};
+use miette::miette;
+
+use crate::input::print_json;
+use crate::times::Window;
+use crate::{Failure, Outcome, output, report};
+use source::{Source, SourceArgs};
+
+/// Options of `lacuna query`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Find traces, such as '{ name = "checkout" } >> { status = error }'.
+    Traces {
+        /// Selectors of spans, joined by > >> < << ~, by one of them negated, by && or by ||.
+        #[arg(value_name = "QUERY", default_value = "{ }")]
+        query: String,
+        /// Selected spans to show of each trace.
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        spans: usize,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Find log records, such as 'log { severity >= warn }'.
+    Logs {
+        /// A selector of log records.
+        #[arg(value_name = "SELECTOR", default_value = "log { }")]
+        selector: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show a trace as a tree.
+    Trace {
+        /// Its id: 32 hex digits.
+        #[arg(value_name = "ID")]
+        id: TraceId,
+        #[command(flatten)]
+        source: SourceArgs,
+        /// How to show it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    window: Window,
+    /// The newest so many.
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(1..=9_999))]
+    limit: u32,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, clap::ValueEnum)]
+enum Format {
+    /// For a person.
+    #[default]
+    Table,
+    /// For a program: what the server's API answers.
+    Json,
+    /// OTLP/JSON; of traces, a line with all spans of each.
+    Otlp,
+}
+
+/// Runs the subcommand.
+pub async fn run(args: Args) -> Result<Outcome, Failure> {
+    match args.command {
+        Command::Traces { query, spans, common } => traces(&query, spans, &common).await?,
+        Command::Logs { selector, common } => logs(&selector, &common).await?,
+        Command::Trace { id, source, format } => trace(id, &source, format).await?,
+    }
+    Ok(Outcome::Clean)
+}
+
+async fn traces(text: &str, spans: usize, common: &Common) -> Result<(), Failure> {
+    // Read here also if a server reads it again: where it is wrong is shown best at home.
+    let query = report::query(text)?;
+    if query.kind() != SignalKind::Spans {
+        return Err(miette!("that selects log records: use `lacuna query logs`"));
+    }
+    let range = common.window.range()?;
+    let source = Source::open(&common.source)?;
+    let found = source.traces(&query, range, common.limit as usize, spans).await?;
+    match common.format {
+        Format::Table => print::traces(&found),
+        Format::Json => print_json(&found)?,
+        Format::Otlp => {
+            for trace in &found.traces {
+                let id = trace.trace_id.parse().map_err(|_| {
+                    miette!("the server answered with `{}` as a trace id", trace.trace_id)
+                })?;
+                // One that retention has removed meanwhile is left out.
+                if let Some(spans) = source.trace(id).await? {
+                    otlp(&spans)?;
+                }
+            }
+        }
+    }
+    let TracesAnswer { cut, warnings, .. } = &found;
+    conclude(*cut, "traces", warnings);
+    Ok(())
+}
+
+async fn logs(text: &str, common: &Common) -> Result<(), Failure> {
+    let selector = report::selector(text)?;
+    if selector.kind() != SignalKind::Logs {
+        return Err(miette!(
+            "that selects spans: use `lacuna query traces`, or write `log {{ … }}`"
+        ));
+    }
+    let range = common.window.range()?;
+    let source = Source::open(&common.source)?;
+    let (found, cut, warnings) = source.logs(&selector, range, common.limit as usize).await?;
+    match common.format {
+        Format::Table => print::logs(&LogAnswer::all(&found)),
+        Format::Json => {
+            let (logs, warnings) = (LogAnswer::all(&found), warnings.clone());
+            print_json(&LogsAnswer { logs, cut, warnings })?;
+        }
+        Format::Otlp => otlp(&found)?,
+    }
+    conclude(cut, "log records", &warnings);
+    Ok(())
+}
+
+async fn trace(id: TraceId, source: &SourceArgs, format: Format) -> Result<(), Failure> {
+    let source = Source::open(source)?;
+    let spans = source.trace(id).await?.ok_or_else(|| miette!("there is no trace {id}"))?;
+    match format {
+        Format::Table => print::trace(&spans),
+        Format::Json => print_json(&print::tree(&spans))?,
+        Format::Otlp => otlp(&spans)?,
+    }
+    Ok(())
+}
+
+fn otlp(batch: &Batch) -> Result<(), Failure> {
+    let json = to_json(batch).map_err(|error| miette!("{error}"))?;
+    output::line(&String::from_utf8_lossy(&json));
+    Ok(())
+}
+
+/// Says on standard error what is missing.
+fn conclude(cut: bool, what: &str, warnings: &[String]) {
+    if cut {
+        output::error(&format!("There are more {what}: --limit, --from and --to choose which."));
+    }
+    warnings.iter().for_each(|warning| output::error(warning));
+}

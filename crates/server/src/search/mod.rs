@@ -1,0 +1,246 @@
+//! Search by selector over HTTP.
+//!
+//! | method and path | answer |
+//! |---|---|
+//! | `GET /api/search` | traces by `q`, in Grafana Tempo's shape |
+//! | `GET /api/v2/search/tags` | names of attributes, by scope |
+//! | `GET /api/v2/search/tag/{name}/values` | values of one |
+//! | `GET /api/echo` | `echo`: Grafana's test of a Tempo data source |
+//! | `GET /api/v1/logs` | log records by `q`, newest first |
+//!
+//! Source: Tempo's HTTP API. `docs/selectors.md` describes the language, `docs/api.md` the answers.
+
+mod answer;
+mod find;
+mod tags;
+
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use lacuna_signal::otlp::to_json::OtlpJson;
+use lacuna_signal::selector::{Query, Selector, SelectorError};
+use lacuna_signal::{Batch, SignalKind};
+use lacuna_store::{Store, StoreError, TimeRange};
+use serde::Serialize;
+
+use crate::times::parse_range;
+
+pub use answer::{
+    LogAnswer, LogsAnswer, Metrics, ServiceStats, SpanAnswer, SpanSet, TraceAnswer, TracesAnswer,
+    any_value, warnings,
+};
+pub use find::{FoundTrace, FoundTraces, traces};
+
+/// Traces, and selected spans of each, unless the request says otherwise: as Tempo's.
+const DEFAULT_TRACES: usize = 20;
+const DEFAULT_SPANS: usize = 3;
+/// Log records unless the request says otherwise.
+const DEFAULT_LOGS: usize = 100;
+/// Traces or log records at most.
+const MAX_LIMIT: usize = 10_000;
+
+/// The routes.
+pub fn router(store: Store) -> Router {
+    Router::new()
+        .route("/api/search", get(search))
+        .route("/api/v2/search/tags", get(tag_names))
+        .route("/api/v2/search/tag/{name}/values", get(tag_values))
+        .route("/api/echo", get(|| async { "echo" }))
+        .route("/api/v1/logs", get(logs))
+        .with_state(store)
+}
+
+/// Why there is no answer; in plain text, as Tempo says it.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "search failed");
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
+
+impl From<SelectorError> for Failure {
+    fn from(error: SelectorError) -> Self {
+        bad(format!("invalid query: {error}"))
+    }
+}
+
+fn bad(message: impl Into<String>) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, message.into())
+}
+
+/// The parameters of a request.
+struct Params(Vec<(String, String)>);
+
+impl Params {
+    fn parse(raw: Option<&str>) -> Self {
+        Self(form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    /// The value of `name`, unless it is empty.
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Failure> {
+        let Some(text) = self.get(name) else { return Ok(default) };
+        match text.parse() {
+            Ok(number) if (1..=most).contains(&number) => Ok(number),
+            _ => Err(bad(format!("{name} is `{text}`: expected a number from 1 to {most}"))),
+        }
+    }
+
+    fn time(&self, name: &str) -> Result<Option<i64>, Failure> {
+        self.get(name)
+            .map(|text| {
+                let wrong =
+                    "expected seconds since the epoch, or a time such as 2026-11-23T08:00:00Z";
+                read_time(text).ok_or_else(|| bad(format!("{name} is `{text}`: {wrong}")))
+            })
+            .transpose()
+    }
+
+    /// From `start` to `end`, which is not in it; everything without them. Tempo's 0 means none.
+    fn range(&self) -> Result<TimeRange, Failure> {
+        let start = self.time("start")?.unwrap_or(TimeRange::ALL.start);
+        let end = self.time("end")?.filter(|end| *end != 0).unwrap_or(TimeRange::ALL.end);
+        if start >= end {
+            return Err(bad("start is not before end: nothing is between them"));
+        }
+        Ok(TimeRange::new(start, end))
+    }
+}
+
+/// Seconds since the epoch, or RFC 3339, in nanoseconds.
+fn read_time(text: &str) -> Option<i64> {
+    const SECOND: i64 = 1_000_000_000;
+    if let Ok(seconds) = text.parse::<i64>() {
+        return Some(seconds.saturating_mul(SECOND));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        return seconds.is_finite().then_some((seconds * SECOND as f64) as i64);
+    }
+    let time: jiff::Timestamp = text.parse().ok()?;
+    i64::try_from(time.as_nanosecond()).ok()
+}
+
+/// Runs `work` on a thread that may block, and writes its answer as JSON.
+async fn answer<T: Serialize + Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Response {
+    let done = tokio::task::spawn_blocking(move || {
+        let value = work()?;
+        serde_json::to_vec(&value)
+            .map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+    });
+    match done.await {
+        Ok(Ok(body)) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(Err(failure)) => failure.into_response(),
+        Err(error) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn search(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+    answer(move || {
+        let params = Params::parse(raw.as_deref());
+        let query = Query::parse(params.get("q").unwrap_or("{ }"))?;
+        if query.kind() != SignalKind::Spans {
+            return Err(bad("q selects log records: GET /api/v1/logs finds them"));
+        }
+        let limit = params.number("limit", DEFAULT_TRACES, MAX_LIMIT)?;
+        let spans = params.number("spss", DEFAULT_SPANS, MAX_LIMIT)?;
+        let found = traces(&store, &query, params.range()?, limit)?;
+        Ok(TracesAnswer::of(&found, &query, spans))
+    })
+    .await
+}
+
+async fn logs(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+    answer(move || {
+        let params = Params::parse(raw.as_deref());
+        let selector = Selector::parse(params.get("q").unwrap_or("log { }"))?;
+        if selector.kind() != SignalKind::Logs {
+            return Err(bad("q selects spans: GET /api/search finds them; write log { … }"));
+        }
+        let limit = params.number("limit", DEFAULT_LOGS, MAX_LIMIT)?;
+        let range = parse_range(params.get("from"), params.get("to"), jiff::Timestamp::now());
+        let range = range.map_err(bad)?;
+        let found = store.newest(SignalKind::Logs, Some(&selector), range, None, limit)?;
+        match params.get("format") {
+            None | Some("json") => {
+                let (logs, warnings) = (LogAnswer::all(&found.items), warnings(&found.damaged));
+                Ok(Logs::Json(LogsAnswer { logs, cut: found.cut, warnings }))
+            }
+            Some("otlp") => Ok(Logs::Otlp(found.items)),
+            Some(other) => Err(bad(format!("format is `{other}`: expected json or otlp"))),
+        }
+    })
+    .await
+}
+
+/// Log records in one of two shapes.
+enum Logs {
+    Json(LogsAnswer),
+    Otlp(Batch),
+}
+
+impl Serialize for Logs {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Json(answer) => answer.serialize(serializer),
+            Self::Otlp(logs) => {
+                OtlpJson::new(SignalKind::Logs, std::slice::from_ref(logs)).serialize(serializer)
+            }
+        }
+    }
+}
+
+async fn tag_names(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+    answer(move || {
+        let params = Params::parse(raw.as_deref());
+        Ok(tags::names(&store, params.get("scope"), params.range()?)?)
+    })
+    .await
+}
+
+async fn tag_values(
+    State(store): State<Store>,
+    Path(name): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    answer(move || {
+        let params = Params::parse(raw.as_deref());
+        let limit = params.number("limit", tags::DEFAULT_VALUES, MAX_LIMIT)?;
+        tags::values(&store, &name, params.range()?, limit)?.ok_or_else(|| {
+            let expected = "expected name, status, kind, span.KEY, resource.KEY or .KEY";
+            bad(format!("`{name}` has no list of values: {expected}"))
+        })
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_or_rfc_3339() {
+        assert_eq!(read_time("12"), Some(12_000_000_000));
+        assert_eq!(read_time("1.5"), Some(1_500_000_000));
+        assert_eq!(read_time("1970-01-01T00:00:12Z"), Some(12_000_000_000));
+        for bad in ["", "soon", "NaN", "inf"] {
+            assert_eq!(read_time(bad), None, "{bad}");
+        }
+    }
+}
