@@ -322,6 +322,7 @@ proptest! {
         events in stream(),
         cuts in prop::collection::vec(1usize..6, 1..30),
         lateness in 0u64..80,
+        restarts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..4), 0..4),
     ) {
         let set = contract(&case.yaml());
         let expected = brute(&case, &events);
@@ -347,6 +348,24 @@ proptest! {
             let n = expected.iter().filter(|(_, _, v, _)| *v == verdict).count();
             prop_assert_eq!(count, n as u64, "{:?}", verdict);
         }
+        // Restarts through a checkpoint, after which some batches come again, change nothing.
+        let options = Options { lateness: Duration::from_millis(lateness), ..Options::default() };
+        let mut restarted = Monitor::new(&set, options.clone());
+        for (n, batch) in batches.iter().enumerate() {
+            restarted.observe(batch);
+            for (at, again) in &restarts {
+                if at.index(batches.len()) == n {
+                    let bytes = restarted.checkpoint();
+                    restarted = Monitor::restore(&set, options.clone(), &bytes).unwrap();
+                    prop_assert!(restarted.lacking(&set).is_empty());
+                    batches[n.saturating_sub(*again)..=n].iter().for_each(|b| restarted.observe(b));
+                }
+            }
+        }
+        restarted.finish();
+        let (instances, _) = restarted.instances("c", |_| true, usize::MAX).unwrap();
+        prop_assert_eq!(said(instances), expected.clone());
+        prop_assert!(restarted.verdict_counts().eq(monitor.verdict_counts()));
         // And so does history.
         let report = history::run(&set, &batches);
         let unfulfilled: Vec<Said> =

@@ -3,29 +3,34 @@
 //! | method and path | answer |
 //! |---|---|
 //! | `GET /api/v1/findings` | findings; `?status=open\|resolved`, `?contract=NAME` |
+//! | `GET /api/v1/findings/stream` | changes as server-sent events; `Last-Event-ID` |
 //! | `GET /api/v1/findings/{fingerprint}` | one |
+//! | `POST`, `DELETE /api/v1/findings/{fingerprint}/acknowledge` | take it on, `{by, comment}`; give it back |
 //! | `GET /api/v1/findings/{fingerprint}/instances` | its instances; `?limit=`, `?evidence=true` |
 //! | `GET /api/v1/contracts` | contracts, their verdicts and health |
 //! | `GET /` | what there is, as text |
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 when history has been replayed |
+//! | `GET /readyz` | 200 when the monitor knows what it has to know of the past, 503 before |
 //! | `GET /metrics` | OpenMetrics |
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::StatusCode;
+use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
-use lacuna_signal::finding::{Finding, Instance, Status};
+use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use lacuna_signal::finding::{Acknowledgement, Finding, Instance, Status};
 use lacuna_store::Store;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{self, Step};
 use crate::exposition;
 use crate::live::Live;
+use crate::stream;
 use crate::telemetry::{OPENMETRICS, SharedTelemetry};
 
 /// Instances that a request gets unless it says otherwise, and at most.
@@ -37,6 +42,7 @@ const INDEX: &str = "\
 Lacuna. There is no user interface here yet; these paths answer:
 
 /api/v1/findings                            what was found
+/api/v1/findings/stream                     what changes, as server-sent events
 /api/v1/findings/{fingerprint}/instances    every instance of it; ?evidence=true
 /api/v1/contracts                           what was promised, and what became of it
 /api/v1/explain?key=NAME=VALUE              the story of one key
@@ -57,18 +63,29 @@ struct Api {
 pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Router {
     Router::new()
         .route("/api/v1/findings", get(findings))
+        .route("/api/v1/findings/stream", get(stream))
         .route("/api/v1/findings/{fingerprint}", get(finding))
+        .route(
+            "/api/v1/findings/{fingerprint}/acknowledge",
+            post(acknowledge).delete(give_back),
+        )
         .route("/api/v1/findings/{fingerprint}/instances", get(instances))
         .route("/api/v1/contracts", get(contracts))
         .route("/", get(|| async { INDEX }))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ready\n" }))
+        .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Api { store, live, telemetry })
 }
 
 /// An error as JSON: `{"error": {"code": 404, "message": "…"}}`.
 pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
+
+impl Failure {
+    fn broken(error: impl std::fmt::Display) -> Self {
+        Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+}
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -78,11 +95,27 @@ impl IntoResponse for Failure {
     }
 }
 
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// The parameters of a request, or what is wrong with them.
+fn asked<T>(query: Asked<T>) -> Result<T, Failure> {
+    let Query(query) =
+        query.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Ok(query)
+}
+
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FindingsQuery {
     status: Option<Status>,
     contract: Option<String>,
+    acknowledged: Option<bool>,
 }
+
+/// Of requests without parameters.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
 
 #[derive(Serialize)]
 struct Findings {
@@ -91,23 +124,22 @@ struct Findings {
 
 async fn findings(
     State(api): State<Api>,
-    query: Result<Query<FindingsQuery>, axum::extract::rejection::QueryRejection>,
+    query: Asked<FindingsQuery>,
 ) -> Result<axum::Json<Findings>, Failure> {
-    let Query(query) =
-        query.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let query = asked(query)?;
     let source = query.contract.map(|name| format!("contract/{name}"));
-    let mut findings = api.live.monitor().findings();
+    let mut findings = api.live.findings();
     findings.retain(|finding| {
         query.status.is_none_or(|status| finding.status == status)
             && source.as_ref().is_none_or(|source| finding.source == *source)
+            && query.acknowledged.is_none_or(|wanted| finding.acknowledged.is_some() == wanted)
     });
     Ok(axum::Json(Findings { findings }))
 }
 
 impl Api {
     fn finding(&self, fingerprint: &str) -> Result<Finding, Failure> {
-        let findings = self.live.monitor().findings();
-        findings.into_iter().find(|finding| finding.fingerprint == fingerprint).ok_or_else(|| {
+        self.live.finding(fingerprint).ok_or_else(|| {
             let message = format!(
                 "no finding has the fingerprint `{fingerprint}`: GET /api/v1/findings lists them"
             );
@@ -119,11 +151,73 @@ impl Api {
 async fn finding(
     State(api): State<Api>,
     Path(fingerprint): Path<String>,
+    query: Asked<NoQuery>,
 ) -> Result<axum::Json<Finding>, Failure> {
+    asked(query)?;
     api.finding(&fingerprint).map(axum::Json)
 }
 
+async fn stream(State(api): State<Api>, headers: HeaderMap) -> Response {
+    match stream::changes(&api.live, &headers) {
+        Some(changes) => changes.into_response(),
+        None => {
+            let message = "the server is stopping".to_owned();
+            Failure(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
+        }
+    }
+}
+
+/// Who takes a finding on.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TakeOn {
+    by: String,
+    comment: Option<String>,
+}
+
+async fn acknowledge(
+    State(api): State<Api>,
+    Path(fingerprint): Path<String>,
+    body: Result<axum::Json<TakeOn>, JsonRejection>,
+) -> Result<axum::Json<Finding>, Failure> {
+    let axum::Json(TakeOn { by, comment }) =
+        body.map_err(|error| Failure(error.status(), error.body_text()))?;
+    let by = by.trim().to_owned();
+    if by.is_empty() {
+        let message = "`by` is empty: say who takes the finding on".to_owned();
+        return Err(Failure(StatusCode::BAD_REQUEST, message));
+    }
+    let comment = comment.filter(|comment| !comment.trim().is_empty());
+    api.take_on(fingerprint, Some(Acknowledgement { by, at: Timestamp::now(), comment })).await
+}
+
+async fn give_back(
+    State(api): State<Api>,
+    Path(fingerprint): Path<String>,
+) -> Result<axum::Json<Finding>, Failure> {
+    api.take_on(fingerprint, None).await
+}
+
+impl Api {
+    async fn take_on(
+        self,
+        fingerprint: String,
+        by: Option<Acknowledgement>,
+    ) -> Result<axum::Json<Finding>, Failure> {
+        // The answer comes when it is on the disk.
+        let done = tokio::task::spawn_blocking(move || {
+            let finding = self.finding(&fingerprint)?;
+            self.live.acknowledge(&finding.fingerprint, by).ok_or_else(|| {
+                let message = "the finding is resolved: there is nothing to take on".to_owned();
+                Failure(StatusCode::CONFLICT, message)
+            })
+        });
+        done.await.map_err(Failure::broken)?.map(axum::Json)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct InstancesQuery {
     limit: Option<usize>,
     #[serde(default)]
@@ -151,16 +245,13 @@ struct WithEvidence {
 async fn instances(
     State(api): State<Api>,
     Path(fingerprint): Path<String>,
-    query: Result<Query<InstancesQuery>, axum::extract::rejection::QueryRejection>,
+    query: Asked<InstancesQuery>,
 ) -> Result<axum::Json<Instances>, Failure> {
-    let Query(query) =
-        query.map_err(|error| Failure(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let query = asked(query)?;
     let limit = query.limit.unwrap_or(DEFAULT_INSTANCES).min(MAX_INSTANCES);
     let done =
         tokio::task::spawn_blocking(move || api.instances(&fingerprint, limit, query.evidence));
-    done.await
-        .map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?
-        .map(axum::Json)
+    done.await.map_err(Failure::broken)?.map(axum::Json)
 }
 
 impl Api {
@@ -183,7 +274,7 @@ impl Api {
                 None => None,
                 Some(contract) => Some(
                     evidence::steps(&self.store, contract, &instance)
-                        .map_err(|e| Failure(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?,
+                        .map_err(Failure::broken)?,
                 ),
             };
             Ok(WithEvidence { instance, evidence: steps })
@@ -195,15 +286,27 @@ impl Api {
 
 async fn contracts(State(api): State<Api>) -> Response {
     let statuses = api.live.monitor().status();
-    let reload_error = api.live.reload_error();
-    axum::Json(serde_json::json!({"contracts": statuses, "reload_error": reload_error}))
-        .into_response()
+    let reload_error = api.live.reloads().error;
+    let ready = api.live.is_ready();
+    let body = serde_json::json!({
+        "contracts": statuses, "reload_error": reload_error, "ready": ready,
+    });
+    axum::Json(body).into_response()
+}
+
+async fn ready(State(api): State<Api>) -> Response {
+    if api.live.is_ready() {
+        return "ready\n".into_response();
+    }
+    let message = "not ready: what was stored before is being read; telemetry is taken meanwhile\n";
+    (StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
     let mut more = String::new();
     exposition::store(&api.store, &mut more);
     exposition::contracts(&api.live.monitor().status(), &mut more);
+    exposition::live(&api.live, &mut more);
     match api.telemetry.encode(&more) {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

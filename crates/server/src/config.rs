@@ -39,6 +39,16 @@ pub struct Config {
     pub replay: Duration,
     /// How often changed contract files are looked for.
     pub reload_every: Duration,
+    /// How often the monitor writes down what it knows.
+    pub checkpoint_every: Duration,
+    /// Base URLs of Alertmanagers that are told of findings.
+    pub alertmanagers: Vec<String>,
+    /// How often Alertmanagers are told again of what is still open.
+    pub resend: Duration,
+    /// URLs to which every finding is sent when it opens and when it is resolved.
+    pub webhooks: Vec<String>,
+    /// Where people reach the query port; `None`: its address.
+    pub external_url: Option<String>,
 }
 
 /// What is taken of an OTLP request at most. Each is counted when it takes effect
@@ -115,7 +125,18 @@ impl Config {
             idle: Duration::from_secs(10),
             replay: Duration::from_secs(24 * 3600),
             reload_every: Duration::from_secs(2),
+            checkpoint_every: Duration::from_secs(10),
+            alertmanagers: Vec::new(),
+            resend: Duration::from_secs(60),
+            webhooks: Vec::new(),
+            external_url: None,
         }
+    }
+
+    /// The names of all channels on which findings are told: the kind, a space, the URL.
+    pub fn channels(&self) -> Vec<String> {
+        let alertmanagers = self.alertmanagers.iter().map(|url| format!("alertmanager {url}"));
+        alertmanagers.chain(self.webhooks.iter().map(|url| format!("webhook {url}"))).collect()
     }
 
     /// As [`Config::new`], on ports that the system chooses.

@@ -22,8 +22,9 @@ const INLINE_DECODE: usize = 256 * 1024;
 
 /// Where batches go as soon as they are durable, in the order in which they became so.
 pub trait Observer: Send + Sync {
-    /// Takes a batch. It may block, which holds back the acknowledgement of what comes after.
-    fn observe(&self, batch: Batch);
+    /// Takes a batch that came as so many bytes. It may block, which holds back the acknowledgement
+    /// of what comes after.
+    fn observe(&self, batch: Batch, bytes: usize);
 }
 
 /// What became of a request that was accepted.
@@ -144,10 +145,10 @@ impl Ingest {
     ) -> Result<(), Refused> {
         let (answer, answered) = oneshot::channel();
         let observer = Arc::clone(&self.observer);
-        let observed = batch.clone();
+        let (observed, bytes) = (batch.clone(), body.len());
         self.store.append_admitted(admission, kind, body, batch, move |result| {
             if result.is_ok() {
-                observer.observe(observed);
+                observer.observe(observed, bytes);
             }
             // A client that has gone away does not want its answer.
             let _ = answer.send(result);

@@ -2,11 +2,13 @@
 //!
 //! It owns the wiring of everything that runs while `lacuna serve` does: the receivers
 //! ([`otlp`]), the way from a request's bytes to its acknowledgement ([`ingest`]), the live
-//! contract monitor ([`live`]), the query APIs ([`jaeger`], [`api`]) and Lacuna's own metrics
+//! contract monitor ([`live`]), the findings and who is told of them ([`desk`], [`notify`]), the query APIs ([`jaeger`], [`api`]) and Lacuna's own metrics
 //! ([`telemetry`]). It uses `lacuna-signal`, `lacuna-store` and `lacuna-contract`.
 
 pub mod api;
+pub mod book;
 pub mod config;
+pub mod desk;
 pub mod evidence;
 pub mod explain;
 mod export;
@@ -14,9 +16,12 @@ mod exposition;
 pub mod ingest;
 pub mod jaeger;
 pub mod live;
+pub mod notify;
 pub mod otlp;
 pub mod search;
 mod start;
+mod statefile;
+mod stream;
 pub mod story;
 pub mod telemetry;
 pub mod times;

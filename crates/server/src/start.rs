@@ -19,7 +19,7 @@ use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::otlp::{grpc, http};
 use crate::telemetry::Telemetry;
-use crate::{api, jaeger, search};
+use crate::{api, jaeger, notify, search};
 
 /// HTTP/2 flow-control windows. The protocol's default of 64 KiB would stop a sender of 1 MiB
 /// batches sixteen times a batch.
@@ -57,6 +57,9 @@ pub enum StartError {
         #[source]
         errors: Box<LoadErrors>,
     },
+    /// A channel cannot be used.
+    #[error(transparent)]
+    Channel(#[from] notify::ChannelError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
@@ -83,7 +86,8 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens the store, loads the contracts, replays what they need of history and listens.
+    /// Opens the store, loads the contracts and listens. All ports answer when this returns; what
+    /// the contracts need of history is read meanwhile ([`Server::ready`]).
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let contracts = match &config.contracts_dir {
             None => ContractSet::default(),
@@ -99,24 +103,35 @@ impl Server {
             listen("OTLP/HTTP", config.otlp_http, "--otlp-http").await?;
         let (query_listener, query) = listen("queries", config.query, "--query").await?;
 
+        for url in config.alertmanagers.iter().chain(&config.webhooks) {
+            notify::check_url(url)?;
+        }
         let store = Store::open(&config.data_dir, config.store_options())?;
         let telemetry = Arc::new(Telemetry::default());
         let live =
-            Live::start(&config, &contracts, &store, &telemetry).map_err(StartError::Thread)?;
+            Live::start(&config, contracts, &store, &telemetry).map_err(StartError::Thread)?;
         let ingest = Ingest::new(store.clone(), live.clone(), Arc::clone(&telemetry), &config);
 
         let (stop, stopped) = watch::channel(false);
+        let base = config.external_url.clone().unwrap_or_else(|| format!("http://{query}"));
+        let channels = notify::start(&config, &live, &telemetry, &base, &stopped)?;
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router())
             .merge(search::router(store.clone()));
-        let tasks = vec![
+        let mut tasks = channels;
+        tasks.extend([
             serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),
             serve_http(http_listener, http::router(ingest), stopped.clone()),
             serve_http(query_listener, routes, stopped),
-        ];
+        ]);
         Ok(Self { otlp_grpc, otlp_http, query, store, live, stop, tasks })
+    }
+
+    /// Returns when the monitor knows what it has to know of the past.
+    pub async fn ready(&self) {
+        self.live.ready().await;
     }
 
     /// The store that the server keeps its data in.
@@ -132,6 +147,7 @@ impl Server {
     /// Stops listening, lets running requests end, and closes the store.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
+        self.live.desk().close_streams();
         for mut task in self.tasks {
             if tokio::time::timeout(STOP_GRACE, &mut task).await.is_err() {
                 task.abort();

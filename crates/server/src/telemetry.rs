@@ -45,6 +45,15 @@ struct LimitLabels {
     limit: &'static str,
 }
 
+/// The labels that tell channels apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ChannelLabel {
+    /// `alertmanager` or `webhook`.
+    pub channel: &'static str,
+    /// Host and port.
+    pub target: String,
+}
+
 /// Lacuna's own metrics.
 #[derive(Debug)]
 pub struct Telemetry {
@@ -57,6 +66,8 @@ pub struct Telemetry {
     requests: Family<SignalLabel, Counter>,
     refused_requests: Family<SignalLabel, Counter>,
     acknowledge: Histogram,
+    notified: Family<ChannelLabel, Counter>,
+    not_notified: Family<ChannelLabel, Counter>,
     ready: Gauge<u64, AtomicU64>,
 }
 
@@ -113,8 +124,24 @@ impl Default for Telemetry {
             Unit::Seconds,
             acknowledge.clone(),
         );
+        let notified = Family::default();
+        registry.register(
+            "notifications_sent",
+            "Changes of findings that a channel has been told",
+            Family::clone(&notified),
+        );
+        let not_notified = Family::default();
+        registry.register(
+            "notifications_failed",
+            "Attempts to tell a channel that failed",
+            Family::clone(&not_notified),
+        );
         let ready = Gauge::default();
-        registry.register("ready", "1 when history has been replayed", ready.clone());
+        registry.register(
+            "ready",
+            "1 when the monitor knows what it has to know of the past",
+            ready.clone(),
+        );
         Self {
             registry,
             accepted,
@@ -125,6 +152,8 @@ impl Default for Telemetry {
             requests,
             refused_requests,
             acknowledge,
+            notified,
+            not_notified,
             ready,
         }
     }
@@ -167,6 +196,16 @@ impl Telemetry {
     /// Counts a request that was answered with an error.
     pub fn refused(&self, kind: SignalKind) {
         self.refused_requests.get_or_create(&kind.into()).inc();
+    }
+
+    /// Counts changes that a channel has been told.
+    pub fn notified(&self, label: &ChannelLabel, changes: u64) {
+        self.notified.get_or_create(label).inc_by(changes);
+    }
+
+    /// Counts an attempt to tell a channel that failed.
+    pub fn not_notified(&self, label: &ChannelLabel) {
+        self.not_notified.get_or_create(label).inc();
     }
 
     /// Says whether history has been replayed.

@@ -200,6 +200,9 @@ pub struct Acknowledgement {
     pub by: String,
     /// When.
     pub at: Timestamp,
+    /// What they had to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// A finding carries at most this many example instances.

@@ -1,5 +1,6 @@
 //! Rows in memory: a batch with its time bounds, and indexes once it is large enough.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{SchemaRef, TimestampNanosecondType};
@@ -31,15 +32,29 @@ pub struct Chunk {
     rows: Rows,
     bounds: TimeBounds,
     bytes: usize,
+    frames: Range<u64>,
     summary: OnceLock<Arc<Summary>>,
 }
 
 impl Chunk {
-    /// Rows as they came. `None` if there are none.
+    /// Rows as they came. `None` if there are none. They are not in the log yet: see
+    /// [`Self::logged`].
     pub fn received(batch: Batch) -> Option<Self> {
         let bounds = time_bounds(&batch)?;
         let bytes = footprint(&batch);
-        Some(Self { rows: Rows::Received(batch), bounds, bytes, summary: OnceLock::new() })
+        let (rows, frames) = (Rows::Received(batch), 0..u64::MAX);
+        Some(Self { rows, bounds, bytes, frames, summary: OnceLock::new() })
+    }
+
+    /// Says which log frames the rows are in.
+    pub fn logged(mut self, frames: Range<u64>) -> Self {
+        self.frames = frames;
+        self
+    }
+
+    /// From the first log frame that holds any of the rows to one past the last.
+    pub fn frames(&self) -> Range<u64> {
+        self.frames.clone()
     }
 
     /// The rows of `chunks` packed, in order. `None` if there are none.
@@ -47,8 +62,10 @@ impl Chunk {
         chunks: impl IntoIterator<Item = &'a Self>,
     ) -> Result<Option<Self>, StoreError> {
         let (mut batches, mut bounds) = (Vec::new(), None::<TimeBounds>);
+        let mut frames = u64::MAX..0;
         for chunk in chunks {
             batches.push(chunk.batch()?);
+            frames = frames.start.min(chunk.frames.start)..frames.end.max(chunk.frames.end);
             bounds = Some(bounds.map_or(chunk.bounds, |bounds| bounds.join(chunk.bounds)));
         }
         let (Some(packed), Some(bounds)) = (Packed::of(&batches)?, bounds) else {
@@ -57,7 +74,7 @@ impl Chunk {
         let traces = TraceIndex::new(packed.column(TRACE_ID));
         let bytes = packed.footprint() + traces.footprint();
         let rows = Rows::Packed(packed, traces);
-        Ok(Some(Self { rows, bounds, bytes, summary: OnceLock::new() }))
+        Ok(Some(Self { rows, bounds, bytes, frames, summary: OnceLock::new() }))
     }
 
     /// The rows, as they are kept.

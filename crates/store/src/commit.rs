@@ -221,8 +221,9 @@ impl Shared {
             return;
         }
         let mut answers = Vec::with_capacity(group.len());
+        let frames = writer.next() - group.len() as u64..writer.next();
         let mut state = self.state.write();
-        for pending in group {
+        for (pending, frame) in group.into_iter().zip(frames) {
             add(&self.meters.requests, 1);
             add(&self.meters.request_bytes, pending.raw_bytes as u64);
             if let Some(chunk) = pending.chunk {
@@ -230,12 +231,13 @@ impl Shared {
                 add(self.meters.rows_of(pending.kind), rows);
                 self.memory_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
                 self.active_bytes.fetch_add(chunk.bytes(), Ordering::Relaxed);
-                state.table_mut(pending.kind).active.push(Arc::new(chunk));
+                state.table_mut(pending.kind).active.push(Arc::new(chunk.logged(frame..frame + 1)));
             }
             answers.push(pending.done);
         }
         drop(state);
         answers.into_iter().for_each(|done| answer(done, Ok(())));
+        self.answered.store(writer.next(), Ordering::Release);
         self.tidy.wake();
     }
 

@@ -1,6 +1,7 @@
 //! What a query sees of the store: parts. A part is immutable rows of one kind, in memory or in a
 //! segment; every verb is written once, over parts.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, UInt64Array};
@@ -108,6 +109,8 @@ pub trait Part: Send + Sync {
     fn rows(&self) -> u32;
     /// Bounds of their times.
     fn bounds(&self) -> TimeBounds;
+    /// From the first log frame that held any of the rows to one past the last.
+    fn frames(&self) -> Range<u64>;
     /// Its columns.
     fn schema(&self) -> SchemaRef;
     /// Rows of trace `id`, and rarely a few more.
@@ -141,6 +144,10 @@ impl Part for Chunk {
 
     fn bounds(&self) -> TimeBounds {
         Chunk::bounds(self)
+    }
+
+    fn frames(&self) -> Range<u64> {
+        Chunk::frames(self)
     }
 
     fn schema(&self) -> SchemaRef {

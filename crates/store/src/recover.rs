@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use lacuna_signal::{Batch, SignalKind};
+use lacuna_signal::SignalKind;
 
 use crate::chunk::{Chunk, FULL_ROWS};
 use crate::counters::add;
@@ -40,6 +40,7 @@ pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
     open_segments(shared, &manifest, &mut recovery)?;
     *shared.manifest.lock() = manifest;
     let next = replay_log(shared, floor, &mut recovery)?;
+    shared.answered.store(next, Ordering::Release);
     for finding in &recovery.findings {
         tracing::warn!(path = %finding.path.display(), "{}", finding.detail);
         add(&shared.meters.corruptions, u64::from(finding.is_loss()));
@@ -256,17 +257,18 @@ struct Decoded {
 
 fn decode(shared: &Shared, file: &LogFile, requests: &[Request]) -> Result<Decoded, StoreError> {
     let mut decoded = Decoded::default();
-    let mut open: [(usize, Vec<Batch>); 3] = Default::default();
+    let mut open: [(usize, Vec<Chunk>); 3] = Default::default();
     for request in requests {
         match (shared.options.decoder)(request.kind, request.body.clone()) {
             Ok(batch) => {
                 let slot = usize::from(frame::kind_code(request.kind));
-                let Some((rows, batches)) = open.get_mut(slot) else { continue };
+                let Some((rows, received)) = open.get_mut(slot) else { continue };
                 *rows += batch.num_rows();
-                batches.push(batch);
+                let frames = request.seq..request.seq + 1;
+                received.extend(Chunk::received(batch).map(|chunk| chunk.logged(frames)));
                 if *rows >= FULL_ROWS {
                     *rows = 0;
-                    close(&mut decoded, request.kind, std::mem::take(batches))?;
+                    close(&mut decoded, request.kind, std::mem::take(received))?;
                 }
             }
             Err(why) => decoded.findings.push(Finding::new(
@@ -276,14 +278,13 @@ fn decode(shared: &Shared, file: &LogFile, requests: &[Request]) -> Result<Decod
             )),
         }
     }
-    for (kind, (_, batches)) in SignalKind::ALL.into_iter().zip(open) {
-        close(&mut decoded, kind, batches)?;
+    for (kind, (_, received)) in SignalKind::ALL.into_iter().zip(open) {
+        close(&mut decoded, kind, received)?;
     }
     Ok(decoded)
 }
 
-fn close(decoded: &mut Decoded, kind: SignalKind, batches: Vec<Batch>) -> Result<(), StoreError> {
-    let received: Vec<Chunk> = batches.into_iter().filter_map(Chunk::received).collect();
+fn close(decoded: &mut Decoded, kind: SignalKind, received: Vec<Chunk>) -> Result<(), StoreError> {
     decoded.chunks.extend(Chunk::pack(&received)?.map(|chunk| (kind, chunk)));
     Ok(())
 }

@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub active_bytes: AtomicUsize,
     /// Number of the log's next frame.
     pub next_frame: AtomicU64,
+    /// Writers of all log frames below this have been answered.
+    pub answered: AtomicU64,
     /// Bytes of the log.
     pub wal_bytes: AtomicU64,
     /// Bytes of the segments.
@@ -142,6 +144,7 @@ impl Store {
             memory_bytes: AtomicUsize::new(0),
             active_bytes: AtomicUsize::new(0),
             next_frame: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             wal_bytes: AtomicU64::new(0),
             segment_bytes: AtomicU64::new(0),
         });

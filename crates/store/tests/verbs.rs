@@ -191,3 +191,34 @@ fn a_closed_store_reads_and_refuses_writes() {
     assert_eq!(error.to_string(), "the store is closed");
     assert_eq!(store.trace(trace_id(1), None).unwrap().items.num_rows(), 3);
 }
+
+#[test]
+fn what_came_since_a_position_is_found_in_memory_after_a_restart_and_in_segments() {
+    let (dir, store) = small_store();
+    let position = store.position();
+    assert_eq!(position, 3);
+    let ids = |store: &Store, position| {
+        let mut ids = [false, true].map(|whole| {
+            let scan = store.scan_since(SignalKind::Spans, position, whole, TimeRange::ALL).unwrap();
+            scan.flat_map(|batch| span_ids(&batch.unwrap())).collect::<Vec<u64>>()
+        });
+        ids.iter_mut().for_each(|ids| ids.sort_unstable());
+        ids
+    };
+    assert_eq!(ids(&store, position), [Vec::<u64>::new(), Vec::new()]);
+    assert_eq!(store.bounds_since(position), None);
+    put_spans(&store, &[TestSpan::new(3, 30, "front", "GET /", 900)]);
+    assert_eq!(ids(&store, position), [Vec::<u64>::new(), vec![30u64]]);
+    assert_eq!(store.bounds_since(position).unwrap().max, 900);
+    store.close();
+    drop(store);
+    // Read back from the log, or written to a segment, they may lie with what came before.
+    let store = Store::open(dir.path(), Options::default()).unwrap();
+    assert_eq!(store.position(), 4);
+    let [some, all] = ids(&store, position);
+    assert!(some.contains(&30) || all.contains(&30), "{some:?} {all:?}");
+    store.flush().unwrap();
+    let [some, all] = ids(&store, position);
+    assert!(some.contains(&30) && all.is_empty(), "{some:?} {all:?}");
+    assert_eq!(ids(&store, 4), [Vec::<u64>::new(), Vec::new()]);
+}

@@ -8,6 +8,7 @@ use foldhash::quality::FixedState;
 use lacuna_signal::selector::{BatchIndex, FieldReader, FieldValue, Op};
 use lacuna_signal::{SignalKind, TraceId, Value, schema};
 
+use super::codec::{Code, Damaged, Get, code};
 use super::key;
 use crate::spec::{Condition, Role, Side, Term};
 
@@ -25,6 +26,8 @@ pub(super) struct Event {
     /// What the conditions read of it.
     pub(super) fields: Option<Box<[Option<Held>]>>,
 }
+
+code!(Event { start, end, id, trace, amount, fields });
 
 /// A field's value, kept after its batch is gone.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +54,40 @@ impl Held {
             Self::Int(value) => Value::Int(*value),
             Self::Double(value) => Value::Double(*value),
             Self::Bool(value) => Value::Bool(*value),
+        })
+    }
+}
+
+/// One byte, 0 to 3, then the value.
+impl Code for Held {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text(text) => {
+                out.push(0);
+                text.put(out);
+            }
+            Self::Int(number) => {
+                out.push(1);
+                number.put(out);
+            }
+            Self::Double(number) => {
+                out.push(2);
+                number.put(out);
+            }
+            Self::Bool(value) => {
+                out.push(3);
+                value.put(out);
+            }
+        }
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(match from.take(1)? {
+            [0] => Self::Text(Code::get(from)?),
+            [1] => Self::Int(Code::get(from)?),
+            [2] => Self::Double(Code::get(from)?),
+            [3] => Self::Bool(Code::get(from)?),
+            _ => return Err(Damaged),
         })
     }
 }

@@ -3,25 +3,23 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use lacuna_signal::finding::Verdict;
-use lacuna_signal::selector::{BatchIndex, Equality, Field};
+use lacuna_signal::selector::BatchIndex;
 
+use super::codec::{Code, Damaged, Get, code, put_bytes};
 use super::event::{Flaw, Rows, SideReader};
-use super::judge::{Context, Judged, Side as Sided};
+use super::evidence::Evidence;
+use super::judge::{Context, Judged};
 use super::presence::Presence;
 use super::state::{Body, Dropped, Obligations, obligations};
 use super::table::Table;
-use crate::spec::{Contract, Role, Side};
+use super::timeline::Timeline;
+use crate::spec::{Contract, Role};
 
 /// Deadlines are kept in buckets of 2^27 ns, 134 ms: four bytes an obligation, and a finding at
 /// most so much later.
 const BUCKET: u32 = 27;
-/// Activations are counted by the minute, for two weeks.
-const MINUTE: i64 = 60_000_000_000;
-const MAX_MINUTES: usize = 20_160;
-/// Names of services are kept up to so many a side.
-const MAX_SERVICES: usize = 1_024;
 
 /// Counts of one contract since it was loaded.
 #[derive(Debug, Default, Clone)]
@@ -42,6 +40,27 @@ pub(super) struct Stats {
     pub(super) last_expect: Option<i64>,
 }
 
+code!(Stats {
+    matched,
+    key_missing,
+    amount_missing,
+    late,
+    evicted_open,
+    evicted_settled,
+    last_when,
+    last_expect,
+});
+
+impl Stats {
+    /// Takes the counts of events back to what they were.
+    pub(super) fn forget_matches(&mut self, before: &Self) {
+        self.matched = before.matched;
+        self.key_missing = before.key_missing;
+        self.amount_missing = before.amount_missing;
+        self.late = before.late;
+    }
+}
+
 pub(super) fn role(role: Role) -> usize {
     match role {
         Role::When => 0,
@@ -49,9 +68,6 @@ pub(super) fn role(role: Role) -> usize {
         Role::RefusedBy => 2,
     }
 }
-
-/// Services that sent a side's events, and the start of the first.
-type Services = HashMap<Box<str>, i64, foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -66,81 +82,23 @@ pub(super) struct Machine {
     /// Keys with obligations whose evidence was missing.
     unknown: HashSet<u32, foldhash::fast::RandomState>,
     pub(super) counts: [u64; Verdict::ALL.len()],
-    pub(super) timeline: BTreeMap<i64, u64>,
+    /// Times that a verdict was reached, by verdict; those taken back since are not subtracted.
+    pub(super) reached: [u64; Verdict::ALL.len()],
+    pub(super) timeline: Timeline,
     pub(super) stats: Stats,
     pub(super) evidence: Evidence,
     /// By verdict, first and last activation of what was forgotten.
     pub(super) forgotten: BTreeMap<Verdict, (i64, i64)>,
     /// Verdicts that a finding was made of, with what it said last.
-    pub(super) raised: BTreeMap<Verdict, super::report::Raised>,
+    pub(super) raised: BTreeMap<Verdict, super::digest::Raised>,
     pub(super) changed: bool,
+    /// Whether it has been shown events, or been told what another process knew.
+    pub(super) known: bool,
+    /// Changes when what is not fulfilled does.
+    pub(super) revision: u64,
+    /// What findings say, as of a revision.
+    pub(super) digest: super::digest::Digest,
     key: Vec<u8>,
-}
-
-/// Which services a contract's sides come from.
-#[derive(Debug, Default)]
-pub(super) struct Evidence {
-    pub(super) whens: Services,
-    pub(super) expects: Services,
-    named_when: Vec<String>,
-    named_expect: Vec<String>,
-}
-
-impl Evidence {
-    fn new(contract: &Contract) -> Self {
-        let named = |side: &Side| {
-            let service = Field::service();
-            let required = side.selector.required_equalities();
-            let named = required.iter().filter(|Equality { field, .. }| **field == service);
-            named.map(|term| term.text.to_owned()).collect()
-        };
-        Self {
-            named_when: named(&contract.when),
-            named_expect: named(&contract.expect),
-            ..Self::default()
-        }
-    }
-
-    fn note(&mut self, role: Role, service: &str, start: i64) {
-        let services = match role {
-            Role::When => &mut self.whens,
-            Role::Expect => &mut self.expects,
-            Role::RefusedBy => return,
-        };
-        if let Some(first) = services.get_mut(service) {
-            *first = start.min(*first);
-        } else if services.len() < MAX_SERVICES {
-            services.insert(service.into(), start);
-        }
-    }
-
-    /// Whether a side's services sent none of its kind of signal in `from..=to`, though at least
-    /// one of them did before. A side's services are those that its selector names and those from
-    /// which its events came before `from`.
-    pub(super) fn silent(
-        &self,
-        contract: &Contract,
-        presence: &Presence,
-        side: Sided,
-        from: i64,
-        to: i64,
-    ) -> bool {
-        let (named, seen, kind) = match side {
-            Sided::When => (&self.named_when, &self.whens, contract.when.selector.kind()),
-            Sided::Expect => (&self.named_expect, &self.expects, contract.expect.selector.kind()),
-        };
-        let named =
-            named.iter().map(String::as_str).filter(|service| presence.before(kind, service, from));
-        let seen = seen.iter().filter(|(_, first)| **first < from).map(|(service, _)| &**service);
-        let mut any = false;
-        for service in named.chain(seen) {
-            if presence.within(kind, service, from, to) {
-                return false;
-            }
-            any = true;
-        }
-        any
-    }
 }
 
 impl Machine {
@@ -155,11 +113,15 @@ impl Machine {
             bad: HashSet::default(),
             unknown: HashSet::default(),
             counts: [0; Verdict::ALL.len()],
-            timeline: BTreeMap::new(),
+            reached: [0; Verdict::ALL.len()],
+            timeline: Timeline::default(),
             stats: Stats::default(),
             forgotten: BTreeMap::new(),
             raised: BTreeMap::new(),
             changed: false,
+            known: false,
+            revision: 1,
+            digest: super::digest::Digest::default(),
             key: Vec::new(),
         }
     }
@@ -167,6 +129,11 @@ impl Machine {
     /// Number of open obligations.
     pub(super) fn open(&self) -> u64 {
         self.counts[Verdict::Open as usize]
+    }
+
+    fn lose_open(&mut self, count: u64) {
+        let open = &mut self.counts[Verdict::Open as usize];
+        *open = open.saturating_sub(count);
     }
 
     /// Takes a batch's events.
@@ -244,7 +211,7 @@ impl Machine {
             .is_some_and(|body| body.add(contract, role, event, &mut dropped));
         self.stats.evicted_open += dropped.open;
         self.stats.evicted_settled += dropped.events - dropped.open;
-        self.counts[Verdict::Open as usize] -= dropped.open;
+        self.lose_open(dropped.open);
         if changed {
             let moved = role != Role::Expect && obligations(contract) == Obligations::Key;
             self.refresh(slot, moved, presence, watermark);
@@ -253,7 +220,7 @@ impl Machine {
 
     /// Judges a key's obligations anew. `moved` says that a deadline may have moved.
     fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
-        let Self { contract, table, due, counts, timeline, evidence, .. } = self;
+        let Self { contract, table, due, counts, reached, timeline, evidence, .. } = self;
         let Some(key) = table.get_mut(slot) else { return };
         let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
         let context = Context { watermark, silent: &silent };
@@ -262,14 +229,12 @@ impl Machine {
             if old != Some(new.verdict) {
                 changed = true;
                 if let Some(old) = old {
-                    counts[old as usize] -= 1;
+                    counts[old as usize] = counts[old as usize].saturating_sub(1);
                 } else {
-                    *timeline.entry(new.activated.div_euclid(MINUTE)).or_default() += 1;
-                    if timeline.len() > MAX_MINUTES {
-                        timeline.pop_first();
-                    }
+                    timeline.note(new.activated);
                 }
                 counts[new.verdict as usize] += 1;
+                reached[new.verdict as usize] += 1;
             }
             if new.verdict == Verdict::Open && (moved || old != Some(Verdict::Open)) {
                 due.entry(new.deadline >> BUCKET).or_default().push(slot);
@@ -277,6 +242,10 @@ impl Machine {
             unknown |= new.verdict == Verdict::Unknown;
         });
         let (open, bad) = (key.open() > 0, key.bad() > 0);
+        if bad || self.bad.contains(&slot) {
+            // Also when the verdict stays: traces and figures may have changed.
+            self.revision += 1;
+        }
         if !open && !table.mark(slot) {
             // The mark says that the key stands in a queue.
             table.set_mark(slot, true);
@@ -357,6 +326,7 @@ impl Machine {
 
     fn forget(&mut self, slot: u32) {
         if self.bad.contains(&slot) {
+            self.revision += 1;
             for (verdict, activated) in self.activations(slot) {
                 let span = self.forgotten.entry(verdict).or_insert((activated, activated));
                 *span = (span.0.min(activated), span.1.max(activated));
@@ -378,7 +348,7 @@ impl Machine {
             let open = self.table.get(slot).map_or(0, |body| u64::from(body.open()));
             if open > 0 {
                 self.forget(slot);
-                self.counts[Verdict::Open as usize] -= open;
+                self.lose_open(open);
                 self.stats.evicted_open += open;
                 return true;
             }
@@ -395,5 +365,59 @@ impl Machine {
             + due
             + (self.settled.capacity() + self.settled_bad.capacity()) * 4
             + (self.bad.capacity() + self.unknown.capacity()) * 5
+    }
+}
+
+impl Machine {
+    /// Appends all that the contract knows. Keys that have settled come first, in the order in
+    /// which they did.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        self.counts.put(out);
+        self.reached.put(out);
+        self.stats.put(out);
+        self.timeline.put(out);
+        self.forgotten.put(out);
+        self.raised.put(out);
+        self.evidence.put(out);
+        (self.table.len() as u64).put(out);
+        let mut done = vec![false; self.table.end() as usize];
+        let queued = self.settled.iter().chain(&self.settled_bad).copied();
+        for slot in queued.chain(self.table.slots()) {
+            let (Some(body), Some(done)) = (self.table.get(slot), done.get_mut(slot as usize))
+            else {
+                continue;
+            };
+            if !std::mem::replace(done, true) {
+                put_bytes(self.table.key(slot), out);
+                body.put(out);
+            }
+        }
+    }
+
+    /// Takes what [`Self::put`] wrote, of a contract that means the same.
+    pub(super) fn get(
+        contract: Arc<Contract>,
+        from: &mut Get<'_>,
+        presence: &Presence,
+        watermark: i64,
+    ) -> Result<Self, Damaged> {
+        let mut machine = Self::new(contract);
+        machine.counts = Code::get(from)?;
+        machine.reached = Code::get(from)?;
+        machine.stats = Code::get(from)?;
+        machine.timeline = Code::get(from)?;
+        machine.forgotten = Code::get(from)?;
+        machine.raised = Code::get(from)?;
+        machine.evidence.learn(from)?;
+        for _ in 0..from.length()? {
+            let key = from.bytes()?;
+            let mut body = Some(Body::get(from)?);
+            let slot = machine.table.entry(key, || body.take().unwrap_or(Body::Empty));
+            if let (Some(slot), None) = (slot, body) {
+                // Deadlines, queues and sets follow from what is known of the key.
+                machine.refresh(slot, true, presence, watermark);
+            }
+        }
+        Ok(machine)
     }
 }

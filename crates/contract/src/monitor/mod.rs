@@ -5,7 +5,11 @@
 //! still changes the verdict, so out-of-order and late arrivals end in the same verdicts as order
 //! does. When nothing at all arrives, the watermark follows the wall clock.
 
+mod checkpoint;
+mod codec;
+mod digest;
 mod event;
+mod evidence;
 mod judge;
 mod key;
 mod machine;
@@ -14,6 +18,7 @@ mod report;
 mod small;
 mod state;
 mod table;
+mod timeline;
 mod windows;
 mod words;
 
@@ -25,6 +30,7 @@ use lacuna_signal::finding::{Finding, Instance, Verdict};
 use lacuna_signal::selector::BatchIndex;
 use lacuna_signal::{Batch, SignalKind};
 
+pub use checkpoint::CheckpointError;
 pub use report::{ContractStatus, Health};
 
 use crate::spec::{Contract, ContractSet};
@@ -98,6 +104,7 @@ impl Monitor {
         }
         let index = BatchIndex::new(batch);
         let Some(rows) = Rows::new(&index) else { return };
+        self.machines.iter_mut().for_each(|machine| machine.known = true);
         let doubt = self.presence.observe(batch.kind(), &rows, self.watermark);
         for machine in &mut self.machines {
             machine.observe(&index, &rows, &self.presence, self.watermark);
@@ -114,6 +121,17 @@ impl Monitor {
         let watermark = last.min(ahead).saturating_sub(self.lateness()).saturating_sub(1);
         self.advance(watermark);
         self.bound();
+    }
+
+    /// As [`Self::observe`], for a batch some of whose rows may have been observed before: they
+    /// change no verdict, and are not counted as matching events a second time. New ones among them
+    /// are not counted either.
+    pub fn observe_again(&mut self, batch: &Batch) {
+        let before: Vec<_> = self.machines.iter().map(|machine| machine.stats.clone()).collect();
+        self.observe(batch);
+        for (machine, before) in self.machines.iter_mut().zip(before) {
+            machine.stats.forget_matches(&before);
+        }
     }
 
     /// Tells the time. While events arrive it changes nothing; after [`Options::idle`] without any
@@ -139,6 +157,19 @@ impl Monitor {
         self.watermark = self.watermark.max(last);
         for machine in &mut self.machines {
             machine.finish(&self.presence, self.watermark);
+        }
+    }
+
+    /// Settles every deadline up to `watermark` at least, which another process had reached.
+    pub fn settle_up_to(&mut self, watermark: Timestamp) {
+        self.settle(nanos(watermark));
+    }
+
+    /// As [`Self::advance`], also where a contract lags behind the others.
+    fn settle(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+        for machine in &mut self.machines {
+            machine.advance(&self.presence, self.watermark);
         }
     }
 
@@ -173,23 +204,26 @@ impl Monitor {
         }
     }
 
-    /// Takes another set of contracts. Those that did not change keep their obligations and
-    /// counts; new and changed ones begin anew.
+    /// Takes another set of contracts. Those whose meaning did not change keep their obligations
+    /// and counts; new and changed ones begin anew.
     pub fn reload(&mut self, contracts: &ContractSet) {
         let mut old: Vec<Machine> = std::mem::take(&mut self.machines);
         self.machines = contracts
             .contracts()
             .iter()
-            .map(|contract| match old.iter().position(|machine| machine.contract == *contract) {
-                Some(at) => old.swap_remove(at),
-                None => Machine::new(contract.clone()),
+            .map(|contract| {
+                match old.iter().position(|machine| machine.contract.means_as(contract)) {
+                    Some(at) => {
+                        let mut machine = old.swap_remove(at);
+                        // What it is called and how much it matters may have changed.
+                        machine.contract = contract.clone();
+                        machine
+                    }
+                    None => Machine::new(contract.clone()),
+                }
             })
             .collect();
-        let gap = gap(contracts);
-        if gap < self.presence.gap() {
-            // Known presence is too coarse for the shorter questions; it is learnt anew.
-            self.presence = Presence::new(gap);
-        }
+        self.presence.ask_for(gap(contracts));
     }
 
     /// The contracts, in order.
@@ -226,7 +260,17 @@ impl Monitor {
     /// All findings: one a contract and verdict, those that no longer hold as resolved.
     pub fn findings(&mut self) -> Vec<Finding> {
         let (presence, watermark) = (&self.presence, self.watermark);
-        self.machines.iter_mut().flat_map(|machine| machine.findings(presence, watermark)).collect()
+        let machines = self.machines.iter_mut();
+        machines.flat_map(|machine| machine.findings(presence, watermark, |_| true)).collect()
+    }
+
+    /// The finding with this fingerprint.
+    pub fn finding(&mut self, fingerprint: &str) -> Option<Finding> {
+        let (presence, watermark) = (&self.presence, self.watermark);
+        self.machines.iter_mut().find_map(|machine| {
+            let verdict = machine.verdict_of(fingerprint)?;
+            machine.findings(presence, watermark, |wanted| wanted == verdict).pop()
+        })
     }
 
     /// How every contract is doing, in order.

@@ -3,6 +3,7 @@
 use hashbrown::HashMap;
 use lacuna_signal::SignalKind;
 
+use super::codec::{Code, Damaged, Get, code};
 use super::event::Rows;
 
 /// Of each service and kind of signal, the times at which there were any, as intervals.
@@ -23,6 +24,8 @@ struct Track {
     spans: Vec<(i64, i64)>,
 }
 
+code!(Track { first, spans });
+
 /// A service that comes and goes has at most this many intervals; the oldest are forgotten.
 const MAX_SPANS: usize = 65_536;
 
@@ -34,6 +37,27 @@ impl Presence {
     /// The shortest span that can be asked about, nanoseconds.
     pub(super) fn gap(&self) -> i64 {
         self.gap
+    }
+
+    /// From now on spans as short as `gap` are asked about. What is known stays: where points were
+    /// joined over longer gaps, a service counts as heard of when it may have been silent.
+    pub(super) fn ask_for(&mut self, gap: i64) {
+        self.gap = self.gap.min(gap.max(1));
+    }
+
+    /// Adds what another one knows.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.ask_for(other.gap);
+        for (key, track) in other.tracks {
+            match self.tracks.entry(key) {
+                hashbrown::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(track);
+                }
+                hashbrown::hash_map::Entry::Occupied(mut entry) => {
+                    entry.get_mut().merge(track, self.gap);
+                }
+            }
+        }
     }
 
     /// Takes note of a batch's rows; says whether one of them lies at or before `watermark`, where
@@ -80,6 +104,18 @@ impl Presence {
 }
 
 impl Track {
+    fn merge(&mut self, other: Self, gap: i64) {
+        self.first = self.first.min(other.first);
+        let mut all: Vec<_> = self.spans.drain(..).chain(other.spans).collect();
+        all.sort_unstable();
+        for (first, last) in all {
+            match self.spans.last_mut() {
+                Some((_, end)) if first.saturating_sub(*end) < gap => *end = last.max(*end),
+                _ => self.spans.push((first, last)),
+            }
+        }
+    }
+
     fn insert(&mut self, time: i64, gap: i64) {
         self.first = self.first.min(time);
         if let Some((first, last)) = self.spans.last_mut() {
@@ -114,6 +150,31 @@ impl Track {
             (false, true) => self.spans[at].0 = time,
             (false, false) => self.spans.insert(at, (time, time)),
         }
+    }
+}
+
+/// The kind is written as one byte: 0 spans, 1 logs, 2 points.
+impl Code for Presence {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.gap.put(out);
+        (self.tracks.len() as u64).put(out);
+        for ((kind, service), track) in &self.tracks {
+            let kind = SignalKind::ALL.iter().position(|known| known == kind).unwrap_or(0);
+            out.push(kind as u8);
+            service.put(out);
+            track.put(out);
+        }
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        let mut presence = Self::new(Code::get(from)?);
+        for _ in 0..from.length()? {
+            let kind = from.take(1)?.first().copied().map(usize::from).unwrap_or_default();
+            let kind = *SignalKind::ALL.get(kind).ok_or(Damaged)?;
+            let service = Code::get(from)?;
+            presence.tracks.insert((kind, service), Code::get(from)?);
+        }
+        Ok(presence)
     }
 }
 

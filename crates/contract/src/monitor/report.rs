@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lacuna_signal::finding;
-use lacuna_signal::finding::{
-    Finding, FindingKind, Instance, MAX_EXAMPLES, Status, Verdict, fingerprint,
-};
+use lacuna_signal::finding::{Instance, Verdict};
 use serde::Serialize;
 
-use super::judge::{self, Context, Judged, Side};
+use super::judge::{self, Context, Judged};
 use super::key;
 use super::machine::{Machine, role};
 use super::presence::Presence;
 use super::state::{Body, Obligations, obligations};
-use super::words::{Subject, evidence, side_name, words};
+use super::words::{Subject, evidence, side_name};
 use crate::spec::{Kind, Role};
 
 /// How a contract is doing, for people and dashboards.
@@ -40,6 +38,11 @@ pub struct ContractStatus {
     pub activations: u64,
     /// Obligations by verdict, `open` included.
     pub verdicts: BTreeMap<&'static str, u64>,
+    /// How often each verdict was reached since the contract was first loaded, `open` left out.
+    /// It never falls: what a late arrival took back is told in `retracted`.
+    pub reached: BTreeMap<&'static str, u64>,
+    /// How often each verdict was taken back.
+    pub retracted: BTreeMap<&'static str, u64>,
     /// Whether its evidence arrives and can be used.
     pub health: Health,
 }
@@ -74,14 +77,7 @@ pub struct Health {
     pub problems: Vec<String>,
 }
 
-/// What a finding said when it was last open.
-#[derive(Debug, Clone)]
-pub(super) struct Raised {
-    first: i64,
-    last: i64,
-}
-
-fn timestamp(nanos: i64) -> Timestamp {
+pub(super) fn timestamp(nanos: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -94,7 +90,7 @@ pub(super) struct Obligation<'a> {
 
 impl Machine {
     /// A key's obligations.
-    fn obligations_of(&self, slot: u32, context: &Context<'_>) -> Vec<Obligation<'_>> {
+    pub(super) fn obligations_of(&self, slot: u32, context: &Context<'_>) -> Vec<Obligation<'_>> {
         let contract = &*self.contract;
         let mut list = Vec::new();
         let mut push = |verdict: Option<Verdict>, judged: Option<Judged>, subject| {
@@ -154,7 +150,7 @@ impl Machine {
             .collect()
     }
 
-    fn instance(&self, slot: u32, obligation: &Obligation<'_>) -> Instance {
+    pub(super) fn instance(&self, slot: u32, obligation: &Obligation<'_>) -> Instance {
         let contract = &*self.contract;
         let judged = &obligation.judged;
         let key = key::parts(self.table.key(slot)).into_iter().collect();
@@ -202,107 +198,6 @@ impl Machine {
         let mut list = self.obligations_of(slot, context);
         list.sort_by_key(|obligation| obligation.judged.activated);
         list.iter().map(|obligation| self.instance(slot, obligation)).collect()
-    }
-
-    /// One finding for each verdict that speaks against the system, and one for missing evidence.
-    pub(super) fn findings(&mut self, presence: &Presence, watermark: i64) -> Vec<Finding> {
-        let silent =
-            |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
-        let context = Context { watermark, silent: &silent };
-        let mut by_verdict: BTreeMap<Verdict, Vec<(i64, u32, Obligation<'_>)>> = BTreeMap::new();
-        for slot in self.bad.iter().copied() {
-            for obligation in self.obligations_of(slot, &context) {
-                if !matches!(obligation.verdict, Verdict::Fulfilled | Verdict::Open) {
-                    let list = by_verdict.entry(obligation.verdict).or_default();
-                    list.push((obligation.judged.activated, slot, obligation));
-                }
-            }
-        }
-        let mut findings = Vec::new();
-        let mut raised = self.raised.clone();
-        for verdict in Verdict::ALL {
-            let count = self.counts[verdict as usize];
-            if matches!(verdict, Verdict::Fulfilled | Verdict::Open)
-                || (count == 0 && !raised.contains_key(&verdict))
-            {
-                continue;
-            }
-            let mut list = by_verdict.remove(&verdict).unwrap_or_default();
-            list.sort_by_key(|(activated, slot, _)| std::cmp::Reverse((*activated, *slot)));
-            let times = list.iter().map(|(activated, _, _)| *activated);
-            let forgotten = self.forgotten.get(&verdict).filter(|_| count > 0);
-            let times = times.chain(forgotten.into_iter().flat_map(|(a, b)| [*a, *b]));
-            let span = times.fold(None, |span: Option<(i64, i64)>, time| {
-                Some(span.map_or((time, time), |(a, b)| (a.min(time), b.max(time))))
-            });
-            let before = raised.get(&verdict).map(|raised| (raised.first, raised.last));
-            let Some((first, last)) = span.or(before) else { continue };
-            raised.insert(verdict, Raised { first, last });
-            let back = verdict == Verdict::Unknown && !self.silent_now(presence, watermark);
-            let examples = list.iter().take(MAX_EXAMPLES);
-            let examples = examples.map(|(_, slot, o)| self.instance(*slot, o)).collect();
-            let resolved = count == 0 || back;
-            findings.push(self.finding(verdict, count, (first, last), examples, resolved));
-        }
-        self.raised = raised;
-        findings
-    }
-
-    /// Whether the outcome's services are silent at the data's end.
-    pub(super) fn silent_now(&self, presence: &Presence, watermark: i64) -> bool {
-        let span = self.contract.within.unwrap_or(0).max(presence.gap());
-        let from = watermark.saturating_sub(span);
-        self.evidence.silent(&self.contract, presence, Side::Expect, from, watermark)
-    }
-
-    fn finding(
-        &self,
-        verdict: Verdict,
-        count: u64,
-        (first, last): (i64, i64),
-        examples: Vec<Instance>,
-        resolved: bool,
-    ) -> Finding {
-        let contract = &*self.contract;
-        let minutes = first.div_euclid(60_000_000_000)..=last.div_euclid(60_000_000_000);
-        let concerned = self.timeline.range(minutes).map(|(_, n)| n).sum::<u64>().max(count);
-        let mut services: Vec<String> = self
-            .evidence
-            .whens
-            .keys()
-            .chain(self.evidence.expects.keys())
-            .map(|s| (**s).to_owned())
-            .collect();
-        services.retain(|service| !service.is_empty());
-        services.sort();
-        services.dedup();
-        let (title, meaning) = words(contract, verdict, count, concerned);
-        let description = match &contract.description {
-            Some(text) => format!("{meaning}\n{text}"),
-            None => meaning,
-        };
-        Finding {
-            fingerprint: fingerprint(&["contract", &contract.name, verdict.name()]),
-            kind: match verdict {
-                Verdict::Unknown => FindingKind::EvidenceGap,
-                _ => FindingKind::SilentFailure,
-            },
-            source: format!("contract/{}", contract.name),
-            title,
-            description,
-            severity: contract.severity,
-            status: if resolved { Status::Resolved } else { Status::Open },
-            key: contract.key_names(),
-            verdict: Some(verdict),
-            services,
-            count,
-            concerned,
-            first_seen: timestamp(first),
-            last_seen: timestamp(last),
-            examples,
-            runbook_url: contract.runbook_url.clone(),
-            acknowledged: None,
-        }
     }
 
     /// How the contract is doing.
@@ -353,6 +248,8 @@ impl Machine {
                 .collect(),
             activations: self.counts.iter().sum(),
             verdicts: self.verdicts(),
+            reached: self.reached(|reached, _| reached),
+            retracted: self.reached(|reached, now| reached.saturating_sub(now)),
             health: Health {
                 matched: by_side(&stats.matched),
                 key_missing: by_side(&stats.key_missing),
@@ -373,5 +270,12 @@ impl Machine {
     /// Obligations by verdict.
     pub(super) fn verdicts(&self) -> BTreeMap<&'static str, u64> {
         Verdict::ALL.iter().map(|v| (v.name(), self.counts[*v as usize])).collect()
+    }
+
+    /// `of` how often a verdict was reached and how often it stands, by verdict.
+    fn reached(&self, of: impl Fn(u64, u64) -> u64) -> BTreeMap<&'static str, u64> {
+        let settled = Verdict::ALL.iter().filter(|verdict| **verdict != Verdict::Open);
+        let of = |v: &Verdict| (v.name(), of(self.reached[*v as usize], self.counts[*v as usize]));
+        settled.map(of).collect()
     }
 }

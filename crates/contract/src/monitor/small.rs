@@ -4,6 +4,7 @@
 use lacuna_signal::TraceId;
 use lacuna_signal::finding::Verdict;
 
+use super::codec::code;
 use super::event::Event;
 use super::judge::{Context, Judged, Side};
 use super::state::{Events, Kept};
@@ -20,6 +21,8 @@ pub(super) struct Small {
     pub(super) verdict: Option<Verdict>,
 }
 
+code!(Small { when, end, trace, verdict });
+
 /// An outcome whose activation has not been seen.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Orphan {
@@ -27,6 +30,8 @@ pub(super) struct Orphan {
     end: i64,
     trace: Option<TraceId>,
 }
+
+code!(Orphan { start, end, trace });
 
 /// What became of a small state when it took an event.
 pub(super) enum Took<T> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lacuna_signal::finding::Verdict;
 
+use super::codec::{Code, Damaged, Get, code};
 use super::event::Event;
 use super::judge::{self, Context, Judged};
 use super::small::{self, Orphan, Small, Took};
@@ -32,6 +33,8 @@ pub(super) struct Events {
     tally: Tally,
 }
 
+code!(Events { whens, expects, refusals, verdict, tally });
+
 /// The windows of a key by their start.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
@@ -39,12 +42,16 @@ pub(super) struct Windows {
     tally: Tally,
 }
 
+code!(Windows { windows, tally });
+
 /// How a key's obligations stand.
 #[derive(Debug, Default, Clone, Copy)]
 struct Tally {
     open: u32,
     bad: u32,
 }
+
+code!(Tally { open, bad });
 
 impl Tally {
     fn count(&mut self, verdict: Verdict) {
@@ -61,6 +68,44 @@ impl Tally {
 pub(super) struct Kept {
     pub(super) event: Event,
     pub(super) verdict: Option<Verdict>,
+}
+
+code!(Kept { event, verdict });
+
+/// One byte, 0 to 4, then the state.
+impl Code for Body {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Empty => out.push(0),
+            Self::Small(small) => {
+                out.push(1);
+                small.put(out);
+            }
+            Self::Orphan(orphan) => {
+                out.push(2);
+                orphan.put(out);
+            }
+            Self::Events(events) => {
+                out.push(3);
+                events.put(out);
+            }
+            Self::Windows(windows) => {
+                out.push(4);
+                windows.put(out);
+            }
+        }
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(match from.take(1)? {
+            [0] => Self::Empty,
+            [1] => Self::Small(Code::get(from)?),
+            [2] => Self::Orphan(Code::get(from)?),
+            [3] => Self::Events(Code::get(from)?),
+            [4] => Self::Windows(Code::get(from)?),
+            _ => return Err(Damaged),
+        })
+    }
 }
 
 /// A key keeps at most this many events of a side and this many windows; the oldest go first.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lacuna_signal::TraceId;
 use lacuna_signal::finding::Verdict;
 
+use super::codec::code;
 use super::event::Event;
 use super::state::{Dropped, MAX_EVENTS};
 use crate::spec::{Contract, Kind, Role};
@@ -19,6 +20,8 @@ pub(super) struct Window {
     pub(super) seen: Vec<u64>,
     pub(super) verdict: Option<Verdict>,
 }
+
+code!(Window { first, trace, seen, verdict });
 
 /// Takes an event; `false` if it changes nothing.
 pub(super) fn add_to_window(

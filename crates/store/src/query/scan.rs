@@ -1,13 +1,16 @@
 //! Rows by selector and time, as a stream of batches.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
 
 use super::plan::{Planned, Reader};
-use crate::bounds::TimeRange;
+use crate::bounds::{TimeBounds, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
-use crate::part::{Filter, Want};
+use crate::part::{Filter, Part, Want};
 use crate::report::Finding;
 use crate::store::Store;
 
@@ -26,7 +29,7 @@ pub struct Scan {
 }
 
 struct ScanReader {
-    parts: Vec<std::sync::Arc<dyn crate::part::Part>>,
+    parts: Vec<Arc<dyn Part>>,
     planned: std::vec::IntoIter<Planned>,
     ready: Vec<Batch>,
     damaged: Vec<Finding>,
@@ -49,7 +52,53 @@ impl Store {
         columns: Option<&[&str]>,
         rows: usize,
     ) -> Result<Scan, StoreError> {
-        let mut reader = Reader::new(self.shared(), kind, range);
+        self.scan_parts(self.shared().parts(kind), selector, range, columns, rows)
+    }
+
+    /// A position in the store: whatever is acknowledged from now on comes at or after it, and all
+    /// that came before has been answered. It is good in later processes on the same folder too.
+    pub fn position(&self) -> u64 {
+        self.shared().answered.load(Ordering::Acquire)
+    }
+
+    /// Rows of `kind` in `range` that came at or after `position`, by the parts that hold them:
+    /// `whole` asks for parts of which every row did, `!whole` for parts of which some rows may
+    /// have come before. Both together give all that came since, and possibly more.
+    pub fn scan_since(
+        &self,
+        kind: SignalKind,
+        position: u64,
+        whole: bool,
+        range: TimeRange,
+    ) -> Result<Scan, StoreError> {
+        let mut parts = self.shared().parts(kind);
+        parts.retain(|part| {
+            let frames = part.frames();
+            frames.end > position && (frames.start >= position) == whole
+        });
+        self.scan_parts(parts, None, range, None, usize::MAX)
+    }
+
+    /// Bounds of the times of all that [`Self::scan_since`] would give of spans and logs.
+    pub fn bounds_since(&self, position: u64) -> Option<TimeBounds> {
+        [SignalKind::Spans, SignalKind::Logs]
+            .into_iter()
+            .flat_map(|kind| self.shared().parts(kind))
+            .filter(|part| part.frames().end > position)
+            .map(|part| part.bounds())
+            .reduce(TimeBounds::join)
+    }
+
+    fn scan_parts(
+        &self,
+        mut parts: Vec<Arc<dyn Part>>,
+        selector: Option<&Selector>,
+        range: TimeRange,
+        columns: Option<&[&str]>,
+        rows: usize,
+    ) -> Result<Scan, StoreError> {
+        parts.retain(|part| part.bounds().overlaps(range));
+        let mut reader = Reader::over(self.shared(), parts, Vec::new());
         let mut planned = reader.plan(&Lookup::of(selector), range)?;
         planned.sort_by_key(|planned| planned.bounds.min);
         let Reader { parts, damaged, .. } = reader;

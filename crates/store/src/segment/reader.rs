@@ -140,6 +140,10 @@ impl Part for Segment {
         self.meta.bounds
     }
 
+    fn frames(&self) -> std::ops::Range<u64> {
+        self.meta.wal_first..self.meta.wal_end
+    }
+
     fn schema(&self) -> SchemaRef {
         self.reader.schema()
     }

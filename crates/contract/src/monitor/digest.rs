@@ -1,0 +1,204 @@
+//! Findings: one a contract and verdict, whatever the number of keys.
+
+use std::collections::BTreeMap;
+
+use lacuna_signal::finding::{
+    Finding, FindingKind, Instance, MAX_EXAMPLES, Status, Verdict, fingerprint,
+};
+
+use super::codec::code;
+use super::judge::{Context, Side};
+use super::machine::Machine;
+use super::presence::Presence;
+use super::report::{Obligation, timestamp};
+use super::words::words;
+use crate::spec::{Contract, Kind};
+
+/// What a finding said when it was last open.
+#[derive(Debug, Clone)]
+pub(super) struct Raised {
+    first: i64,
+    last: i64,
+}
+
+code!(Raised { first, last });
+
+/// What was found of each verdict, as of a revision of the contract's state: with many keys it
+/// takes long to put together, and is asked for more often than it changes.
+#[derive(Debug, Default)]
+pub(super) struct Digest {
+    revision: u64,
+    groups: BTreeMap<Verdict, Group>,
+}
+
+/// The obligations of one verdict.
+#[derive(Debug)]
+struct Group {
+    /// First and last activation.
+    first: i64,
+    last: i64,
+    /// The newest, newest first.
+    examples: Vec<Instance>,
+}
+
+/// The newest obligations of one verdict while they are being collected.
+struct Newest<'a> {
+    first: i64,
+    last: i64,
+    /// In order, newest first, no more than are told.
+    list: Vec<(i64, u32, Obligation<'a>)>,
+}
+
+impl<'a> Newest<'a> {
+    fn take(&mut self, slot: u32, obligation: Obligation<'a>) {
+        let activated = obligation.judged.activated;
+        self.first = self.first.min(activated);
+        self.last = self.last.max(activated);
+        let at = self.list.partition_point(|(time, other, _)| (*time, *other) >= (activated, slot));
+        if at < MAX_EXAMPLES {
+            self.list.truncate(MAX_EXAMPLES - 1);
+            self.list.insert(at, (activated, slot, obligation));
+        }
+    }
+}
+
+/// The fingerprint of what is found of a contract and verdict.
+fn name(contract: &Contract, verdict: Verdict) -> String {
+    fingerprint(&["contract", &contract.name, verdict.name()])
+}
+
+impl Machine {
+    /// The verdict whose finding has this fingerprint.
+    pub(super) fn verdict_of(&self, fingerprint: &str) -> Option<Verdict> {
+        Verdict::ALL.into_iter().find(|verdict| name(&self.contract, *verdict) == fingerprint)
+    }
+
+    fn refresh_digest(&mut self, presence: &Presence, watermark: i64) {
+        if self.digest.revision == self.revision {
+            return;
+        }
+        let silent =
+            |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
+        let context = Context { watermark, silent: &silent };
+        let mut newest: BTreeMap<Verdict, Newest<'_>> = BTreeMap::new();
+        for slot in self.bad.iter().copied() {
+            for obligation in self.obligations_of(slot, &context) {
+                if !matches!(obligation.verdict, Verdict::Fulfilled | Verdict::Open) {
+                    newest
+                        .entry(obligation.verdict)
+                        .or_insert_with(|| Newest {
+                            first: i64::MAX,
+                            last: i64::MIN,
+                            list: Vec::new(),
+                        })
+                        .take(slot, obligation);
+                }
+            }
+        }
+        let group = |(verdict, newest): (Verdict, Newest<'_>)| {
+            let examples = newest.list.iter().map(|(_, slot, o)| self.instance(*slot, o)).collect();
+            (verdict, Group { first: newest.first, last: newest.last, examples })
+        };
+        let groups = newest.into_iter().map(group).collect();
+        self.digest = Digest { revision: self.revision, groups };
+    }
+
+    /// One finding for each verdict that speaks against the system, and one for missing evidence;
+    /// `wanted` chooses among them.
+    pub(super) fn findings(
+        &mut self,
+        presence: &Presence,
+        watermark: i64,
+        wanted: impl Fn(Verdict) -> bool,
+    ) -> Vec<Finding> {
+        self.refresh_digest(presence, watermark);
+        let mut findings = Vec::new();
+        for verdict in Verdict::ALL.into_iter().filter(|verdict| wanted(*verdict)) {
+            let count = self.counts[verdict as usize];
+            if matches!(verdict, Verdict::Fulfilled | Verdict::Open)
+                || (count == 0 && !self.raised.contains_key(&verdict))
+            {
+                continue;
+            }
+            let group = self.digest.groups.get(&verdict);
+            let forgotten = self.forgotten.get(&verdict).copied().filter(|_| count > 0);
+            let span = [group.map(|group| (group.first, group.last)), forgotten]
+                .into_iter()
+                .flatten()
+                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+            let before = self.raised.get(&verdict).map(|raised| (raised.first, raised.last));
+            let Some((first, last)) = span.or(before) else { continue };
+            let examples = group.map(|group| group.examples.clone()).unwrap_or_default();
+            let back = verdict == Verdict::Unknown && self.back_since(presence, last);
+            let resolved = count == 0 || back;
+            findings.push(self.finding(verdict, count, (first, last), examples, resolved));
+            self.raised.insert(verdict, Raised { first, last });
+        }
+        findings
+    }
+
+    /// Whether what was silent when the obligation of `time` was open has sent anything since. It
+    /// is asked of that time and not of now: that traffic goes quiet later, while no obligation is
+    /// concerned, is no new gap.
+    fn back_since(&self, presence: &Presence, time: i64) -> bool {
+        let silent =
+            |side| self.evidence.silent(&self.contract, presence, side, time, i64::MAX);
+        !(silent(Side::Expect) || self.contract.kind == Kind::Balance && silent(Side::When))
+    }
+
+    /// Whether the outcome's services are silent at the data's end.
+    pub(super) fn silent_now(&self, presence: &Presence, watermark: i64) -> bool {
+        let span = self.contract.within.unwrap_or(0).max(presence.gap());
+        let from = watermark.saturating_sub(span);
+        self.evidence.silent(&self.contract, presence, Side::Expect, from, watermark)
+    }
+
+    fn finding(
+        &self,
+        verdict: Verdict,
+        count: u64,
+        (first, last): (i64, i64),
+        examples: Vec<Instance>,
+        resolved: bool,
+    ) -> Finding {
+        let contract = &*self.contract;
+        let concerned = self.timeline.around(first, last).max(count);
+        let mut services: Vec<String> = self
+            .evidence
+            .whens
+            .keys()
+            .chain(self.evidence.expects.keys())
+            .map(|s| (**s).to_owned())
+            .collect();
+        services.retain(|service| !service.is_empty());
+        services.sort();
+        services.dedup();
+        let (title, meaning) = words(contract, verdict, count, concerned);
+        let description = match &contract.description {
+            Some(text) => format!("{meaning}\n{text}"),
+            None => meaning,
+        };
+        Finding {
+            fingerprint: name(contract, verdict),
+            kind: match verdict {
+                Verdict::Unknown => FindingKind::EvidenceGap,
+                _ => FindingKind::SilentFailure,
+            },
+            source: format!("contract/{}", contract.name),
+            title,
+            description,
+            severity: contract.severity,
+            status: if resolved { Status::Resolved } else { Status::Open },
+            key: contract.key_names(),
+            verdict: Some(verdict),
+            services,
+            count,
+            concerned,
+            first_seen: timestamp(first),
+            last_seen: timestamp(last),
+            examples,
+            runbook_url: contract.runbook_url.clone(),
+            acknowledged: None,
+        }
+    }
+}
