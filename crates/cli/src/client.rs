@@ -73,6 +73,21 @@ impl Client {
         self.send(Method::POST, path, Some((content_type, body))).await
     }
 
+    /// The text at `path`, line by line as it comes.
+    pub async fn lines(
+        &self,
+        path: &str,
+        header: Option<(&str, &str)>,
+    ) -> Result<Lines<impl BodyExt<Data = Bytes> + Unpin + use<>>, Failure> {
+        let response = self.open_with(Method::GET, path, header, Bytes::new()).await?;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            let url = format!("{}{path}", self.base);
+            return Err(miette!("GET {url} answered {}", head.status));
+        }
+        Ok(Lines { body, read: Vec::new() })
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -92,22 +107,55 @@ impl Client {
         path: &str,
         body: Option<(&str, Bytes)>,
     ) -> Result<Response<impl BodyExt<Data = Bytes, Error: Display> + Unpin + use<>>, Failure> {
-        let url = format!("{}{path}", self.base);
-        let unreachable = |error: &dyn std::error::Error| {
-            let mut why = error.to_string();
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                why = format!("{why}: {error}");
-                cause = error.source();
-            }
-            miette!("{url}: no answer: {why}")
-        };
-        let mut request = Request::builder().method(method).uri(&url);
-        if let Some((content_type, _)) = &body {
-            request = request.header(http::header::CONTENT_TYPE, *content_type);
+        let header = body.as_ref().map(|(kind, _)| (http::header::CONTENT_TYPE.as_str(), *kind));
+        let bytes = body.as_ref().map(|(_, body)| body.clone()).unwrap_or_default();
+        self.open_with(method, path, header, bytes).await
+    }
+
+    async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(&str, &str)>,
+        body: Bytes,
+    ) -> Result<Response<impl BodyExt<Data = Bytes, Error: Display> + Unpin + use<>>, Failure> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
         }
-        let body = Full::new(body.map(|(_, body)| body).unwrap_or_default());
-        let request = request.body(body).map_err(|error| unreachable(&error))?;
-        self.http.request(request).await.map_err(|error| unreachable(&error))
+        let request =
+            request.body(Full::new(body)).map_err(|error| self.unreachable(path, &error))?;
+        self.http.request(request).await.map_err(|error| self.unreachable(path, &error))
+    }
+
+    fn unreachable(&self, path: &str, error: &dyn std::error::Error) -> Failure {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            why = format!("{why}: {error}");
+            cause = error.source();
+        }
+        miette!("{}{path}: no answer: {why}", self.base)
+    }
+}
+
+/// Lines of a body that is still being sent.
+pub struct Lines<B> {
+    body: B,
+    read: Vec<u8>,
+}
+
+impl<B: BodyExt<Data = Bytes> + Unpin> Lines<B> {
+    /// The next line, without its end; `None` when the body has ended or broken off.
+    pub async fn next(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                return Some(line.trim_end_matches(['\r', '\n']).to_owned());
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        }
     }
 }

@@ -44,6 +44,8 @@ enum Command {
     Query(commands::query::Args),
     /// Check, measure and compact a data folder.
     Store(commands::store::Args),
+    /// What a running server has found.
+    Findings(commands::findings::Args),
     /// Check contract files, run them over history, propose new ones.
     Contracts(commands::contracts::Args),
     /// Tell the story of one key: every span, log record and verdict of it, across traces.
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
             Command::Export(args) => commands::export::run(args),
             Command::Query(args) => commands::query::run(args).await,
             Command::Store(args) => commands::store::run(args),
+            Command::Findings(args) => commands::findings::run(args).await,
             Command::Contracts(args) => commands::contracts::run(args).await,
             Command::Explain(args) => commands::explain::run(args).await,
         }

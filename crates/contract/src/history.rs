@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::monitor::{ContractStatus, Monitor, Options};
 use crate::spec::ContractSet;
 
+/// Rows that are held back until the services' clocks have been learnt from them.
+pub const LEARN_CLOCKS: usize = 50_000;
+
 /// What became of every contract.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -81,6 +84,7 @@ impl History {
             max_open: usize::MAX,
             max_keys: usize::MAX,
             max_instances: usize::MAX,
+            learn_clocks: LEARN_CLOCKS,
         };
         Self { monitor: Monitor::new(contracts, options) }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::{EPOCH, Ev, MS, batch, contract, ev};
 use jiff::Timestamp;
 use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_signal::Batch;
 use lacuna_signal::finding::{FindingKind, Status, Verdict};
 
 const RESPONSE: &str =
@@ -191,4 +192,130 @@ fn the_verdicts_of_one_key_can_be_asked_for() {
 fn a_monitor_can_move_between_threads() {
     fn send<T: Send>(_: &T) {}
     send(&Monitor::new(&contract(RESPONSE), Options::default()));
+}
+
+/// A span with a kind, below another: service, span and parent id, start and end in ms.
+fn call(id: u32, kind: i32, parent: u32, service: &'static str, start: i64, end: i64) -> Batch {
+    let mut span = ev(id, if kind == 3 { "call" } else { "serve" }, "", start, end).from(service);
+    span.key = None;
+    common::batch_of(&[(span, kind, parent)])
+}
+
+/// Scenario: the clock of the payment service is 5 s behind; each order calls it, and it charges.
+/// Guarantees: the offset is measured, and the charge, which seems to come before its order, fulfils
+/// it, live and over history.
+#[test]
+fn a_clock_that_is_behind_is_allowed_for() {
+    let mut batches = Vec::new();
+    for i in 0..20 {
+        let start = i64::from(i) * 100;
+        batches.push(call(100 + 2 * i, 3, 0, "shop", start, start + 20));
+        let served = call(101 + 2 * i, 2, 100 + 2 * i, "pay", start - 4_995, start - 4_985);
+        batches.push(served);
+    }
+    batches.push(batch(&[ev(1, "a", "k", 10_000, 10_010).from("shop")]));
+    batches.push(batch(&[ev(2, "b", "k", 5_300, 5_310).from("pay")]));
+    batches.push(batch(&[ev(3, "x", "", 60_000, 60_000).from("shop")]));
+    let set = contract(RESPONSE);
+    let mut monitor = Monitor::new(&set, Options::default());
+    batches.iter().for_each(|batch| monitor.observe(batch));
+    let clocks: Vec<_> =
+        monitor.clocks().iter().map(|c| (c.service.clone(), c.offset_seconds)).collect();
+    assert_eq!(clocks, [("pay".to_owned(), -5.0), ("shop".to_owned(), 0.0)]);
+    assert_eq!((count(&monitor, Verdict::Fulfilled), count(&monitor, Verdict::Missed)), (1, 0));
+    let health = &monitor.status()[0].health;
+    assert_eq!(health.clock_offsets["pay"], -5.0);
+    assert!(health.problems.iter().any(|p| p.contains("`pay` is 5.00 s behind")), "{health:?}");
+    let report = lacuna_contract::history::run(&set, &batches);
+    assert_eq!(report.contracts[0].verdicts["fulfilled"], 1);
+    // After a restart it is still known.
+    let again = Monitor::restore(&set, Options::default(), &monitor.checkpoint()).unwrap();
+    assert_eq!(again.clocks(), monitor.clocks());
+}
+
+/// Scenario: an outcome really does come before its activation.
+/// Guarantees: without skew it is not taken for one that came after.
+#[test]
+fn clocks_that_agree_are_left_alone() {
+    let mut batches = Vec::new();
+    for i in 0..40 {
+        let start = i64::from(i) * 100;
+        batches.push(call(100 + 2 * i, 3, 0, "shop", start, start + 20));
+        batches.push(call(101 + 2 * i, 2, 100 + 2 * i, "pay", start + 5, start + 15));
+    }
+    batches.push(batch(&[ev(1, "a", "k", 10_000, 10_010).from("shop")]));
+    batches.push(batch(&[ev(2, "b", "k", 9_999, 10_020).from("pay")]));
+    batches.push(batch(&[ev(4, "y", "", 10_500, 10_500).from("pay")]));
+    batches.push(batch(&[ev(3, "x", "", 60_000, 60_000).from("shop")]));
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    batches.iter().for_each(|batch| monitor.observe(batch));
+    assert!(monitor.clocks().iter().all(|clock| clock.offset_seconds == 0.0));
+    assert_eq!(count(&monitor, Verdict::Missed), 1);
+}
+
+/// Scenario: a gap in the evidence was over; later all traffic goes quiet.
+/// Guarantees: the gap's finding stays resolved while no new obligation is concerned.
+#[test]
+fn a_gap_that_is_over_does_not_open_again_when_traffic_goes_quiet() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&[
+        ev(1, "a", "early", 0, 1),
+        ev(2, "b", "early", 10, 11).from("pay"),
+        ev(3, "a", "unseen", 5_000, 5_001),
+        ev(4, "x", "", 60_000, 60_000),
+    ]));
+    assert_eq!(monitor.findings()[0].status, Status::Open);
+    monitor.observe(&batch(&[ev(5, "x", "", 61_000, 61_000).from("pay")]));
+    assert_eq!(monitor.findings()[0].status, Status::Resolved);
+    monitor.observe(&batch(&[ev(6, "x", "", 900_000, 900_000)]));
+    assert!(monitor.status()[0].health.silent);
+    assert_eq!(monitor.findings()[0].status, Status::Resolved);
+}
+
+/// Scenario: a missed outcome comes after all.
+/// Guarantees: how often verdicts were reached never falls; what was taken back is told apart.
+#[test]
+fn counts_of_verdicts_reached_never_fall() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 1), ev(2, "x", "", 60_000, 60_000)]));
+    let told = |monitor: &Monitor| {
+        let status = &monitor.status()[0];
+        (status.reached["missed"], status.retracted["missed"], status.reached["fulfilled"])
+    };
+    assert_eq!(told(&monitor), (1, 0, 0));
+    monitor.observe(&batch(&[ev(3, "b", "k", 5, 6)]));
+    assert_eq!(told(&monitor), (1, 1, 1));
+}
+
+/// Scenario: one contract changes its deadline, another its severity, a third nothing, across a
+/// restart through a checkpoint.
+/// Guarantees: only the first begins anew.
+#[test]
+fn a_checkpoint_is_used_for_contracts_that_mean_the_same() {
+    let set = |within: &str, severity: &str| {
+        let one = |name: &str, within: &str, severity: &str| {
+            let body = RESPONSE.replace('\n', "\n    ").replace("1s", within);
+            format!("  - name: {name}\n    severity: {severity}\n    {body}\n")
+        };
+        let text = format!(
+            "contracts:\n{}{}{}",
+            one("deadline", within, "info"),
+            one("severity", "1s", severity),
+            one("same", "1s", "info")
+        );
+        ContractSet::parse("f.yaml", &text).unwrap()
+    };
+    let mut monitor = Monitor::new(&set("1s", "info"), Options::default());
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 1)]));
+    let changed = set("2s", "critical");
+    let restored = Monitor::restore(&changed, Options::default(), &monitor.checkpoint()).unwrap();
+    let open: Vec<u64> = restored.status().iter().map(|status| status.verdicts["open"]).collect();
+    assert_eq!(open, [0, 1, 1]);
+    let lacking = restored.lacking(&changed);
+    assert_eq!(lacking.contracts().iter().map(|c| &*c.name).collect::<Vec<_>>(), ["deadline"]);
+    // Bytes that are not such are told, whatever they are.
+    let bytes = monitor.checkpoint();
+    for cut in 0..bytes.len() {
+        assert!(Monitor::restore(&changed, Options::default(), &bytes[..cut]).is_err(), "{cut}");
+    }
 }

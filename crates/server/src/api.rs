@@ -65,10 +65,7 @@ pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Rout
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/findings/stream", get(stream))
         .route("/api/v1/findings/{fingerprint}", get(finding))
-        .route(
-            "/api/v1/findings/{fingerprint}/acknowledge",
-            post(acknowledge).delete(give_back),
-        )
+        .route("/api/v1/findings/{fingerprint}/acknowledge", post(acknowledge).delete(give_back))
         .route("/api/v1/findings/{fingerprint}/instances", get(instances))
         .route("/api/v1/contracts", get(contracts))
         .route("/", get(|| async { INDEX }))
@@ -273,8 +270,7 @@ impl Api {
             let steps = match contract.as_ref().filter(|_| evidence) {
                 None => None,
                 Some(contract) => Some(
-                    evidence::steps(&self.store, contract, &instance)
-                        .map_err(Failure::broken)?,
+                    evidence::steps(&self.store, contract, &instance).map_err(Failure::broken)?,
                 ),
             };
             Ok(WithEvidence { instance, evidence: steps })
@@ -285,11 +281,14 @@ impl Api {
 }
 
 async fn contracts(State(api): State<Api>) -> Response {
-    let statuses = api.live.monitor().status();
+    let (statuses, clocks) = {
+        let monitor = api.live.monitor();
+        (monitor.status(), monitor.clocks())
+    };
     let reload_error = api.live.reloads().error;
     let ready = api.live.is_ready();
     let body = serde_json::json!({
-        "contracts": statuses, "reload_error": reload_error, "ready": ready,
+        "contracts": statuses, "clocks": clocks, "reload_error": reload_error, "ready": ready,
     });
     axum::Json(body).into_response()
 }

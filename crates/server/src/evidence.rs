@@ -91,10 +91,12 @@ fn below_activation(trace: &Batch, contract: &Contract, instance: &Instance) -> 
     // A contract that a log activates has nothing below it: the mask of spans is then empty.
     let activated = contract.when.selector.mask(trace);
     let start = nanos(instance.activated_at);
-    let mut queue: VecDeque<_> = (0..trace.num_rows())
-        .filter(|row| activated.value(*row) && rows.start(*row) == start)
-        .map(|row| Below { row, depth: 0 })
-        .collect();
+    let mut roots: Vec<usize> = (0..trace.num_rows()).filter(|row| activated.value(*row)).collect();
+    // A clock that is off is allowed for in the instance's time, and not in the span's.
+    if roots.iter().any(|row| rows.start(*row) == start) {
+        roots.retain(|row| rows.start(*row) == start);
+    }
+    let mut queue: VecDeque<_> = roots.into_iter().map(|row| Below { row, depth: 0 }).collect();
     let mut seen: HashSet<usize> = queue.iter().map(|found| found.row).collect();
     let mut below = Vec::new();
     while let Some(found) = queue.pop_front() {

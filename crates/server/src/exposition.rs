@@ -80,7 +80,12 @@ fn one(out: &mut String, name: &str, kind: &str, help: &str, value: f64) {
 /// Findings, who has yet to be told of them, reloads and checkpoints.
 pub fn live(live: &Live, out: &mut String) {
     let name = "lacuna_findings";
-    head(out, name, "gauge", "Findings by whether they hold and whether anybody has taken them on.");
+    head(
+        out,
+        name,
+        "gauge",
+        "Findings by whether they hold and whether anybody has taken them on.",
+    );
     let mut counts = BTreeMap::from([("open", 0), ("acknowledged", 0), ("resolved", 0)]);
     for finding in live.findings() {
         let status = match (finding.status, finding.acknowledged) {
@@ -92,6 +97,13 @@ pub fn live(live: &Live, out: &mut String) {
     }
     for (status, count) in counts {
         let _ = writeln!(out, "{name}{{status=\"{status}\"}} {count}");
+    }
+    let name = "lacuna_clock_offset_seconds";
+    head(out, name, "gauge", "How far a service's clock is ahead; taken off before judging.");
+    let clocks = live.monitor().clocks();
+    for clock in clocks {
+        let service = escape(&clock.service);
+        let _ = writeln!(out, "{name}{{service=\"{service}\"}} {}", clock.offset_seconds);
     }
     let desk = live.desk();
     channels(&desk.book(), out);
@@ -112,7 +124,13 @@ pub fn live(live: &Live, out: &mut String) {
     let failed = "Times that a file of the monitor's or of findings could not be written.";
     let failures = read(&counts.failed) + desk.write_failures() as f64;
     one(out, "lacuna_checkpoint_failures", "counter", failed, failures);
-    one(out, "lacuna_checkpoint_bytes", "gauge", "Size of the last checkpoint.", read(&counts.bytes));
+    one(
+        out,
+        "lacuna_checkpoint_bytes",
+        "gauge",
+        "Size of the last checkpoint.",
+        read(&counts.bytes),
+    );
     let took = "How long the last checkpoint took.";
     one(out, "lacuna_checkpoint_seconds", "gauge", took, read(&counts.micros) / 1e6);
 }

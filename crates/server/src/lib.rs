@@ -21,8 +21,8 @@ pub mod otlp;
 pub mod search;
 mod start;
 mod statefile;
-mod stream;
 pub mod story;
+mod stream;
 pub mod telemetry;
 pub mod times;
 

@@ -63,7 +63,9 @@ pub fn changes(
 
 type State = (VecDeque<Item>, Receiver<Arc<Change>>, u64);
 
-async fn next((mut first, mut changes, after): State) -> Option<(Result<Event, Infallible>, State)> {
+async fn next(
+    (mut first, mut changes, after): State,
+) -> Option<(Result<Event, Infallible>, State)> {
     if let Some(item) = first.pop_front() {
         return Some((Ok(item.event()), (first, changes, after)));
     }

@@ -62,10 +62,10 @@ impl Chunk {
         chunks: impl IntoIterator<Item = &'a Self>,
     ) -> Result<Option<Self>, StoreError> {
         let (mut batches, mut bounds) = (Vec::new(), None::<TimeBounds>);
-        let mut frames = u64::MAX..0;
+        let (mut first, mut end) = (u64::MAX, 0);
         for chunk in chunks {
             batches.push(chunk.batch()?);
-            frames = frames.start.min(chunk.frames.start)..frames.end.max(chunk.frames.end);
+            (first, end) = (first.min(chunk.frames.start), end.max(chunk.frames.end));
             bounds = Some(bounds.map_or(chunk.bounds, |bounds| bounds.join(chunk.bounds)));
         }
         let (Some(packed), Some(bounds)) = (Packed::of(&batches)?, bounds) else {
@@ -74,7 +74,7 @@ impl Chunk {
         let traces = TraceIndex::new(packed.column(TRACE_ID));
         let bytes = packed.footprint() + traces.footprint();
         let rows = Rows::Packed(packed, traces);
-        Ok(Some(Self { rows, bounds, bytes, frames, summary: OnceLock::new() }))
+        Ok(Some(Self { rows, bounds, bytes, frames: first..end, summary: OnceLock::new() }))
     }
 
     /// The rows, as they are kept.

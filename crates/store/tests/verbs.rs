@@ -199,7 +199,8 @@ fn what_came_since_a_position_is_found_in_memory_after_a_restart_and_in_segments
     assert_eq!(position, 3);
     let ids = |store: &Store, position| {
         let mut ids = [false, true].map(|whole| {
-            let scan = store.scan_since(SignalKind::Spans, position, whole, TimeRange::ALL).unwrap();
+            let scan =
+                store.scan_since(SignalKind::Spans, position, whole, TimeRange::ALL).unwrap();
             scan.flat_map(|batch| span_ids(&batch.unwrap())).collect::<Vec<u64>>()
         });
         ids.iter_mut().for_each(|ids| ids.sort_unstable());

@@ -44,6 +44,23 @@ pub struct Args {
     /// How much stored history the contracts are checked against again after a restart.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     replay: Duration,
+    /// How often the monitor writes down what it knows, for the next start.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    checkpoint: Duration,
+    /// Base URL of an Alertmanager to tell of findings, such as http://localhost:9093; may be
+    /// given several times.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    alertmanager: Vec<String>,
+    /// How often Alertmanagers are told again of what is still open.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    resend: Duration,
+    /// URL to which every finding is sent as JSON when it opens and when it is resolved; may be
+    /// given several times.
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    webhook: Vec<String>,
+    /// Where people reach the query port, for links in alerts.
+    #[arg(long, value_name = "URL")]
+    external_url: Option<String>,
 }
 
 /// What is taken and kept at most.
@@ -132,6 +149,14 @@ impl std::str::FromStr for PortOrAddr {
     }
 }
 
+/// A URL that findings can be sent to.
+fn http_url(text: &str) -> Result<String, String> {
+    match lacuna_server::notify::check_url(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Runs until a signal asks it to end.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
     init_logs();
@@ -148,6 +173,11 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         lateness: args.lateness,
         idle: args.idle,
         replay: args.replay,
+        checkpoint_every: args.checkpoint,
+        alertmanagers: args.alertmanager,
+        resend: args.resend,
+        webhooks: args.webhook,
+        external_url: args.external_url.map(|url| url.trim_end_matches('/').to_owned()),
         ..Config::new(args.data)
     };
     let server = Server::start(config).await.map_err(report::start)?;
@@ -155,8 +185,18 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     output::line(&format!("OTLP/HTTP  http://{}", server.otlp_http));
     output::line(&format!("queries    http://{}", server.query));
     output::line(&format!("contracts  {}", server.live().monitor().contracts().count()));
-    output::line("ready");
-    end_asked_for().await?;
+    let mut asked = std::pin::pin!(end_asked_for());
+    let ended = tokio::select! {
+        done = &mut asked => Some(done),
+        () = server.ready() => None,
+    };
+    match ended {
+        Some(done) => done?,
+        None => {
+            output::line("ready");
+            asked.await?;
+        }
+    }
     tracing::info!("stopping");
     server.stop().await;
     Ok(Outcome::Clean)

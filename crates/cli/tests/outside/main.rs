@@ -9,6 +9,7 @@
 
 mod accept;
 mod bad_input;
+mod channels;
 mod contracts;
 mod durability;
 mod export;

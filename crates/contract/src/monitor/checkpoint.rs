@@ -65,6 +65,7 @@ impl Monitor {
         self.last.put(&mut out);
         self.watermark.put(&mut out);
         self.presence.put(&mut out);
+        self.skew.put(&mut out);
         (self.machines.len() as u64).put(&mut out);
         for machine in &self.machines {
             machine.contract.meaning().put(&mut out);
@@ -96,6 +97,7 @@ impl Monitor {
         monitor.watermark = Code::get(&mut from)?;
         monitor.presence = Presence::get(&mut from)?;
         monitor.presence.ask_for(gap(contracts));
+        monitor.skew = Code::get(&mut from)?;
         for _ in 0..from.length()? {
             let meaning = String::get(&mut from)?;
             let mut state = Get(from.bytes()?);
@@ -121,7 +123,9 @@ impl Monitor {
     }
 
     /// Takes over what another monitor knows of contracts that both have.
-    pub fn adopt(&mut self, other: Self) {
+    pub fn adopt(&mut self, mut other: Self) {
+        other.judge_held();
+        self.skew.adopt(other.skew);
         self.presence.merge(other.presence);
         self.last = self.last.max(other.last);
         let watermark = self.watermark.max(other.watermark);

@@ -293,7 +293,8 @@ mod tests {
     type All = (Vec<(u64, i64)>, (Option<Box<str>>, BTreeMap<u32, (bool, [u64; 3])>));
 
     fn all() -> impl Strategy<Value = All> {
-        let map = prop::collection::btree_map(any::<u32>(), (any::<bool>(), any::<[u64; 3]>()), 0..4);
+        let map =
+            prop::collection::btree_map(any::<u32>(), (any::<bool>(), any::<[u64; 3]>()), 0..4);
         let text = prop::option::of("\\PC{0,9}".prop_map(Into::into));
         (prop::collection::vec((any::<u64>(), any::<i64>()), 0..9), (text, map))
     }

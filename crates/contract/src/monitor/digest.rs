@@ -141,8 +141,7 @@ impl Machine {
     /// is asked of that time and not of now: that traffic goes quiet later, while no obligation is
     /// concerned, is no new gap.
     fn back_since(&self, presence: &Presence, time: i64) -> bool {
-        let silent =
-            |side| self.evidence.silent(&self.contract, presence, side, time, i64::MAX);
+        let silent = |side| self.evidence.silent(&self.contract, presence, side, time, i64::MAX);
         !(silent(Side::Expect) || self.contract.kind == Kind::Balance && silent(Side::When))
     }
 

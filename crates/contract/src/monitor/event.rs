@@ -122,6 +122,8 @@ pub(crate) struct Rows<'a> {
     span: Option<&'a FixedSizeBinaryArray>,
     body: Option<&'a StringViewArray>,
     service: Option<&'a StringViewArray>,
+    /// By row, what the service's clock shows too much; `None` if all are right.
+    shifts: Option<Vec<i64>>,
 }
 
 impl<'a> Rows<'a> {
@@ -142,7 +144,13 @@ impl<'a> Rows<'a> {
             span: id(schema::SPAN_ID),
             body: index.column(schema::BODY).and_then(|column| column.as_string_view_opt()),
             service: index.batch().service_column(),
+            shifts: None,
         })
+    }
+
+    /// From now on times are by clocks that are set right: so much less, row by row.
+    pub(super) fn set_right(&mut self, shifts: Option<Vec<i64>>) {
+        self.shifts = shifts;
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -150,13 +158,16 @@ impl<'a> Rows<'a> {
     }
 
     pub(crate) fn start(&self, row: usize) -> i64 {
-        self.start[row]
+        match &self.shifts {
+            None => self.start[row],
+            Some(shifts) => self.start[row].saturating_sub(shifts[row]),
+        }
     }
 
     /// A span that ends before it starts, by a clock set back, ends when it starts.
     pub(crate) fn end(&self, row: usize) -> i64 {
         let duration = self.duration.map_or(0, |duration| duration[row]);
-        self.start[row].saturating_add(duration.max(0))
+        self.start(row).saturating_add(duration.max(0))
     }
 
     /// The greatest end.

@@ -15,6 +15,7 @@ mod key;
 mod machine;
 mod presence;
 mod report;
+mod skew;
 mod small;
 mod state;
 mod table;
@@ -32,12 +33,14 @@ use lacuna_signal::{Batch, SignalKind};
 
 pub use checkpoint::CheckpointError;
 pub use report::{ContractStatus, Health};
+pub use skew::Clock;
 
 use crate::spec::{Contract, ContractSet};
 pub(crate) use event::Rows;
 use judge::Context;
 use machine::Machine;
 use presence::Presence;
+use skew::Skew;
 pub(crate) use words::side_name;
 
 /// How a monitor runs.
@@ -53,6 +56,9 @@ pub struct Options {
     pub max_keys: usize,
     /// Keys that are not fulfilled that a contract remembers.
     pub max_instances: usize,
+    /// So many rows at the beginning are held back until the services' clocks have been learnt from
+    /// them: for history, which is read once. 0, live, judges at once.
+    pub learn_clocks: usize,
 }
 
 impl Default for Options {
@@ -63,6 +69,7 @@ impl Default for Options {
             max_open: 1_000_000,
             max_keys: 2_000_000,
             max_instances: 100_000,
+            learn_clocks: 0,
         }
     }
 }
@@ -73,6 +80,10 @@ pub struct Monitor {
     options: Options,
     machines: Vec<Machine>,
     presence: Presence,
+    skew: Skew,
+    /// Batches that are held back, and how many rows they have.
+    held: Vec<Batch>,
+    held_rows: usize,
     /// Greatest end of any event.
     last: Option<i64>,
     watermark: i64,
@@ -89,6 +100,9 @@ impl Monitor {
             options,
             machines: contracts.contracts().iter().cloned().map(Machine::new).collect(),
             presence: Presence::new(gap(contracts)),
+            skew: Skew::default(),
+            held: Vec::new(),
+            held_rows: 0,
             last: None,
             watermark: i64::MIN,
             wall: None,
@@ -103,11 +117,37 @@ impl Monitor {
             return;
         }
         let index = BatchIndex::new(batch);
-        let Some(rows) = Rows::new(&index) else { return };
+        let Some(mut rows) = Rows::new(&index) else { return };
+        self.skew.observe(&index, &rows);
+        if self.held_rows < self.options.learn_clocks {
+            self.held_rows += rows.len();
+            self.held.push(batch.clone());
+            if self.held_rows >= self.options.learn_clocks {
+                self.judge_held();
+            }
+            return;
+        }
+        rows.set_right(self.skew.shifts(&rows));
+        self.judge(&index, &rows);
+    }
+
+    /// Judges what was held back to learn from it; see [`Options::learn_clocks`].
+    pub fn judge_held(&mut self) {
+        self.held_rows = self.options.learn_clocks;
+        for batch in std::mem::take(&mut self.held) {
+            let index = BatchIndex::new(&batch);
+            if let Some(mut rows) = Rows::new(&index) {
+                rows.set_right(self.skew.shifts(&rows));
+                self.judge(&index, &rows);
+            }
+        }
+    }
+
+    fn judge(&mut self, index: &BatchIndex<'_>, rows: &Rows<'_>) {
         self.machines.iter_mut().for_each(|machine| machine.known = true);
-        let doubt = self.presence.observe(batch.kind(), &rows, self.watermark);
+        let doubt = self.presence.observe(index.kind(), rows, self.watermark);
         for machine in &mut self.machines {
-            machine.observe(&index, &rows, &self.presence, self.watermark);
+            machine.observe(index, rows, &self.presence, self.watermark);
             if doubt {
                 machine.doubt(&self.presence, self.watermark);
             }
@@ -153,6 +193,7 @@ impl Monitor {
     /// Ends the data: every deadline up to the greatest end of any event is settled, without
     /// lateness. What is due later stays open.
     pub fn finish(&mut self) {
+        self.judge_held();
         let Some(last) = self.last else { return };
         self.watermark = self.watermark.max(last);
         for machine in &mut self.machines {
@@ -275,8 +316,13 @@ impl Monitor {
 
     /// How every contract is doing, in order.
     pub fn status(&self) -> Vec<ContractStatus> {
-        let status = |machine: &Machine| machine.status(&self.presence, self.watermark);
+        let status = |machine: &Machine| machine.status(&self.presence, &self.skew, self.watermark);
         self.machines.iter().map(status).collect()
+    }
+
+    /// The clocks of the services of which enough is known, by name.
+    pub fn clocks(&self) -> Vec<Clock> {
+        self.skew.clocks()
     }
 
     /// Number of obligations of each contract by verdict, in order.

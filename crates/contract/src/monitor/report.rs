@@ -11,6 +11,7 @@ use super::judge::{self, Context, Judged};
 use super::key;
 use super::machine::{Machine, role};
 use super::presence::Presence;
+use super::skew::Skew;
 use super::state::{Body, Obligations, obligations};
 use super::words::{Subject, evidence, side_name};
 use crate::spec::{Kind, Role};
@@ -71,6 +72,9 @@ pub struct Health {
     pub last_expect: Option<Timestamp>,
     /// Whether the outcome's own signal has stopped arriving.
     pub silent: bool,
+    /// Services of either side whose clocks are off, and by how many seconds they are ahead; so
+    /// much is taken off their events' times.
+    pub clock_offsets: BTreeMap<String, f64>,
     /// Bytes of memory that the contract's state takes.
     pub memory: u64,
     /// What is wrong with it, in words; empty if nothing is.
@@ -201,7 +205,12 @@ impl Machine {
     }
 
     /// How the contract is doing.
-    pub(super) fn status(&self, presence: &Presence, watermark: i64) -> ContractStatus {
+    pub(super) fn status(
+        &self,
+        presence: &Presence,
+        skew: &Skew,
+        watermark: i64,
+    ) -> ContractStatus {
         let contract = &*self.contract;
         let by_side = |counts: &[u64; 3]| {
             contract
@@ -235,6 +244,16 @@ impl Machine {
         if silent {
             problems.push("the outcome's own signal has stopped arriving".to_owned());
         }
+        let services = whens.iter().chain(&expects);
+        let clock_offsets: BTreeMap<String, f64> = services
+            .map(|service| (service.clone(), skew.offset(service) as f64 / 1e9))
+            .filter(|(_, offset)| *offset != 0.0)
+            .collect();
+        for (service, offset) in &clock_offsets {
+            let way = if *offset < 0.0 { "behind" } else { "ahead" };
+            let by = offset.abs();
+            problems.push(format!("the clock of `{service}` is {by:.2} s {way}; allowed for"));
+        }
         ContractStatus {
             name: contract.name.clone(),
             kind: contract.kind.name(),
@@ -261,6 +280,7 @@ impl Machine {
                 last_when: stats.last_when.map(timestamp),
                 last_expect: stats.last_expect.map(timestamp),
                 silent,
+                clock_offsets,
                 memory: self.memory() as u64,
                 problems,
             },

@@ -111,6 +111,9 @@ impl Code for Body {
 /// A key keeps at most this many events of a side and this many windows; the oldest go first.
 pub(super) const MAX_EVENTS: usize = 65_536;
 
+/// So many events are looked through one by one.
+const FEW: usize = 32;
+
 /// What a key had to give up to stay within its bounds.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Dropped {
@@ -406,6 +409,10 @@ fn insert<T>(
     make: impl FnOnce(Event) -> T,
 ) -> bool {
     let order = (event.start, event.id);
+    // By the id alone, where that is cheap: a clock may have been set right in between.
+    if list.len() <= FEW && list.iter().any(|kept| of(kept).id == event.id) {
+        return false;
+    }
     let at = list.partition_point(|kept| (of(kept).start, of(kept).id) < order);
     if list.get(at).is_some_and(|kept| (of(kept).start, of(kept).id) == order) {
         return false;

@@ -52,15 +52,27 @@ fn attribute(key: &str, value: any_value::Value) -> KeyValue {
 }
 
 pub fn batch(events: &[Ev]) -> Batch {
+    let spans: Vec<_> = events.iter().map(|event| (event.clone(), 0, 0)).collect();
+    batch_of(&spans)
+}
+
+/// Spans with their kinds and the ids of their parents (0: none); a child is in its parent's trace.
+pub fn batch_of(spans: &[(Ev, i32, u32)]) -> Batch {
     let text = |text: &str| any_value::Value::StringValue(text.to_owned());
-    let resource_spans = events
+    let resource_spans = spans
         .iter()
-        .map(|event| {
+        .map(|(event, kind, parent)| {
+            let trace = if *parent == 0 { event.id } else { *parent };
             let key = event.key.as_ref().map(|key| attribute("key", text(key)));
             let amount =
                 event.amount.map(|amount| attribute("amount", any_value::Value::IntValue(amount)));
             let span = Span {
-                trace_id: u128::from(event.id + 1).to_be_bytes().to_vec(),
+                trace_id: u128::from(trace + 1).to_be_bytes().to_vec(),
+                kind: *kind,
+                parent_span_id: match parent {
+                    0 => Vec::new(),
+                    parent => u64::from(parent + 1).to_be_bytes().to_vec(),
+                },
                 span_id: u64::from(event.id + 1).to_be_bytes().to_vec(),
                 name: event.name.to_owned(),
                 start_time_unix_nano: (EPOCH + event.start * MS) as u64,

@@ -55,12 +55,19 @@ impl Checkpointer {
 
     /// Writes a checkpoint if one is due and the monitor has seen what it is to cover. `changed`
     /// says that there is anything new to write.
-    pub fn run(&mut self, changed: &mut bool, store: &Store, queue: &Queue, monitor: &Mutex<Monitor>) {
+    pub fn run(
+        &mut self,
+        changed: &mut bool,
+        store: &Store,
+        queue: &Queue,
+        monitor: &Mutex<Monitor>,
+    ) {
         if let Some(writing) = self.writing.take_if(|writing| writing.is_finished()) {
             let took = writing.join().unwrap_or_default();
             self.next = Instant::now() + self.every.max(took * SHARE);
         }
-        if self.mark.is_none() && self.writing.is_none() && *changed && Instant::now() >= self.next {
+        if self.mark.is_none() && self.writing.is_none() && *changed && Instant::now() >= self.next
+        {
             // In this order: what lies before the position has been put into the queue.
             let position = store.position();
             self.mark = Some(Mark { position, pushed: queue.pushed() });

@@ -90,12 +90,7 @@ impl Live {
         });
         let counts = Arc::clone(&shared.checkpoints);
         let loop_ = Loop {
-            past: Past {
-                options,
-                store: store.clone(),
-                length: config.replay,
-                file: file.clone(),
-            },
+            past: Past { options, store: store.clone(), length: config.replay, file: file.clone() },
             reload: config.contracts_dir.clone().map(|dir| Reload {
                 seen: fingerprint(&dir),
                 dir,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use lacuna_contract::history::LEARN_CLOCKS;
 use lacuna_contract::{ContractSet, Monitor, Options};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError, TimeRange};
@@ -75,7 +76,9 @@ impl Past {
         let mut monitor = match self.restored(contracts) {
             Some((mut monitor, position)) => {
                 monitor.advance_wall_clock(Timestamp::now());
-                self.show_since(position, queue, &mut |batch, again| show(&mut monitor, batch, again));
+                self.show_since(position, queue, &mut |batch, again| {
+                    show(&mut monitor, batch, again)
+                });
                 monitor
             }
             None => Monitor::new(contracts, self.options.clone()),
@@ -114,7 +117,8 @@ impl Past {
         if lacking.is_empty() {
             return None;
         }
-        let mut fresh = Monitor::new(lacking, self.options.clone());
+        let options = Options { learn_clocks: LEARN_CLOCKS, ..self.options.clone() };
+        let mut fresh = Monitor::new(lacking, options);
         fresh.advance_wall_clock(Timestamp::now());
         if let Err(error) = self.replay(&mut fresh, queue) {
             tracing::error!(%error, "stored history could not be read again in full");
@@ -135,7 +139,8 @@ impl Past {
     fn replay(&self, monitor: &mut Monitor, queue: &Queue) -> Result<(), StoreError> {
         let length = i64::try_from(self.length.as_nanos()).unwrap_or(i64::MAX);
         let end = now().saturating_add(1);
-        let oldest = self.store.stats().kinds.iter().filter_map(|kind| Some(kind.bounds?.min)).min();
+        let oldest =
+            self.store.stats().kinds.iter().filter_map(|kind| Some(kind.bounds?.min)).min();
         let Some(oldest) = oldest else { return Ok(()) };
         let mut start = end.saturating_sub(length).max(oldest);
         while start < end && !queue.is_closed() {

@@ -5,6 +5,7 @@ pub mod export;
 pub mod grpc;
 pub mod http;
 pub mod otlp;
+pub mod receiver;
 pub mod server;
 
 use std::time::{Duration, Instant};

@@ -1,0 +1,143 @@
+//! A receiver of notifications: takes what is posted, and answers as it is told to.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::eventually;
+
+/// How a receiver answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mood {
+    /// 200.
+    Takes,
+    /// 503.
+    Fails,
+    /// It reads the request and answers nothing, until the mood changes.
+    Hangs,
+    /// It closes the connection at once.
+    Refuses,
+}
+
+/// One request that was taken.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub path: String,
+    /// The `Idempotency-Key`.
+    pub key: String,
+    pub body: Value,
+}
+
+#[derive(Debug)]
+struct State {
+    mood: Mood,
+    taken: Vec<Taken>,
+    /// Requests that were not taken.
+    refused: usize,
+}
+
+/// A receiver on a port of its own.
+pub struct Receiver {
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Receiver {
+    pub async fn start(mood: Mood) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State { mood, taken: Vec::new(), refused: 0 }));
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&shared)));
+            }
+        });
+        Self { url, state }
+    }
+
+    pub fn set(&self, mood: Mood) {
+        self.state.lock().unwrap().mood = mood;
+    }
+
+    pub fn taken(&self) -> Vec<Taken> {
+        self.state.lock().unwrap().taken.clone()
+    }
+
+    pub fn refused(&self) -> usize {
+        self.state.lock().unwrap().refused
+    }
+
+    /// Waits until so many requests were taken, and gives all that were.
+    pub async fn await_taken(&self, count: usize) -> Vec<Taken> {
+        let what = format!("{count} deliveries");
+        eventually(&what, || async {
+            let taken = self.taken();
+            (taken.len() >= count).then_some(taken)
+        })
+        .await
+    }
+}
+
+/// Answers the requests of one connection: HTTP/1.1 with a `Content-Length`, as clients send it.
+async fn serve(mut stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
+    let mood = || state.lock().unwrap().mood;
+    let mut read = Vec::new();
+    loop {
+        if mood() == Mood::Refuses {
+            state.lock().unwrap().refused += 1;
+            return;
+        }
+        let (head, body) = loop {
+            if let Some(found) = whole(&mut read) {
+                break found;
+            }
+            let mut buffer = [0; 16_384];
+            match stream.read(&mut buffer).await {
+                Ok(count) if count > 0 => read.extend_from_slice(&buffer[..count]),
+                _ => return,
+            }
+        };
+        while mood() == Mood::Hangs {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let takes = mood() == Mood::Takes;
+        let field = |name: &str| {
+            let line = head.lines().find(|line| line.to_lowercase().starts_with(name));
+            line.and_then(|line| line.split_once(": ")).map_or("", |(_, value)| value).to_owned()
+        };
+        // The client may be gone: then it was not taken.
+        let status = if takes { "200 OK" } else { "503 Service Unavailable" };
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        {
+            let mut state = state.lock().unwrap();
+            if takes {
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                state.taken.push(Taken { path, key: field("idempotency-key"), body });
+            } else {
+                state.refused += 1;
+            }
+        }
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The first whole request in `read`, which it is taken out of: head and body.
+fn whole(read: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    let end = read.windows(4).position(|bytes| bytes == b"\r\n\r\n")? + 4;
+    let head = String::from_utf8_lossy(&read[..end]).into_owned();
+    let length = head
+        .lines()
+        .find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok())
+        .unwrap_or(0);
+    (read.len() >= end + length).then(|| {
+        let body = read[end..end + length].to_vec();
+        read.drain(..end + length);
+        (head, body)
+    })
+}
