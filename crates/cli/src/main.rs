@@ -33,7 +33,7 @@ const EXIT_STATUS: &str = "Exit status: 0 clean, 1 findings, 2 wrong use or a br
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Take telemetry in, keep it, answer queries and watch the contracts.
-    Serve(commands::serve::Args),
+    Serve(Box<commands::serve::Args>),
     /// Replay the recorded incident and show what is found in it.
     Demo(demo::Args),
     /// Take in files of OTLP requests.
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     };
     let done = runtime.block_on(async {
         match command {
-            Command::Serve(args) => commands::serve::run(args).await,
+            Command::Serve(args) => commands::serve::run(*args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Import(args) => commands::import::run(args).await,
             Command::Export(args) => commands::export::run(args),
