@@ -23,6 +23,7 @@ use super::go;
 use super::query::{Query, unable, units};
 use super::search::{service_kind_expr, span_kinds, spans};
 use super::source::{SourceError, TraceSource};
+use super::unnamed::service_of;
 
 const MILLIS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MILLIS;
@@ -202,7 +203,7 @@ fn collect(
         }
         let rows = SpanRows::new(batch);
         for row in 0..batch.num_rows() {
-            let service = rows.service(row).unwrap_or_default();
+            let service = service_of(&rows, row);
             let operation = request.by_operation.then(|| rows.name(row));
             if key.0 != service || key.1.as_deref() != operation {
                 key = (service.to_owned(), operation.map(str::to_owned));

@@ -22,6 +22,7 @@ mod summary;
 mod tags;
 mod transform;
 mod ui;
+mod unnamed;
 mod v1;
 mod v3;
 
@@ -31,7 +32,8 @@ use axum::Router;
 
 use error::ApiError;
 
-pub use source::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
+pub use source::{Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource};
+pub use unnamed::{NO_SERVICE, shown};
 
 /// Nanoseconds since the epoch.
 type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;

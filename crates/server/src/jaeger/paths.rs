@@ -12,6 +12,7 @@ use super::found::load;
 use super::query::{Query, units};
 use super::search::{focal_expr, spans};
 use super::source::TraceSource;
+use super::unnamed::service_of;
 
 const MICROS: i64 = 1_000;
 /// Jaeger's UI sends no times; this far back is looked then.
@@ -78,7 +79,7 @@ struct Exemplar {
 pub fn find(source: &dyn TraceSource, request: &PathsRequest) -> Result<Paths, ApiError> {
     let selector = spans(focal_expr(&request.service, request.operation.as_deref()))?;
     let mut paths: BTreeMap<Vec<Step>, Vec<TraceId>> = BTreeMap::new();
-    for id in source.find_traces(&selector, request.range, TRACES)? {
+    for id in source.find_traces(&selector, request.range, TRACES)?.ids {
         let Some(trace) = load(source, id, false)? else { continue };
         for path in paths_of(&trace.spans, request) {
             let traces = paths.entry(path).or_default();
@@ -115,7 +116,7 @@ fn paths_of(trace: &Batch, request: &PathsRequest) -> Vec<Vec<Step>> {
         })
         .collect();
     let is_focal = |row: usize| {
-        rows.service(row) == Some(&request.service)
+        service_of(&rows, row) == request.service
             && request.operation.as_deref().is_none_or(|operation| rows.name(row) == operation)
     };
     let is_step: Vec<bool> = (0..count)
@@ -141,7 +142,7 @@ fn paths_of(trace: &Batch, request: &PathsRequest) -> Vec<Vec<Step>> {
         }
         if path.iter().any(|row| is_focal(*row)) {
             let step = |row: usize| Step {
-                service: rows.service(row).unwrap_or_default().to_owned(),
+                service: service_of(&rows, row).to_owned(),
                 operation: rows.name(row).to_owned(),
             };
             paths.push(path.into_iter().rev().map(step).collect());

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::go;
 use super::query::{Query, malformed, unable, units};
 use super::source::{SourceError, TraceSource};
+use super::unnamed::service_expr;
 
 /// Traces in an answer unless the request says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -183,7 +184,7 @@ impl Search {
         let mut services = Vec::new();
         if let Some(service) = &self.service {
             services = self.services(service, source)?;
-            parts.push(Expr::any(services.iter().cloned().map(Expr::service)));
+            parts.push(Expr::any(services.iter().map(|name| service_expr(name))));
         }
         if let Some(operation) = &self.operation {
             parts.push(operation_expr(operation, &services, source)?);
@@ -306,14 +307,14 @@ fn tag_expr(key: &str, value: &str) -> Expr {
 pub fn service_kind_expr(services: &[String], kinds: &[SpanKind]) -> Expr {
     let of_kind = |kind: &SpanKind| Expr::compare(Intrinsic::Kind, Op::Eq, Literal::Kind(*kind));
     Expr::all([
-        Expr::any(services.iter().cloned().map(Expr::service)),
+        Expr::any(services.iter().map(|name| service_expr(name))),
         Expr::any(kinds.iter().map(of_kind)),
     ])
 }
 
 /// The span is of `service` and, if given, of name `operation`.
 pub fn focal_expr(service: &str, operation: Option<&str>) -> Expr {
-    let service = Expr::service(service);
+    let service = service_expr(service);
     Expr::all(
         [Some(service), operation.map(|name| Expr::text(Intrinsic::Name, name))]
             .into_iter()

@@ -64,6 +64,25 @@ pub struct Trace {
     pub warnings: Vec<String>,
 }
 
+/// Traces that a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matches {
+    /// Their ids, newest first.
+    pub ids: Vec<TraceId>,
+    /// What is missing from them, in words: the source met damage. That there are more than were
+    /// asked for is not said.
+    pub warnings: Vec<String>,
+}
+
+/// The log records of one trace.
+#[derive(Debug, Clone)]
+pub struct TraceLogs {
+    /// The records.
+    pub records: Batch,
+    /// What is missing from them, in words.
+    pub warnings: Vec<String>,
+}
+
 /// The verbs that Jaeger's API needs. They block; the API calls them on threads that may.
 ///
 /// Spans of a trace are whole whatever the time range by which the trace was found.
@@ -78,7 +97,7 @@ pub trait TraceSource: Send + Sync + 'static {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<TraceId>, SourceError>;
+    ) -> Result<Matches, SourceError>;
 
     /// Hands the spans that start in `range` and match `selector` to `visit`, in any order, with
     /// at least the columns named in `columns`, until `visit` breaks.
@@ -90,7 +109,7 @@ pub trait TraceSource: Send + Sync + 'static {
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
     ) -> Result<(), SourceError>;
 
-    /// Names of all services that sent spans, sorted.
+    /// Names of all services that sent spans, as they are shown, sorted.
     fn services(&self) -> Result<Vec<String>, SourceError>;
 
     /// Span names of `service`, sorted; none if the service is not known.
@@ -100,8 +119,8 @@ pub trait TraceSource: Send + Sync + 'static {
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError>;
 
     /// Log records of a trace. A source that keeps no logs has none.
-    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
+    fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {
         let _ = id;
-        Ok(Batch::empty(SignalKind::Logs))
+        Ok(TraceLogs { records: Batch::empty(SignalKind::Logs), warnings: Vec::new() })
     }
 }

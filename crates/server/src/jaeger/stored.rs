@@ -1,13 +1,14 @@
 //! The store as a source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind, TraceId};
 use lacuna_store::{Finding, Found, Store, StoreError, TimeRange};
 
-use super::source::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
+use super::source::{Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource};
+use super::unnamed::{NO_SERVICE, shown};
 
 /// Names in a list, at most.
 const NAMES: usize = 100_000;
@@ -40,9 +41,10 @@ impl TraceSource for Store {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<TraceId>, SourceError> {
+    ) -> Result<Matches, SourceError> {
         let found = Store::find_traces(self, selector, range, limit)?;
-        Ok(found.items.iter().map(|found| found.trace_id).collect())
+        let ids = found.items.iter().map(|found| found.trace_id).collect();
+        Ok(Matches { ids, warnings: warnings(false, "traces", &found.damaged) })
     }
 
     fn scan_spans(
@@ -63,22 +65,30 @@ impl TraceSource for Store {
 
     fn services(&self) -> Result<Vec<String>, SourceError> {
         let found = Store::services(self, TimeRange::ALL, NAMES)?.items.into_iter();
-        let of_spans = found.filter(|service| service.spans > 0 && !service.name.is_empty());
-        Ok(of_spans.map(|service| service.name).collect())
+        let of_spans = found.filter(|service| service.spans > 0);
+        let names: BTreeSet<String> =
+            of_spans.map(|service| shown(&service.name).to_owned()).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
-        let found = Store::operations(self, service, None, TimeRange::ALL, NAMES)?.items;
-        let operation =
-            |found: lacuna_store::Operation| Operation { name: found.name, kind: found.kind };
-        Ok(found.into_iter().map(operation).collect())
+        let mut operations = BTreeSet::new();
+        let unnamed = (service == NO_SERVICE).then_some("");
+        for name in std::iter::once(service).chain(unnamed) {
+            let found = Store::operations(self, name, None, TimeRange::ALL, NAMES)?.items;
+            let operation =
+                |found: lacuna_store::Operation| Operation { name: found.name, kind: found.kind };
+            operations.extend(found.into_iter().map(operation));
+        }
+        Ok(operations.into_iter().collect())
     }
 
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
         let Found { items, cut, damaged, .. } = Store::edges(self, range, EDGE_SPANS)?;
         let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
         for edge in items.edges {
-            *calls.entry((edge.parent, edge.child)).or_default() += edge.calls;
+            let ends = (shown(&edge.parent).to_owned(), shown(&edge.child).to_owned());
+            *calls.entry(ends).or_default() += edge.calls;
         }
         let edge = |((parent, child), calls)| Edge { parent, child, calls };
         Ok(Edges {
@@ -87,7 +97,9 @@ impl TraceSource for Store {
         })
     }
 
-    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
-        Ok(Store::logs_of_trace(self, id, None, TRACE_LOGS)?.items)
+    fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {
+        let found = Store::logs_of_trace(self, id, None, TRACE_LOGS)?;
+        let warnings = warnings(found.cut, "log records", &found.damaged);
+        Ok(TraceLogs { records: found.items, warnings })
     }
 }

@@ -6,6 +6,8 @@ use lacuna_signal::rows::SpanRows;
 use lacuna_signal::{Batch, TraceId};
 use serde::Serialize;
 
+use super::unnamed::service_of;
+
 const ERROR: u8 = 2;
 
 /// A trace's summary as `/api/v3/trace-summaries` gives it.
@@ -44,7 +46,7 @@ impl Summary {
         let mut services: BTreeMap<&str, ServiceSummary> = BTreeMap::new();
         let (mut errors, mut orphans) = (0, 0);
         for row in all.clone() {
-            let service = services.entry(rows.service(row).unwrap_or_default()).or_default();
+            let service = services.entry(service_of(&rows, row)).or_default();
             service.span_count += 1;
             if rows.status_code(row) == ERROR {
                 service.error_span_count += 1;
@@ -60,7 +62,7 @@ impl Summary {
         let end = all.clone().map(|row| rows.end(row)).max().unwrap_or_default();
         Some(Self {
             trace_id,
-            root_service_name: rows.service(root).unwrap_or_default().to_owned(),
+            root_service_name: service_of(&rows, root).to_owned(),
             root_operation_name: rows.name(root).to_owned(),
             min_start_time_unix_nano: start.max(0).to_string(),
             max_end_time_unix_nano: end.max(start).max(0).to_string(),

@@ -14,9 +14,7 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use super::tags::Tag;
-
-/// What Jaeger calls the service of a resource without any attribute.
-const NO_SERVICE: &str = "OTLPResourceNoServiceName";
+use super::unnamed::shown;
 
 /// One trace and the log records that belong to it, as one element of v1's `data`.
 #[derive(Debug)]
@@ -125,13 +123,12 @@ impl Serialize for Process<'_, '_> {
             Value::Str(text) if key == SERVICE_NAME => Some(text),
             _ => None,
         });
-        let unnamed = if attributes().next().is_none() { NO_SERVICE } else { "" };
         let tags = || {
             let other = attributes().filter(|(key, _)| *key != SERVICE_NAME);
             other.map(|(key, value)| Tag::new(key, value))
         };
         let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("serviceName", name.unwrap_or(unnamed))?;
+        map.serialize_entry("serviceName", shown(name.unwrap_or_default()))?;
         map.serialize_entry("tags", &Seq(tags))?;
         map.end()
     }

@@ -21,7 +21,7 @@ use super::metrics::{Family, MetricsRequest};
 use super::paths::{self, PathsRequest};
 use super::query::{Query, units};
 use super::search::V1Search;
-use super::source::{Edges, Operation, SourceError, Trace, TraceSource};
+use super::source::{Edges, Matches, Operation, SourceError, Trace, TraceSource};
 use super::transform;
 use super::ui::{UiTrace, kind_name, v1_trace_id};
 
@@ -139,8 +139,13 @@ fn by_id(
     raw: bool,
 ) -> Result<Option<UiTrace>, SourceError> {
     let Some(id) = id else { return Ok(None) };
-    let Some(Trace { spans, warnings }) = load(source, id, raw)? else { return Ok(None) };
-    let logs = if raw { None } else { Some(source.logs_of_trace(id)?) };
+    let Some(Trace { spans, mut warnings }) = load(source, id, raw)? else { return Ok(None) };
+    let mut logs = None;
+    if !raw {
+        let found = source.logs_of_trace(id)?;
+        warnings.extend(found.warnings);
+        logs = Some(found.records);
+    }
     Ok(Some(UiTrace { spans, logs, warnings }))
 }
 
@@ -207,9 +212,11 @@ fn find(source: &Arc<dyn TraceSource>, request: &V1Search) -> Result<Envelope<Tr
         return Ok(Envelope { errors, ..Envelope::of(Some(Traces::ById(found))) });
     }
     let selector = search.selector(&**source)?;
-    let ids = source.find_traces(&selector, search.range, search.limit)?;
+    let Matches { ids, warnings } = source.find_traces(&selector, search.range, search.limit)?;
     let found = V1Traces(FoundTraces::new(source, ids, search.raw));
-    Ok(Envelope::of(Some(Traces::Found(found))))
+    let notes: Vec<_> = warnings.into_iter().map(StructuredError::note).collect();
+    let errors = (!notes.is_empty()).then_some(notes);
+    Ok(Envelope { errors, ..Envelope::of(Some(Traces::Found(found))) })
 }
 
 async fn archive(Path(id): Path<String>, RawQuery(raw): RawQuery) -> Response {

@@ -17,7 +17,7 @@ use super::found::{FoundTraces, ResourceSpans, load};
 use super::go;
 use super::query::{Query, malformed};
 use super::search::{Search, time_range};
-use super::source::{SourceError, TraceSource};
+use super::source::{Matches, TraceSource};
 use super::summary::Summary;
 use super::ui::kind_name;
 use super::v1::operations_of;
@@ -89,6 +89,9 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
 #[derive(Serialize)]
 struct Gateway<T> {
     result: T,
+    /// What is missing from it, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// One trace as OTLP's `TracesData`.
@@ -130,7 +133,7 @@ async fn trace(
             api.ask(move |source| {
                 let trace = id.map(|id| load(&**source, id, raw)).transpose()?.flatten();
                 let trace = trace.ok_or_else(no_traces)?;
-                Ok(Gateway { result: OneTrace(trace.spans) })
+                Ok(Gateway { result: OneTrace(trace.spans), warnings: trace.warnings })
             })
             .await
         }
@@ -143,11 +146,12 @@ async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> R
         Err(error) => Err(error),
         Ok(search) => {
             api.ask(move |source| {
-                let found = find(source, &search)?;
+                let (found, warnings) = find(source, &search)?;
                 if found.is_empty() {
                     return Err(no_traces());
                 }
-                Ok(Gateway { result: TracesData { resource_spans: ResourceSpans(found) } })
+                let result = TracesData { resource_spans: ResourceSpans(found) };
+                Ok(Gateway { result, warnings })
             })
             .await
         }
@@ -158,6 +162,9 @@ async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> R
 #[derive(Serialize)]
 struct Summaries {
     summaries: Vec<Summary>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
@@ -168,17 +175,26 @@ async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) 
     respond(result).await
 }
 
-fn find(source: &Arc<dyn TraceSource>, search: &Search) -> Result<FoundTraces, ApiError> {
+/// What `search` finds, and what is missing from it.
+fn find(
+    source: &Arc<dyn TraceSource>,
+    search: &Search,
+) -> Result<(FoundTraces, Vec<String>), ApiError> {
     let selector = search.selector(&**source)?;
-    let ids = source.find_traces(&selector, search.range, search.limit)?;
-    Ok(FoundTraces::new(source, ids, search.raw))
+    let Matches { ids, warnings } = source.find_traces(&selector, search.range, search.limit)?;
+    Ok((FoundTraces::new(source, ids, search.raw), warnings))
 }
 
 fn summarise(source: &Arc<dyn TraceSource>, search: &Search) -> Result<Summaries, ApiError> {
-    let found = find(source, search)?;
-    let summaries = found.read().map(|trace| Ok(Summary::of(&trace?.spans)));
-    let summaries = summaries.filter_map(Result::transpose);
-    Ok(Summaries { summaries: summaries.collect::<Result<_, SourceError>>()? })
+    let (found, mut warnings) = find(source, search)?;
+    let mut summaries = Vec::new();
+    for trace in found.read() {
+        let trace = trace?;
+        warnings.extend(trace.warnings);
+        summaries.extend(Summary::of(&trace.spans));
+    }
+    warnings.dedup();
+    Ok(Summaries { summaries, warnings })
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use http::StatusCode;
-use lacuna_server::jaeger::{Edges, Operation, SourceError, Trace, TraceSource};
+use lacuna_server::jaeger::{Edges, Matches, Operation, SourceError, Trace, TraceSource};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
 use lacuna_store::TimeRange;
@@ -201,12 +201,7 @@ impl TraceSource for Broken {
         self.fail()
     }
 
-    fn find_traces(
-        &self,
-        _: &Selector,
-        _: TimeRange,
-        _: usize,
-    ) -> Result<Vec<TraceId>, SourceError> {
+    fn find_traces(&self, _: &Selector, _: TimeRange, _: usize) -> Result<Matches, SourceError> {
         self.fail()
     }
 
@@ -287,7 +282,7 @@ impl TraceSource for Torn {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<TraceId>, SourceError> {
+    ) -> Result<Matches, SourceError> {
         self.0.find_traces(selector, range, limit)
     }
 

@@ -4,13 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use arrow::array::BooleanArray;
-use lacuna_server::jaeger::{Edge, Edges, Operation, SourceError, Trace, TraceSource};
+use lacuna_server::jaeger::{
+    Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource, shown,
+};
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
 use lacuna_store::TimeRange;
 
 use crate::harness::{LOGS, SPANS, logs, spans};
+
+fn service_of<'a>(rows: &SpanRows<'a>, row: usize) -> &'a str {
+    shown(rows.service(row).unwrap_or_default())
+}
 
 /// All there is.
 pub struct MemorySource {
@@ -50,7 +56,7 @@ impl TraceSource for MemorySource {
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<Vec<TraceId>, SourceError> {
+    ) -> Result<Matches, SourceError> {
         let found = self.matching(selector, range)?;
         let rows = SpanRows::new(&found);
         let mut newest: BTreeMap<TraceId, i64> = BTreeMap::new();
@@ -60,7 +66,8 @@ impl TraceSource for MemorySource {
         }
         let mut ids: Vec<_> = newest.into_iter().collect();
         ids.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
-        Ok(ids.into_iter().take(limit).map(|(id, _)| id).collect())
+        let ids = ids.into_iter().take(limit).map(|(id, _)| id).collect();
+        Ok(Matches { ids, warnings: Vec::new() })
     }
 
     fn scan_spans(
@@ -82,13 +89,13 @@ impl TraceSource for MemorySource {
 
     fn services(&self) -> Result<Vec<String>, SourceError> {
         let rows = SpanRows::new(&self.spans);
-        let names = (0..self.spans.num_rows()).filter_map(|row| rows.service(row));
+        let names = (0..self.spans.num_rows()).map(|row| service_of(&rows, row));
         Ok(names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
         let rows = SpanRows::new(&self.spans);
-        let of = (0..self.spans.num_rows()).filter(|row| rows.service(*row) == Some(service));
+        let of = (0..self.spans.num_rows()).filter(|row| service_of(&rows, *row) == service);
         let operation = |row| Operation { name: rows.name(row).to_owned(), kind: rows.kind(row) };
         Ok(of.map(operation).collect::<BTreeSet<_>>().into_iter().collect())
     }
@@ -104,10 +111,8 @@ impl TraceSource for MemorySource {
             }) else {
                 continue;
             };
-            let (from, to) = (rows.service(caller), rows.service(row));
-            if let (Some(from), Some(to)) = (from, to)
-                && from != to
-            {
+            let (from, to) = (service_of(&rows, caller), service_of(&rows, row));
+            if from != to {
                 *edges.entry((from.to_owned(), to.to_owned())).or_default() += 1;
             }
         }
@@ -115,10 +120,11 @@ impl TraceSource for MemorySource {
         Ok(Edges { edges: edges.into_iter().map(edge).collect(), warnings: Vec::new() })
     }
 
-    fn logs_of_trace(&self, id: TraceId) -> Result<Batch, SourceError> {
+    fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {
         let rows = LogRows::new(&self.logs);
         let mask: BooleanArray =
             (0..self.logs.num_rows()).map(|row| Some(rows.trace_id(row) == Some(id))).collect();
-        self.logs.filter(&mask).map_err(SourceError::failed)
+        let records = self.logs.filter(&mask).map_err(SourceError::failed)?;
+        Ok(TraceLogs { records, warnings: Vec::new() })
     }
 }

@@ -75,3 +75,94 @@ async fn the_store_answers_as_memory_does() {
         assert_eq!(stored.json(), memory.json(), "{uri}");
     }
 }
+
+/// Spans without `service.name`, with other resource attributes or none.
+const UNNAMED: &str = r#"{"resourceSpans":[
+  {"scopeSpans":[{"spans":[{"traceId":"000000000000000000000000000000aa","spanId":"00000000000000aa",
+    "name":"nameless","startTimeUnixNano":"1700000020000000000","endTimeUnixNano":"1700000020001000000"}]}]},
+  {"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"h"}}]},
+   "scopeSpans":[{"spans":[{"traceId":"000000000000000000000000000000bb","spanId":"00000000000000bb",
+    "name":"hosted","kind":2,"startTimeUnixNano":"1700000030000000000","endTimeUnixNano":"1700000030001000000"}]}]}]}"#;
+
+/// What is shown as a service is listed as one, and found by that name.
+#[tokio::test]
+async fn spans_without_a_service_are_found_by_the_name_they_are_shown_with() {
+    const NAME: &str = "OTLPResourceNoServiceName";
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    for json in [SPANS, UNNAMED] {
+        let body = spans_request(json);
+        let rows = batch(SignalKind::Spans, body.clone());
+        store.append_wait(SignalKind::Spans, Bytes::from(body), rows).unwrap();
+    }
+    let server = Server::over(store);
+    for path in ["/api/services", "/api/v3/services"] {
+        assert!(server.get(path).await.text.contains(NAME), "{path}");
+    }
+    let operations = server.get(&format!("/api/services/{NAME}/operations")).await.data();
+    assert_eq!(operations, serde_json::json!(["hosted", "nameless"]));
+    let found = server.get(&format!("/api/traces?service={NAME}")).await;
+    assert_eq!(found.trace_ids(), ["00000000000000bb", "00000000000000aa"]);
+    for trace in found.data().as_array().unwrap() {
+        assert_eq!(trace["processes"]["p1"]["serviceName"], NAME);
+    }
+    let named = server.get(&format!("/api/traces?service={NAME}&operation=hosted")).await;
+    assert_eq!(named.trace_ids(), ["00000000000000bb"]);
+    let range = "query.startTimeMin=2023-11-14T22:13:20Z&query.startTimeMax=2023-11-14T22:14:20Z";
+    let uri = format!("/api/v3/trace-summaries?{range}&query.serviceName={NAME}");
+    let summaries = server.get(&uri).await.json();
+    assert_eq!(summaries["summaries"][0]["rootServiceName"], NAME);
+    assert_eq!(summaries["summaries"][0]["services"][0]["name"], NAME);
+    let calls = server.get(&format!("/api/metrics/calls?service={NAME}&step=60000")).await.json();
+    assert_eq!(calls["metrics"][0]["labels"][0]["value"], NAME);
+}
+
+/// A search that meets damage finds the rest, and says that something may be missing.
+#[tokio::test]
+async fn damage_is_a_warning_of_a_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(folder.path(), Options::default()).unwrap();
+    let store = open();
+    // Enough that its foot, without which nothing of it is served, is not what gets damaged.
+    let span = |id: u128| {
+        let noise = (id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        format!(
+            r#"{{"traceId":"{id:032x}","spanId":"{:016x}","name":"many","startTimeUnixNano":
+            "1700000010000000000","attributes":[{{"key":"k","value":{{"stringValue":"{:x}"}}}}]}}"#,
+            id as u64,
+            noise.wrapping_mul(noise)
+        )
+    };
+    let many: Vec<String> = (0x1000..0x8000).map(span).collect();
+    let many =
+        format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, many.join(","));
+    for json in [&many, UNNAMED] {
+        let body = spans_request(json);
+        let rows = batch(SignalKind::Spans, body.clone());
+        store.append_wait(SignalKind::Spans, Bytes::from(body), rows).unwrap();
+        store.flush().unwrap();
+    }
+    store.close();
+    drop(store);
+    let mut segments: Vec<_> = std::fs::read_dir(folder.path().join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "parquet"))
+        .collect();
+    segments.sort();
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    bytes[100] ^= 0x55;
+    std::fs::write(&segments[0], bytes).unwrap();
+    let server = Server::over(open());
+    let found = server.get("/api/traces?limit=10").await.json();
+    let note = found["errors"][0]["msg"].as_str().unwrap_or_default();
+    assert!(note.starts_with("a part may be missing"), "{found}");
+    assert!(found["data"].as_array().unwrap().len() >= 2);
+    let range = "query.startTimeMin=2023-11-14T22:13:20Z&query.startTimeMax=2023-11-14T22:14:20Z";
+    for path in ["traces", "trace-summaries"] {
+        let uri = format!("/api/v3/{path}?{range}&query.searchDepth=10");
+        let found = server.get(&uri).await.json();
+        let warning = found["warnings"][0].as_str().unwrap_or_default();
+        assert!(warning.starts_with("a part may be missing"), "{path}: {found}");
+    }
+}
