@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, ListArray, NullBufferBuilder,
-    PrimitiveArray, StringViewArray, StructArray,
+    PrimitiveArray, StringViewArray, StructArray, UInt32Array,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::take;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Fields, UInt8Type};
 use arrow::error::ArrowError;
 
@@ -75,54 +76,77 @@ impl Buffers {
 }
 
 /// A column of text or bytes.
+///
+/// It is kept as runs of one view: a resource's attributes are the same in all of its rows, and most
+/// attributes are null in most rows. Arrow then checks the text of each run once, and not in each row.
 #[derive(Debug)]
 pub struct ViewColumn {
     views: Vec<u128>,
     nulls: NullBufferBuilder,
+    /// Where each run ends.
+    ends: Vec<u32>,
+    last_null: bool,
 }
 
 impl Default for ViewColumn {
     fn default() -> Self {
-        Self { views: Vec::new(), nulls: NullBufferBuilder::new(0) }
+        Self {
+            views: Vec::new(),
+            nulls: NullBufferBuilder::new(0),
+            ends: Vec::new(),
+            last_null: false,
+        }
     }
 }
 
 impl ViewColumn {
     /// Number of rows so far.
     pub fn len(&self) -> usize {
-        self.views.len()
+        self.ends.last().map_or(0, |end| *end as usize)
     }
 
     /// Whether there are no rows yet.
     pub fn is_empty(&self) -> bool {
-        self.views.is_empty()
+        self.ends.is_empty()
+    }
+
+    fn run(&mut self, view: u128, n: usize) {
+        let end = self.len() + n;
+        self.views.push(view);
+        self.ends.push(end as u32);
     }
 
     /// Fills with null up to row `row`.
     pub fn pad(&mut self, row: usize) {
-        if let Some(missing) = row.checked_sub(self.views.len()).filter(|n| *n > 0) {
-            self.views.resize(row, 0);
-            self.nulls.append_n_nulls(missing);
+        let Some(missing) = row.checked_sub(self.len()).filter(|n| *n > 0) else { return };
+        match self.ends.last_mut() {
+            Some(end) if self.last_null => *end = row as u32,
+            _ => {
+                self.run(0, missing);
+                self.nulls.append_null();
+                self.last_null = true;
+            }
         }
     }
 
     /// Appends `text` to `n` rows.
     pub fn push_n(&mut self, buffers: &Buffers, text: Text<'_>, n: usize) {
-        self.views.extend(std::iter::repeat_n(buffers.view(text), n));
-        self.nulls.append_n_non_nulls(n);
+        if n > 0 {
+            self.run(buffers.view(text), n);
+            self.nulls.append_non_null();
+            self.last_null = false;
+        }
     }
 
     /// Appends `text`.
     pub fn push(&mut self, buffers: &Buffers, text: Text<'_>) {
-        self.views.push(buffers.view(text));
-        self.nulls.append_non_null();
+        self.push_n(buffers, text, 1);
     }
 
     /// Appends `bytes` of the body, or null if there are none.
     pub fn push_nonempty(&mut self, buffers: &Buffers, bytes: &[u8]) {
         if bytes.is_empty() {
-            self.views.push(0);
-            self.nulls.append_null();
+            self.pad(self.len() + 1);
         } else {
             self.push(buffers, Text::Body(bytes));
         }
@@ -130,16 +154,28 @@ impl ViewColumn {
 
     /// The column as text. Fails if the bytes are not UTF-8.
     pub fn finish_text(mut self, buffers: &Arc<[Buffer]>) -> Result<ArrayRef, ArrowError> {
-        let views = ScalarBuffer::from(self.views);
+        let views = ScalarBuffer::from(std::mem::take(&mut self.views));
         let array = StringViewArray::try_new(views, Arc::clone(buffers), self.nulls.finish())?;
-        Ok(Arc::new(array))
+        self.spread(Arc::new(array))
     }
 
     /// The column as bytes.
     pub fn finish_bytes(mut self, buffers: &Arc<[Buffer]>) -> Result<ArrayRef, ArrowError> {
-        let views = ScalarBuffer::from(self.views);
+        let views = ScalarBuffer::from(std::mem::take(&mut self.views));
         let array = BinaryViewArray::try_new(views, Arc::clone(buffers), self.nulls.finish())?;
-        Ok(Arc::new(array))
+        self.spread(Arc::new(array))
+    }
+
+    /// The rows of `runs`.
+    fn spread(&self, runs: ArrayRef) -> Result<ArrayRef, ArrowError> {
+        if runs.len() == self.len() {
+            return Ok(runs);
+        }
+        let mut indices = Vec::with_capacity(self.len());
+        for (run, end) in self.ends.iter().enumerate() {
+            indices.resize(*end as usize, run as u32);
+        }
+        take(&runs, &UInt32Array::from(indices), None)
     }
 }
 

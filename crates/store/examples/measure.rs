@@ -1,6 +1,6 @@
 //! Measures the store alone, with the load of `lacuna-bench`: `measure DIR [MILLIONS OF SPANS]`.
 //! The generator's cost is not in the figures: requests are made before the clock starts, a block
-//! at a time.
+//! at a time. `WAL_ZSTD_LEVEL` in the environment compresses the log.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -213,7 +213,9 @@ fn main() {
     let shape = Shape { seed: 7, spans_per_request: SPANS_A_REQUEST, begin: START, step };
     let load = Workload::new(shape);
     let requests = load.requests_for(wanted);
-    let store = Store::open(&dir, Options::default()).unwrap();
+    let mut options = Options::default();
+    options.wal_zstd_level = std::env::var("WAL_ZSTD_LEVEL").ok().and_then(|l| l.parse().ok());
+    let store = Store::open(&dir, options).unwrap();
     let before = cpu();
     let spans = ingest(&store, &load, requests);
     let stats = store.stats();
