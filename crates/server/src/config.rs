@@ -101,7 +101,7 @@ impl Config {
             // Half of it for rows and for requests from their admission on; the rest is for writing
             // and merging segments, for queries, and for what the allocator holds back.
             options.memory_bytes = limit / 2;
-            options.flush_bytes = options.flush_bytes.min(limit / 8);
+            options.flush_bytes = options.flush_bytes.min(limit / 4);
             options.queue_bytes = options.queue_bytes.min(limit / 8);
         }
         options

@@ -140,7 +140,7 @@ impl Store {
             merge: Wake::default(),
             flushing: Mutex::default(),
             merging: Mutex::default(),
-            codec: Arc::new(ParquetCodec),
+            codec: Arc::new(ParquetCodec::default()),
             memory_bytes: AtomicUsize::new(0),
             active_bytes: AtomicUsize::new(0),
             next_frame: AtomicU64::new(0),

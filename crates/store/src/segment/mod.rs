@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod codec;
 pub mod gather;
 pub mod index;
+mod pages;
 pub mod parquet;
 pub mod postings;
 mod reader;

@@ -8,25 +8,25 @@
 use std::sync::Arc;
 
 use ::parquet::arrow::arrow_reader::{
-    ArrowPredicate, ArrowPredicateFn, ArrowReaderMetadata, ArrowReaderOptions,
-    ParquetRecordBatchReaderBuilder, RowFilter, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowSelection,
 };
-use ::parquet::arrow::{ArrowWriter, ProjectionMask};
+use ::parquet::arrow::{ArrowWriter, FieldLevels, ProjectionMask, parquet_to_arrow_field_levels};
 use ::parquet::basic::{Compression, Encoding, ZstdLevel};
 use ::parquet::errors::ParquetError;
-use ::parquet::file::metadata::PageIndexPolicy;
+use ::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::schema::types::ColumnPath;
-use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::array::{RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use lacuna_signal::selector::Expr;
+use lacuna_signal::selector::{Expr, Selector};
 use lacuna_signal::{Batch, SignalKind, schema};
 
-use super::PAGE_ROWS;
 use super::blocks::{BlockFile, BlockWriter};
 use super::codec::{Codec, RowReader, RowWriter};
+use super::pages::{self, Contexts, Groups};
+use super::{PAGE_ROWS, WINDOW_PAGES};
 use crate::bounds::TimeRange;
 use crate::error::StoreError;
 use crate::part::{Filter, Want};
@@ -45,13 +45,11 @@ const SPARSE_PAGE_ROWS: usize = 8192;
 /// A column that fewer than one in this many rows have is sparse.
 const SPARSE: u64 = 64;
 
-/// The level of zstd for rows that will be merged soon: without entropy coding, whose tables would
-/// cost more than the pages that they are for.
-const FAST: i32 = -4;
-
 /// Reads and writes Parquet.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ParquetCodec;
+#[derive(Default)]
+pub struct ParquetCodec {
+    contexts: Arc<Contexts>,
+}
 
 impl Codec for ParquetCodec {
     fn extension(&self) -> &'static str {
@@ -72,12 +70,8 @@ impl Codec for ParquetCodec {
     }
 
     fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError> {
-        // Look-ups need to know where pages are; what is in them, the side index tells better.
-        let options = ArrowReaderOptions::new()
-            .with_offset_index_policy(PageIndexPolicy::Required)
-            .with_column_index_policy(PageIndexPolicy::Skip);
-        let metadata = ArrowReaderMetadata::load(&file, options).map_err(|e| damaged(&file, &e))?;
-        Ok(Arc::new(ParquetReader { kind, file, metadata }))
+        let reader = ParquetReader::open(kind, &file, Arc::clone(&self.contexts));
+        Ok(Arc::new(reader.map_err(|error| damaged(&file, &error))?))
     }
 }
 
@@ -101,11 +95,10 @@ fn properties(
     summary: &Summary,
     lasting: bool,
 ) -> Result<WriterProperties, StoreError> {
-    let zstd = |level| ZstdLevel::try_new(level).map(Compression::ZSTD).map_err(encode);
-    let packed = zstd(if lasting { 1 } else { FAST })?;
+    let zstd = ZstdLevel::try_new(1).map(Compression::ZSTD).map_err(encode)?;
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("lacuna ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(packed)
+        .set_compression(zstd)
         .set_max_row_group_row_count(Some(GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS as usize)
         .set_write_batch_size(PAGE_ROWS as usize)
@@ -173,15 +166,36 @@ impl RowWriter for ParquetWriter {
 
 struct ParquetReader {
     kind: SignalKind,
-    file: BlockFile,
+    file: Arc<BlockFile>,
     metadata: ArrowReaderMetadata,
+    /// Which columns are compressed.
+    packed: Arc<[bool]>,
+    /// The tree of all columns.
+    all: FieldLevels,
+    contexts: Arc<Contexts>,
 }
 
 impl ParquetReader {
-    fn projection(&self, wanted: impl Fn(&str) -> bool) -> ProjectionMask {
-        let fields = self.metadata.schema().fields().iter().enumerate();
-        let roots = fields.filter(|(_, field)| wanted(field.name())).map(|(i, _)| i);
-        ProjectionMask::roots(self.metadata.parquet_schema(), roots)
+    fn open(
+        kind: SignalKind,
+        file: &BlockFile,
+        contexts: Arc<Contexts>,
+    ) -> Result<Self, ParquetError> {
+        // Look-ups need to know where pages are; what is in them, the side index tells better.
+        let options = ArrowReaderOptions::new()
+            .with_offset_index_policy(PageIndexPolicy::Required)
+            .with_column_index_policy(PageIndexPolicy::Skip);
+        let loaded = ArrowReaderMetadata::load(file, options.clone())?;
+        let (plain, packed) = pages::as_plain(ParquetMetaData::clone(loaded.metadata()))?;
+        let metadata = ArrowReaderMetadata::try_new(Arc::new(plain), options)?;
+        let fields = Some(metadata.schema().fields());
+        let all = parquet_to_arrow_field_levels(
+            metadata.parquet_schema(),
+            ProjectionMask::all(),
+            fields,
+        )?;
+        let (file, packed) = (Arc::new(file.clone()), Arc::from(packed));
+        Ok(Self { kind, file, metadata, packed, all, contexts })
     }
 
     /// The row groups that have any of `rows`, and where in them the rows are. Others are left out
@@ -203,65 +217,56 @@ impl ParquetReader {
         (groups, RowSelection::from_consecutive_ranges(ranges.into_iter(), kept))
     }
 
-    fn filters(&self, filter: Filter<'_>) -> RowFilter {
-        let kind = self.kind;
-        let mut predicates: Vec<Box<dyn ArrowPredicate>> = Vec::new();
-        if filter.range != TimeRange::ALL {
-            let time = Filter { selector: None, ..filter };
-            let range = time.range;
-            let projection = self.projection(|name| name == kind.time_column());
-            predicates.push(Box::new(ArrowPredicateFn::new(projection, move |record| {
-                let rows = record.num_rows();
-                let batch = batch(kind, record)?;
-                let mask = Filter { range, selector: None }.time_mask(&batch);
-                Ok(mask.unwrap_or_else(|| BooleanArray::from(vec![true; rows])))
-            })));
-        }
-        let selector = filter.selector.filter(|s| *s.expr() != Expr::Const(true));
-        if let Some(selector) = selector.cloned() {
-            let columns = selector.columns();
-            let projection = self.projection(|name| columns.wants(name));
-            predicates.push(Box::new(ArrowPredicateFn::new(projection, move |record| {
-                Ok(selector.mask(&batch(kind, record)?))
-            })));
-        }
-        RowFilter::new(predicates)
-    }
-}
-
-fn batch(kind: SignalKind, record: RecordBatch) -> Result<Batch, ArrowError> {
-    Batch::try_new(kind, record).map_err(|error| ArrowError::ExternalError(Box::new(error)))
-}
-
-impl RowReader for ParquetReader {
-    fn schema(&self) -> SchemaRef {
-        self.metadata.schema().clone()
-    }
-
-    fn read(&self, rows: &RowSet, want: Want<'_>, filter: Filter<'_>) -> Result<Batch, StoreError> {
+    /// The columns `wanted` of `rows`.
+    fn columns(
+        &self,
+        rows: &RowSet,
+        want: Option<&dyn Fn(&str) -> bool>,
+    ) -> Result<Batch, StoreError> {
         if rows.is_empty() {
             return Ok(Batch::empty(self.kind));
         }
-        let (groups, selection) = self.select(rows);
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.file.clone(),
-            self.metadata.clone(),
+        let (numbers, selection) = self.select(rows);
+        let damaged = |error: &ParquetError| damaged(&self.file, error);
+        let context = self.contexts.take().map_err(|error| damaged(&error))?;
+        let groups = Groups {
+            file: Arc::clone(&self.file),
+            metadata: Arc::clone(self.metadata.metadata()),
+            packed: Arc::clone(&self.packed),
+            numbers,
+            context,
+        };
+        let some;
+        let levels = match want {
+            None => &self.all,
+            Some(wanted) => {
+                let fields = self.metadata.schema().fields();
+                let roots = (0..fields.len()).filter(|i| wanted(fields[*i].name()));
+                let schema = self.metadata.parquet_schema();
+                let mask = ProjectionMask::roots(schema, roots);
+                some = parquet_to_arrow_field_levels(schema, mask, Some(fields))
+                    .map_err(|error| damaged(&error))?;
+                &some
+            }
+        };
+        let size = rows.len().clamp(1, WINDOW_PAGES * PAGE_ROWS as usize);
+        let reader = ParquetRecordBatchReader::try_new_with_row_groups(
+            levels,
+            &groups,
+            size,
+            Some(selection),
         )
-        .with_row_groups(groups)
-        .with_projection(self.projection(|name| want.wants(name)))
-        .with_row_selection(selection)
-        .with_row_filter(self.filters(filter))
-        .with_batch_size(rows.len().clamp(1, 8192))
-        .build()
-        .map_err(|error| damaged(&self.file, &error))?;
+        .map_err(|error| damaged(&error))?;
         let schema = RecordBatchReader::schema(&reader);
         let records = reader.collect::<Result<Vec<_>, _>>().map_err(|error| match error {
             ArrowError::ExternalError(cause) => match cause.downcast::<ParquetError>() {
-                Ok(error) => damaged(&self.file, &error),
+                Ok(error) => damaged(&error),
                 Err(cause) => StoreError::corrupt(self.file.path(), cause.to_string()),
             },
             other => StoreError::corrupt(self.file.path(), other.to_string()),
-        })?;
+        });
+        self.contexts.put(groups.context);
+        let records = records?;
         let record = match records.as_slice() {
             [one] => one.clone(),
             many if schema.fields().is_empty() => {
@@ -272,5 +277,33 @@ impl RowReader for ParquetReader {
             many => concat_batches(&schema, many)?,
         };
         Ok(Batch::try_new(self.kind, record)?)
+    }
+}
+
+impl RowReader for ParquetReader {
+    fn schema(&self) -> SchemaRef {
+        self.metadata.schema().clone()
+    }
+
+    fn read(&self, rows: &RowSet, want: Want<'_>, filter: Filter<'_>) -> Result<Batch, StoreError> {
+        let wanted = |name: &str| want.wants(name);
+        let read = |rows: &RowSet| match want {
+            Want::All => self.columns(rows, None),
+            _ => self.columns(rows, Some(&wanted)),
+        };
+        let selector = filter.selector.filter(|selector| *selector.expr() != Expr::Const(true));
+        if filter.range == TimeRange::ALL && selector.is_none() {
+            return read(rows);
+        }
+        // What passes is found out by few columns; the others are read for what passes only.
+        let (time, tested) = (self.kind.time_column(), selector.map(Selector::columns));
+        let tested = tested.unwrap_or_default();
+        let tests = |name: &str| name == time || tested.wants(name);
+        let batch = self.columns(rows, Some(&tests))?;
+        let filter = Filter { selector, ..filter };
+        match filter.mask(&batch)? {
+            None => read(rows),
+            Some(mask) => read(&rows.filter(&mask)),
+        }
     }
 }
