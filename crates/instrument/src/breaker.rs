@@ -56,7 +56,7 @@ impl<P> Clone for Breaker<P> {
 #[derive(Debug)]
 struct Watched {
     /// `circuit_breaker.<service>.<component>.<operation>`.
-    name: String,
+    name: Arc<str>,
     state: AtomicU8,
     failures: AtomicU64,
     successes: AtomicU64,
@@ -123,7 +123,7 @@ impl<P: FailurePolicy> Breaker<P> {
     /// `config` is replaced by the crate's own.
     pub fn new<I>(service: &str, component: &str, operation: &str, config: Config<P, I>) -> Self {
         let watched = Arc::new(Watched {
-            name: format!("circuit_breaker.{service}.{component}.{operation}"),
+            name: format!("circuit_breaker.{service}.{component}.{operation}").into(),
             state: AtomicU8::new(CLOSED),
             failures: AtomicU64::new(0),
             successes: AtomicU64::new(0),
@@ -160,15 +160,14 @@ impl<P: FailurePolicy> Breaker<P> {
         let state = state_name(watched.state.load(Ordering::Relaxed));
         let count = |n: &AtomicU64| i64::try_from(n.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         let cx = switch::spans(Part::Breaker).then(|| {
-            let a = vec![
-                KeyValue::new("circuit.name", watched.name.clone()),
-                KeyValue::new("circuit.state", state),
-                KeyValue::new("circuit.failure_count", count(&watched.failures)),
-                KeyValue::new("circuit.success_count", count(&watched.successes)),
-            ];
-            Context::map_current(|parent| {
-                span::start(watched.name.clone(), SpanKind::Internal, a, parent)
-            })
+            // With room for what the end and the context add.
+            let mut a = Vec::with_capacity(8);
+            a.push(KeyValue::new("circuit.name", watched.name.clone()));
+            a.push(KeyValue::new("circuit.state", state));
+            a.push(KeyValue::new("circuit.failure_count", count(&watched.failures)));
+            a.push(KeyValue::new("circuit.success_count", count(&watched.successes)));
+            let name = String::from(&*watched.name);
+            Context::map_current(|parent| span::start(name, SpanKind::Internal, a, parent))
         });
         let ends = Ends { cx: cx.clone(), watched, result: "cancelled" };
         if !permitted {

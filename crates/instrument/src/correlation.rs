@@ -16,9 +16,11 @@ use opentelemetry::baggage::{Baggage, BaggageExt};
 use opentelemetry::logs::{AnyValue, LogRecord as _};
 use opentelemetry::trace::Span as _;
 use opentelemetry::{Context, InstrumentationScope, Key, KeyValue, StringValue};
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogProcessor, SdkLogRecord};
 use opentelemetry_sdk::trace::{Span, SpanData, SpanProcessor};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::jsonlog::default_layer;
@@ -35,7 +37,8 @@ pub fn with(cx: &Context, id: impl Into<String>) -> Context {
         return cx.clone();
     }
     let mut baggage = copy(cx.baggage());
-    baggage.insert(CORRELATION_ID, id);
+    // Shared, since every span under this context takes a copy.
+    baggage.insert(CORRELATION_ID, Arc::<str>::from(id));
     cx.with_baggage(baggage)
 }
 
@@ -60,25 +63,48 @@ pub fn current() -> Option<String> {
     Context::map_current(of)
 }
 
-/// Puts the correlation id on every span that starts under a context which has one.
+/// Puts the correlation id on every span that starts under a context which has one, and hands the span
+/// on. The only processor of its provider: the SDK clones a span for each of several.
 #[derive(Debug)]
-pub(crate) struct CorrelationSpanProcessor;
+pub(crate) struct CorrelatedSpans {
+    next: Vec<Box<dyn SpanProcessor>>,
+}
 
-impl SpanProcessor for CorrelationSpanProcessor {
+impl CorrelatedSpans {
+    pub(crate) fn new(next: Vec<Box<dyn SpanProcessor>>) -> Self {
+        Self { next }
+    }
+
+    fn each(&self, ask: impl Fn(&dyn SpanProcessor) -> OTelSdkResult) -> OTelSdkResult {
+        // All are asked; the first failure is told.
+        self.next.iter().fold(Ok(()), |all, next| all.and(ask(next.as_ref())))
+    }
+}
+
+impl SpanProcessor for CorrelatedSpans {
     fn on_start(&self, span: &mut Span, cx: &Context) {
         if let Some(id) = cx.baggage().get(CORRELATION_ID) {
             span.set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
         }
+        self.next.iter().for_each(|next| next.on_start(span, cx));
     }
 
-    fn on_end(&self, _span: SpanData) {}
+    fn on_end(&self, span: SpanData) {
+        let Some((last, others)) = self.next.split_last() else { return };
+        others.iter().for_each(|next| next.on_end(span.clone()));
+        last.on_end(span);
+    }
 
     fn force_flush(&self) -> OTelSdkResult {
-        Ok(())
+        self.each(|next| next.force_flush())
     }
 
-    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
-        Ok(())
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.each(|next| next.shutdown_with_timeout(timeout))
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.next.iter_mut().for_each(|next| next.set_resource(resource));
     }
 }
 

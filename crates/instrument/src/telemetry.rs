@@ -1,6 +1,6 @@
 //! Starting and ending telemetry: providers, exporters, propagation, the `tracing` subscriber.
 
-use crate::correlation::{CorrelationLogProcessor, CorrelationSpanProcessor};
+use crate::correlation::{CorrelatedSpans, CorrelationLogProcessor};
 use crate::env::{self, Lookup, ProcessEnv};
 use crate::export::{
     BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, DropReporter, EachAttributeOnce, Queue,
@@ -20,8 +20,8 @@ use opentelemetry_sdk::logs::{
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder as SpanBatchConfig, BatchSpanProcessor, SdkTracerProvider, SpanExporter,
-    SpanProcessor, TracerProviderBuilder,
+    BatchConfigBuilder as SpanBatchConfig, BatchSpanProcessor, SdkTracerProvider,
+    SimpleSpanProcessor, SpanExporter, SpanProcessor,
 };
 use std::time::Duration;
 use tracing_subscriber::filter::filter_fn;
@@ -176,7 +176,6 @@ async fn off_runtime(
     if errors.is_empty() { Ok(()) } else { Err(ShutdownError(errors)) }
 }
 
-type WithTraces = Box<dyn FnOnce(TracerProviderBuilder) -> TracerProviderBuilder>;
 type WithLogs = Box<
     dyn FnOnce(
         opentelemetry_sdk::logs::LoggerProviderBuilder,
@@ -190,7 +189,7 @@ pub struct TelemetryBuilder {
     service: String,
     otlp: bool,
     stdout: Option<Sink>,
-    traces: Vec<WithTraces>,
+    traces: Vec<Box<dyn SpanProcessor>>,
     logs: Vec<WithLogs>,
     metrics: Vec<WithMetrics>,
 }
@@ -236,13 +235,13 @@ impl TelemetryBuilder {
 
     /// One more span processor, told of each span as it starts and ends.
     pub fn span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
-        self.traces.push(Box::new(|b| b.with_span_processor(processor)));
+        self.traces.push(Box::new(processor));
         self
     }
 
     /// One more span exporter, called as each span ends.
     pub fn span_exporter(mut self, exporter: impl SpanExporter + 'static) -> Self {
-        self.traces.push(Box::new(|b| b.with_simple_exporter(EachAttributeOnce(exporter))));
+        self.traces.push(Box::new(SimpleSpanProcessor::new(EachAttributeOnce(exporter))));
         self
     }
 
@@ -277,15 +276,14 @@ impl TelemetryBuilder {
             .map_or_else(|| self.service.clone(), |v| v.to_string());
 
         let mut parts = otlp::Parts::new();
-        let mut traces = SdkTracerProvider::builder()
-            .with_resource(resource.clone())
-            .with_span_processor(CorrelationSpanProcessor);
+        let mut spans = self.traces;
         let mut logs = SdkLoggerProvider::builder()
             .with_resource(resource.clone())
             .with_log_processor(CorrelationLogProcessor);
         let metrics_text = MetricsText::new();
-        let mut metrics =
-            SdkMeterProvider::builder().with_resource(resource).with_reader(metrics_text.reader());
+        let mut metrics = SdkMeterProvider::builder()
+            .with_resource(resource.clone())
+            .with_reader(metrics_text.reader());
         let mut queues = vec![];
         if otlp && env::exports(&env, "TRACES") {
             let size = env::number(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
@@ -294,7 +292,7 @@ impl TelemetryBuilder {
                 CountedSpans { inner: EachAttributeOnce(parts.spans(&env)?), queue: queue.clone() };
             let config = SpanBatchConfig::default().with_max_queue_size(size).build();
             let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-            traces = traces.with_span_processor(BoundedSpans { inner, queue: queue.clone() });
+            spans.push(Box::new(BoundedSpans { inner, queue: queue.clone() }));
             queues.push(queue);
         }
         if otlp && env::exports(&env, "LOGS") {
@@ -309,7 +307,10 @@ impl TelemetryBuilder {
         if otlp && env::exports(&env, "METRICS") {
             metrics = metrics.with_reader(PeriodicReader::builder(parts.metrics(&env)?).build());
         }
-        let traces = self.traces.into_iter().fold(traces, |b, with| with(b)).build();
+        let traces = SdkTracerProvider::builder()
+            .with_resource(resource.clone())
+            .with_span_processor(CorrelatedSpans::new(spans))
+            .build();
         let logs = self.logs.into_iter().fold(logs, |b, with| with(b)).build();
         let metrics = self.metrics.into_iter().fold(metrics, |b, with| with(b)).build();
 

@@ -10,8 +10,9 @@ use opentelemetry::context::FutureExt;
 use opentelemetry::metrics::Histogram;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
+use std::borrow::Cow;
 use std::fmt::Display;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// A request about to be sent, by any client library.
@@ -51,11 +52,18 @@ impl ClientRequest {
         Fut: Future<Output = Result<T, E>>,
     {
         let (spans, measured) = (switch::spans(Part::Http), switch::metrics(Part::Http));
+        if !spans && !measured {
+            let mut headers = HeaderMap::new();
+            Context::map_current(|cx| inject(cx, &mut headers));
+            return send(headers).await;
+        }
         let uri: Option<Uri> = self.url.parse().ok();
-        let mut attributes = vec![KeyValue::new("http.request.method", self.method)];
+        // With room for what the span, its end and the context add.
+        let mut attributes = Vec::with_capacity(10);
+        attributes.push(KeyValue::new("http.request.method", self.method));
         if let Some(uri) = &uri {
             if let Some(host) = uri.host() {
-                attributes.push(KeyValue::new("server.address", host.to_owned()));
+                attributes.push(KeyValue::new("server.address", Arc::<str>::from(host)));
             }
             let port = uri.port_u16().or(match uri.scheme_str() {
                 Some("https") => Some(443),
@@ -64,20 +72,21 @@ impl ClientRequest {
             });
             attributes.extend(port.map(|p| KeyValue::new("server.port", i64::from(p))));
         }
+        let labels = if measured { attributes.clone() } else { vec![] };
         let mut cx = Context::current();
         if spans {
-            let mut a = attributes.clone();
             if let Some(uri) = &uri {
-                a.push(KeyValue::new("url.full", without_secrets(uri)));
+                attributes.push(KeyValue::new("url.full", without_secrets(uri)));
             }
-            if let Some(template) = &self.template {
-                a.push(KeyValue::new("url.template", template.clone()));
-            }
-            let name = match &self.template {
-                Some(template) => format!("{} {template}", self.method),
-                None => self.method.to_owned(),
+            let name = match self.template {
+                Some(template) => {
+                    let name = format!("{} {template}", self.method);
+                    attributes.push(KeyValue::new("url.template", template));
+                    name.into()
+                }
+                None => Cow::Borrowed(self.method),
             };
-            cx = span::start(name, SpanKind::Client, a, &cx);
+            cx = span::start(name, SpanKind::Client, attributes, &cx);
         }
         let mut ends = Ends { cx: spans.then(|| cx.clone()), answered: false };
         let mut headers = HeaderMap::new();
@@ -91,20 +100,21 @@ impl ClientRequest {
             (Ok(_), Some(code)) if code >= 400 => Some(code.to_string()),
             _ => None,
         };
-        let mut added: Vec<KeyValue> = vec![];
-        added.extend(code.map(|c| KeyValue::new("http.response.status_code", i64::from(c))));
-        added.extend(error.clone().map(|e| KeyValue::new("error.type", e)));
+        let code = code.map(|c| KeyValue::new("http.response.status_code", i64::from(c)));
+        let why = error.map(|e| KeyValue::new("error.type", e));
         if spans {
-            cx.span().set_attributes(added.clone());
-            if error.is_some() {
-                let why = result.as_ref().err().map_or_else(String::new, ToString::to_string);
-                cx.span().set_status(Status::error(why));
+            let span = cx.span();
+            if why.is_some() {
+                let text = result.as_ref().err().map_or_else(String::new, ToString::to_string);
+                span.set_status(Status::error(text));
             }
+            code.iter().chain(&why).for_each(|kv| span.set_attribute(kv.clone()));
         }
         ends.answered = true;
         if measured {
-            attributes.extend(added);
-            duration().record(started.elapsed().as_secs_f64(), &attributes);
+            let mut labels = labels;
+            labels.extend(code.into_iter().chain(why));
+            duration().record(started.elapsed().as_secs_f64(), &labels);
         }
         result
     }
@@ -112,9 +122,11 @@ impl ClientRequest {
 
 /// The URL without user, password and query: those are secrets, or may be.
 fn without_secrets(uri: &Uri) -> String {
-    let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().map_or_else(String::new, |p| format!(":{p}"));
-    format!("{}://{host}{port}{}", uri.scheme_str().unwrap_or("http"), uri.path())
+    let (scheme, host) = (uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default());
+    match uri.port_u16() {
+        Some(port) => format!("{scheme}://{host}:{port}{}", uri.path()),
+        None => format!("{scheme}://{host}{}", uri.path()),
+    }
 }
 
 /// Ends the span also when the future is dropped before the answer.

@@ -5,13 +5,14 @@ use super::produce::messaging;
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
 use crate::span;
-use crate::switch::{self, Part};
+use crate::switch::{self, Level, Part};
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{Link, SpanBuilder, SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::Message;
 use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Which span is the consume span's parent. The link to the producer is there either way.
@@ -28,19 +29,22 @@ pub enum Parent {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Consumer {
-    group: String,
-    client_id: Option<String>,
+    // Shared texts: every message's span takes a copy.
+    group: Arc<str>,
+    client_id: Option<Arc<str>>,
     parent: Parent,
 }
 
 impl Consumer {
     /// Messages of the consumer group `group`, with the producer as parent.
     pub fn new(group: impl Into<String>) -> Self {
+        let group: String = group.into();
         Self { group: group.into(), client_id: None, parent: Parent::Producer }
     }
 
     /// The consumer's `client.id`, as `messaging.client.id`.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        let id: String = id.into();
         self.client_id = Some(id.into());
         self
     }
@@ -54,14 +58,13 @@ impl Consumer {
     /// Prepares the span of one message. What the headers say is taken from them; what only the
     /// payload says can be added before [`StartConsume::begin`].
     pub fn start<'m, M: Message>(&'m self, message: &'m M) -> StartConsume<'m, M> {
-        let header = |name| message.headers().and_then(|h| text(h, name)).map(str::to_owned);
         StartConsume {
             consumer: self,
             message,
-            event_type: header(EVENT_TYPE),
-            event_id: header(EVENT_ID),
-            correlation_id: header(CORRELATION_ID),
-            attributes: vec![],
+            event_type: None,
+            event_id: None,
+            correlation_id: None,
+            attributes: Vec::new(),
         }
     }
 }
@@ -110,92 +113,113 @@ impl<M: Message> StartConsume<'_, M> {
     /// Begins the CONSUMER span. Without an event type it is named after the topic.
     pub fn begin(self) -> ConsumeSpan {
         let message = self.message;
-        let remote = extract(message.headers(), &Context::new());
+        let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
+        let propagated = switch::get(Part::Propagation) != Level::Off;
+        let ambient = Context::current();
+        let headers = message.headers().filter(|_| spans || propagated);
+        let header = |name| headers.and_then(|h| text(h, name)).map(str::to_owned);
+
+        // The producer's context over the ambient one, and the producer itself, if it is somebody else.
+        let remote = extract(headers, &ambient);
         let producer = remote.span().span_context().clone();
+        let told = producer.is_valid() && producer != *ambient.span().span_context();
+        let correlation_id = self.correlation_id.or_else(|| {
+            let sent = propagated.then(|| header(CORRELATION_ID)).flatten();
+            sent.or_else(|| correlation::of(&remote))
+        });
         let mut parent = match self.consumer.parent {
-            Parent::Producer => extract(message.headers(), &Context::current()),
-            Parent::Ambient => Context::current(),
+            Parent::Producer => remote,
+            Parent::Ambient if ambient.baggage().is_empty() && !remote.baggage().is_empty() => {
+                ambient.with_baggage(correlation::copy(remote.baggage()))
+            }
+            Parent::Ambient => ambient,
         };
-        if let Some(id) = self.correlation_id.or_else(|| correlation::of(&remote)) {
+        if let Some(id) = correlation_id {
             parent = correlation::with(&parent, id);
-        } else if parent.baggage().is_empty() && !remote.baggage().is_empty() {
-            parent = parent.with_baggage(correlation::copy(remote.baggage()));
         }
 
+        if measured {
+            metrics().consumed.add(1, &messaging(message.topic(), "consume", "receive"));
+        }
+        if !spans && !measured {
+            return ConsumeSpan { cx: parent, handled: None, spans, ended: false };
+        }
         let place = Place {
-            topic: message.topic().to_owned(),
+            topic: message.topic().into(),
             partition: message.partition(),
             offset: message.offset(),
         };
-        let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
-        if measured {
-            metrics().consumed.add(1, &messaging(&place.topic, "consume", "receive"));
-        }
-        if !spans {
-            let started = measured.then(Instant::now);
-            return ConsumeSpan {
-                cx: parent,
-                place,
-                group: self.consumer.group.clone(),
-                spans,
-                started,
-                ended: false,
+        let cx = if spans {
+            let event_type = self.event_type.or_else(|| header(EVENT_TYPE));
+            let event_type: Arc<str> = match event_type {
+                Some(event_type) => event_type.into(),
+                None => place.topic.clone(),
             };
-        }
-        let event_type = self.event_type.unwrap_or_else(|| place.topic.clone());
-        let mut a = messaging(&place.topic, "process", "process");
-        a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
-        a.push(KeyValue::new("messaging.destination.partition.id", place.partition.to_string()));
-        a.push(KeyValue::new("messaging.kafka.offset", place.offset));
-        a.push(KeyValue::new("kafka.partition", i64::from(place.partition)));
-        a.push(KeyValue::new("kafka.offset", place.offset));
-        a.push(KeyValue::new("event_type", event_type.clone()));
-        if let Some(id) = &self.consumer.client_id {
-            a.push(KeyValue::new("messaging.client.id", id.clone()));
-        }
-        if let Some(id) = self.event_id {
-            a.push(KeyValue::new("event_id", id.clone()));
-            a.push(KeyValue::new("messaging.message.id", id));
-        }
-        if let Some(key) = message.key().and_then(|k| std::str::from_utf8(k).ok()) {
-            a.push(KeyValue::new("messaging.kafka.message.key", key.to_owned()));
-        }
-        match message.payload() {
-            Some(payload) => {
-                a.push(KeyValue::new("messaging.message.body.size", payload.len() as i64))
+            // With room for what the handler and the context add.
+            let mut a = Vec::with_capacity(20 + self.attributes.len());
+            place.describe(&mut a);
+            a.push(KeyValue::new("messaging.operation.name", "process"));
+            a.push(KeyValue::new("messaging.operation.type", "process"));
+            a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
+            let partition = place.partition.to_string();
+            a.push(KeyValue::new("messaging.destination.partition.id", partition));
+            a.push(KeyValue::new("messaging.kafka.offset", place.offset));
+            a.push(KeyValue::new("event_type", event_type.clone()));
+            if let Some(id) = &self.consumer.client_id {
+                a.push(KeyValue::new("messaging.client.id", id.clone()));
             }
-            None => a.push(KeyValue::new("messaging.kafka.message.tombstone", true)),
-        }
-        a.extend(self.attributes);
+            if let Some(id) = self.event_id.or_else(|| header(EVENT_ID)) {
+                let id: Arc<str> = id.into();
+                a.push(KeyValue::new("event_id", id.clone()));
+                a.push(KeyValue::new("messaging.message.id", id));
+            }
+            if let Some(key) = message.key().and_then(|k| std::str::from_utf8(k).ok()) {
+                a.push(KeyValue::new("messaging.kafka.message.key", key.to_owned()));
+            }
+            a.push(match message.payload() {
+                Some(payload) => KeyValue::new("messaging.message.body.size", payload.len() as i64),
+                None => KeyValue::new("messaging.kafka.message.tombstone", true),
+            });
+            a.extend(self.attributes);
 
-        let mut builder = SpanBuilder::from_name(format!("kafka.consume.{event_type}"))
-            .with_kind(SpanKind::Consumer)
-            .with_attributes(a);
-        if producer.is_valid() {
-            builder = builder.with_links(vec![Link::new(producer, vec![], 0)]);
-        }
-        let cx = span::build(builder, &parent);
-        let started = measured.then(Instant::now);
-        ConsumeSpan { cx, place, group: self.consumer.group.clone(), spans, started, ended: false }
+            let mut builder = SpanBuilder::from_name(format!("kafka.consume.{event_type}"))
+                .with_kind(SpanKind::Consumer)
+                .with_attributes(a);
+            if told {
+                builder = builder.with_links(vec![Link::new(producer, vec![], 0)]);
+            }
+            span::build(builder, &parent)
+        } else {
+            parent
+        };
+        let group = self.consumer.group.clone();
+        let handled = Handled { place, group, started: measured.then(Instant::now) };
+        ConsumeSpan { cx, handled: Some(handled), spans, ended: false }
     }
 }
 
 #[derive(Debug, Clone)]
 struct Place {
-    topic: String,
+    topic: Arc<str>,
     partition: i32,
     offset: i64,
 }
 
 impl Place {
-    fn attributes(&self) -> [KeyValue; 4] {
-        [
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.destination.name", self.topic.clone()),
-            KeyValue::new("kafka.partition", i64::from(self.partition)),
-            KeyValue::new("kafka.offset", self.offset),
-        ]
+    fn describe(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.push(KeyValue::new("messaging.system", "kafka"));
+        attributes.push(KeyValue::new("messaging.destination.name", self.topic.clone()));
+        attributes.push(KeyValue::new("kafka.partition", i64::from(self.partition)));
+        attributes.push(KeyValue::new("kafka.offset", self.offset));
     }
+}
+
+/// What is told of a message at its end.
+#[derive(Debug)]
+struct Handled {
+    place: Place,
+    group: Arc<str>,
+    started: Option<Instant>,
 }
 
 /// A message being handled. Ends by [`ConsumeSpan::run`], [`ConsumeSpan::succeed`] or
@@ -205,10 +229,9 @@ impl Place {
 #[must_use = "a span that is dropped without a result is an ERROR"]
 pub struct ConsumeSpan {
     cx: Context,
-    place: Place,
-    group: String,
+    /// `None`: the part was off when the message came.
+    handled: Option<Handled>,
     spans: bool,
-    started: Option<Instant>,
     ended: bool,
 }
 
@@ -253,11 +276,12 @@ impl ConsumeSpan {
         &self,
         decode: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        if !self.spans {
+        let Some(handled) = self.handled.as_ref().filter(|_| self.spans) else {
             return decode();
-        }
-        let mut attributes = self.place.attributes().to_vec();
-        attributes.push(KeyValue::new("messaging.consumer.group.name", self.group.clone()));
+        };
+        let mut attributes = Vec::with_capacity(8);
+        handled.place.describe(&mut attributes);
+        attributes.push(KeyValue::new("messaging.consumer.group.name", handled.group.clone()));
         let cx = span::start("kafka.deserialize", SpanKind::Internal, attributes, &self.cx);
         let result = decode();
         if let Err(error) = &result {
@@ -295,9 +319,9 @@ impl ConsumeSpan {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if let Some(started) = self.started {
-            let mut a = messaging(&self.place.topic, "process", "process");
-            a.push(KeyValue::new("messaging.consumer.group.name", self.group.clone()));
+        if let Some(Handled { place, group, started: Some(started) }) = &self.handled {
+            let mut a = messaging(&place.topic, "process", "process");
+            a.push(KeyValue::new("messaging.consumer.group.name", group.clone()));
             if let Some((error_type, _)) = &failure {
                 a.push(KeyValue::new("error.type", *error_type));
             }

@@ -28,7 +28,7 @@ pub struct Pool {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
-    name: String,
+    name: Arc<str>,
     attributes: Vec<KeyValue>,
     pending: AtomicI64,
 }
@@ -69,16 +69,21 @@ impl Drop for Pending<'_> {
 impl Pool {
     /// Wraps `pool`; `name` tells it from the service's other pools.
     #[must_use]
-    pub fn new(pool: PgPool, name: impl Into<String>) -> Self {
+    pub fn new(pool: PgPool, name: impl AsRef<str>) -> Self {
         let options = pool.connect_options();
         let mut attributes = vec![KeyValue::new("db.system.name", "postgresql")];
+        // Shared texts: every query takes a copy.
         if let Some(database) = options.get_database() {
-            attributes.push(KeyValue::new("db.namespace", database.to_owned()));
+            attributes.push(KeyValue::new("db.namespace", Arc::<str>::from(database)));
         }
-        attributes.push(KeyValue::new("server.address", options.get_host().to_owned()));
+        attributes.push(KeyValue::new("server.address", Arc::<str>::from(options.get_host())));
         attributes.push(KeyValue::new("server.port", i64::from(options.get_port())));
-        let shared =
-            Arc::new(Shared { pool, name: name.into(), attributes, pending: AtomicI64::new(0) });
+        let shared = Arc::new(Shared {
+            pool,
+            name: name.as_ref().into(),
+            attributes,
+            pending: AtomicI64::new(0),
+        });
         register(&shared);
         Self { shared }
     }

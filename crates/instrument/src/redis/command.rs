@@ -21,17 +21,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn new(info: &ConnectionInfo) -> Self {
+        // Shared texts: every call takes a copy.
+        let shared = |key: &'static str, value: &str| KeyValue::new(key, Arc::<str>::from(value));
         let mut attributes = vec![
             KeyValue::new("db.system.name", "redis"),
-            KeyValue::new("db.namespace", info.redis_settings().db().to_string()),
+            shared("db.namespace", &info.redis_settings().db().to_string()),
         ];
         match info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-                attributes.push(KeyValue::new("server.address", host.clone()));
+                attributes.push(shared("server.address", host));
                 attributes.push(KeyValue::new("server.port", i64::from(*port)));
             }
             ConnectionAddr::Unix(path) => {
-                attributes.push(KeyValue::new("server.address", path.display().to_string()));
+                attributes.push(shared("server.address", &path.display().to_string()));
             }
             _ => {}
         }
@@ -39,7 +41,8 @@ impl Server {
     }
 
     pub(crate) fn attributes(&self) -> Vec<KeyValue> {
-        let mut attributes = Vec::with_capacity(self.attributes.len() + 6);
+        // Room for what the call and the context add, so that nothing is moved.
+        let mut attributes = Vec::with_capacity(self.attributes.len() + 8);
         attributes.extend_from_slice(&self.attributes);
         attributes
     }

@@ -8,7 +8,7 @@ use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
 use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The post-mortem's words for a discarded `EXEC`.
@@ -34,16 +34,19 @@ impl Record {
             if !spans {
                 return parent.clone();
             }
-            let mut all = vec![
-                KeyValue::new("db.system.name", "redis"),
-                KeyValue::new("transaction.type", "watch_multi_exec"),
-            ];
-            all.extend(attributes);
+            let mut all = attributes;
+            // With what the end and the context add.
+            all.reserve(8);
+            all.push(KeyValue::new("db.system.name", "redis"));
+            all.push(KeyValue::new("transaction.type", "watch_multi_exec"));
             span::start(format!("redis.transaction.{operation}"), SpanKind::Internal, all, parent)
         });
         Self {
             cx,
-            operation: operation.into(),
+            operation: match operation {
+                Cow::Borrowed(name) => name.into(),
+                Cow::Owned(name) => Arc::<str>::from(name).into(),
+            },
             started: Instant::now(),
             attempts: 0,
             spans,

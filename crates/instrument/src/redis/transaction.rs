@@ -284,6 +284,7 @@ fn queued_spans(
     attempt: u32,
 ) {
     let Some(parent) = call.context() else { return };
+    let ended = SystemTime::now();
     for (i, (cmd, group)) in pipeline.cmd_iter().zip(groups).enumerate() {
         let answer = match result {
             Ok(Some(replies)) => replies.get(i).map_or("nil", result_of),
@@ -304,7 +305,7 @@ fn queued_spans(
         if let Err(error) = result {
             cx.span().set_status(Status::error(error.to_string()));
         }
-        cx.span().end();
+        cx.span().end_with_timestamp(ended);
     }
 }
 
