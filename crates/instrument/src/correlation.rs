@@ -76,8 +76,13 @@ impl CorrelatedSpans {
     }
 
     fn each(&self, ask: impl Fn(&dyn SpanProcessor) -> OTelSdkResult) -> OTelSdkResult {
-        // All are asked; the first failure is told.
-        self.next.iter().fold(Ok(()), |all, next| all.and(ask(next.as_ref())))
+        let mut all = Ok(());
+        for next in &self.next {
+            // All are asked; the first failure is told.
+            let one = ask(next.as_ref());
+            all = all.and(one);
+        }
+        all
     }
 }
 
