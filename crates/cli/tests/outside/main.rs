@@ -10,6 +10,7 @@
 mod accept;
 mod bad_input;
 mod channels;
+mod checkpoint;
 mod contracts;
 mod durability;
 mod export;

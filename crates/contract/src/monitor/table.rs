@@ -1,5 +1,6 @@
-//! Keys and what is known of each, in little memory: key bytes lie in one arena, entries in one
-//! vector, and the hash table holds only the entries' numbers.
+//! Keys and what is known of each, in little memory: key bytes lie in pages of their own, entries in
+//! others, and the hash table holds only the entries' numbers. Pages never move, so growing copies
+//! nothing and leaves no holes behind.
 
 use std::hash::BuildHasher;
 
@@ -10,16 +11,16 @@ use hashbrown::HashTable;
 #[derive(Debug)]
 pub(super) struct Table<T> {
     map: HashTable<u32>,
-    entries: Vec<Option<Entry<T>>>,
+    entries: Pages<T>,
     free: Vec<u32>,
-    arena: Vec<u8>,
+    arena: Arena,
     /// Bytes of the arena that belong to no entry any more.
     dead: usize,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
-    /// Where the key lies in the arena: two bytes of length, then the key.
+    /// Where the key lies in the arena.
     at: u32,
     /// For the owner to remember something by.
     mark: bool,
@@ -28,26 +29,111 @@ struct Entry<T> {
 
 /// Keys are at most this long; of longer ones only their hash is kept, with their beginning.
 const MAX_KEY: usize = 4_096;
-/// The arena can be addressed so far.
-const MAX_ARENA: usize = u32::MAX as usize - 2 * MAX_KEY;
+/// Entries in a page.
+const PAGE: usize = 512;
+/// Bytes in a page of keys.
+const ARENA_PAGE: usize = 1 << 16;
+/// An address has 32 bits.
+const MAX_PAGES: usize = (u32::MAX as usize + 1) / ARENA_PAGE;
 
 fn hash(key: &[u8]) -> u64 {
     FixedState::default().hash_one(key)
 }
 
-fn read(arena: &[u8], at: u32) -> &[u8] {
-    let at = at as usize;
-    let length = usize::from(u16::from_le_bytes([arena[at], arena[at + 1]]));
-    &arena[at + 2..at + 2 + length]
+/// Entries by number, in pages.
+#[derive(Debug)]
+struct Pages<T> {
+    pages: Vec<Vec<Option<Entry<T>>>>,
+}
+
+impl<T> Pages<T> {
+    fn len(&self) -> usize {
+        match self.pages.split_last() {
+            Some((last, full)) => full.len() * PAGE + last.len(),
+            None => 0,
+        }
+    }
+
+    fn push(&mut self, entry: Option<Entry<T>>) {
+        match self.pages.last_mut().filter(|page| page.len() < PAGE) {
+            Some(page) => page.push(entry),
+            None => {
+                let mut page = Vec::with_capacity(PAGE);
+                page.push(entry);
+                self.pages.push(page);
+            }
+        }
+    }
+
+    fn get(&self, slot: u32) -> Option<&Entry<T>> {
+        self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)?.as_ref()
+    }
+
+    fn place(&mut self, slot: u32) -> Option<&mut Option<Entry<T>>> {
+        self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)
+    }
+
+    fn get_mut(&mut self, slot: u32) -> Option<&mut Entry<T>> {
+        self.place(slot)?.as_mut()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Option<Entry<T>>> {
+        self.pages.iter().flatten()
+    }
+
+    fn memory(&self) -> usize {
+        self.pages.len() * (PAGE * size_of::<Option<Entry<T>>>() + size_of::<Vec<T>>())
+    }
+}
+
+/// Keys in pages, each as two bytes of length and the key, whole within its page.
+#[derive(Debug, Default)]
+struct Arena {
+    pages: Vec<Vec<u8>>,
+}
+
+impl Arena {
+    /// Where the next key of `length` bytes goes; `None` if the addresses are used up.
+    fn place(&mut self, length: usize) -> Option<u32> {
+        let room = |page: &Vec<u8>| ARENA_PAGE - page.len() >= length + 2;
+        if !self.pages.last().is_some_and(room) {
+            if self.pages.len() >= MAX_PAGES {
+                return None;
+            }
+            self.pages.push(Vec::with_capacity(ARENA_PAGE));
+        }
+        let offset = self.pages.last().map_or(0, Vec::len);
+        u32::try_from((self.pages.len() - 1) * ARENA_PAGE + offset).ok()
+    }
+
+    fn push(&mut self, key: &[u8]) -> Option<u32> {
+        let at = self.place(key.len())?;
+        let page = self.pages.last_mut()?;
+        // At most `MAX_KEY`, which two bytes hold.
+        page.extend((key.len() as u16).to_le_bytes());
+        page.extend(key);
+        Some(at)
+    }
+
+    fn read(&self, at: u32) -> &[u8] {
+        let (page, offset) = (at as usize / ARENA_PAGE, at as usize % ARENA_PAGE);
+        let bytes = &self.pages[page][offset..];
+        let length = usize::from(u16::from_le_bytes([bytes[0], bytes[1]]));
+        &bytes[2..2 + length]
+    }
+
+    fn used(&self) -> usize {
+        self.pages.iter().map(Vec::len).sum()
+    }
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
             map: HashTable::new(),
-            entries: Vec::new(),
+            entries: Pages { pages: Vec::new() },
             free: Vec::new(),
-            arena: Vec::new(),
+            arena: Arena::default(),
             dead: 0,
         }
     }
@@ -72,31 +158,15 @@ impl<T> Table<T> {
         };
         let code = hash(key);
         let (entries, arena) = (&self.entries, &self.arena);
-        let same = |slot: &u32| {
-            entries[*slot as usize].as_ref().is_some_and(|entry| read(arena, entry.at) == key)
-        };
+        let same = |slot: &u32| entries.get(*slot).is_some_and(|entry| arena.read(entry.at) == key);
         if let Some(slot) = self.map.find(code, same) {
             return Some(*slot);
         }
-        if self.arena.len() > MAX_ARENA {
-            return None;
-        }
-        let at = u32::try_from(self.arena.len()).ok()?;
-        // A quarter more at a time: doubling would leave a third of the memory unused.
-        let length = key.len() + 2;
-        if self.arena.capacity() - self.arena.len() < length {
-            self.arena.reserve_exact(length + self.arena.len() / 4);
-        }
-        if self.entries.len() == self.entries.capacity() {
-            self.entries.reserve_exact(16 + self.entries.len() / 4);
-        }
-        // At most `MAX_KEY`, which two bytes hold.
-        self.arena.extend((key.len() as u16).to_le_bytes());
-        self.arena.extend(key);
+        let at = self.arena.push(key)?;
         let entry = Some(Entry { at, mark: false, value: make() });
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.entries[slot as usize] = entry;
+                *self.entries.place(slot)? = entry;
                 slot
             }
             None => {
@@ -106,7 +176,7 @@ impl<T> Table<T> {
         };
         let (entries, arena) = (&self.entries, &self.arena);
         self.map.insert_unique(code, slot, |slot| {
-            entries[*slot as usize].as_ref().map_or(0, |entry| hash(read(arena, entry.at)))
+            entries.get(*slot).map_or(0, |entry| hash(arena.read(entry.at)))
         });
         Some(slot)
     }
@@ -119,44 +189,41 @@ impl<T> Table<T> {
 
     /// The entry `slot`, if it is still there.
     pub(super) fn get(&self, slot: u32) -> Option<&T> {
-        self.entries.get(slot as usize)?.as_ref().map(|entry| &entry.value)
+        self.entries.get(slot).map(|entry| &entry.value)
     }
 
     /// The entry `slot`, if it is still there.
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.entries.get_mut(slot as usize)?.as_mut().map(|entry| &mut entry.value)
+        self.entries.get_mut(slot).map(|entry| &mut entry.value)
     }
 
     /// The mark of entry `slot`.
     pub(super) fn mark(&self, slot: u32) -> bool {
-        matches!(self.entries.get(slot as usize), Some(Some(entry)) if entry.mark)
+        self.entries.get(slot).is_some_and(|entry| entry.mark)
     }
 
     /// Sets the mark of entry `slot`, if it is still there.
     pub(super) fn set_mark(&mut self, slot: u32, mark: bool) {
-        if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
+        if let Some(entry) = self.entries.get_mut(slot) {
             entry.mark = mark;
         }
     }
 
     /// The key of entry `slot`.
     pub(super) fn key(&self, slot: u32) -> &[u8] {
-        match self.entries.get(slot as usize) {
-            Some(Some(entry)) => read(&self.arena, entry.at),
-            _ => &[],
-        }
+        self.entries.get(slot).map_or(&[], |entry| self.arena.read(entry.at))
     }
 
     /// Takes entry `slot` out.
     pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
         let code = hash(self.key(slot));
-        let entry = self.entries.get_mut(slot as usize)?.take()?;
+        let entry = self.entries.place(slot)?.take()?;
         if let Ok(found) = self.map.find_entry(code, |other| *other == slot) {
             found.remove();
         }
-        self.dead += read(&self.arena, entry.at).len() + 2;
+        self.dead += self.arena.read(entry.at).len() + 2;
         self.free.push(slot);
-        if self.dead > 1 << 16 && self.dead * 2 > self.arena.len() {
+        if self.dead > ARENA_PAGE && self.dead * 2 > self.arena.used() {
             self.compact();
         }
         Some(entry.value)
@@ -164,7 +231,7 @@ impl<T> Table<T> {
 
     /// The numbers of all entries.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> + use<'_, T> {
-        (0u32..).zip(&self.entries).filter(|(_, entry)| entry.is_some()).map(|(slot, _)| slot)
+        (0u32..).zip(self.entries.iter()).filter(|(_, entry)| entry.is_some()).map(|(slot, _)| slot)
     }
 
     /// One past the greatest entry's number.
@@ -174,21 +241,22 @@ impl<T> Table<T> {
 
     /// Bytes of memory, without what the entries point to.
     pub(super) fn memory(&self) -> usize {
-        // The map has a control byte an entry.
-        self.map.capacity() * 5
-            + self.entries.capacity() * size_of::<Option<Entry<T>>>()
-            + self.arena.capacity()
+        // The map has a control byte a bucket, and an eighth more buckets than it may fill.
+        self.map.capacity() * 8 / 7 * 5
+            + self.entries.memory()
+            + self.arena.pages.len() * (ARENA_PAGE + size_of::<Vec<u8>>())
             + self.free.capacity() * 4
     }
 
     fn compact(&mut self) {
-        let mut arena = Vec::with_capacity(self.arena.len() - self.dead);
-        for entry in self.entries.iter_mut().flatten() {
-            let start = entry.at as usize;
-            let end = start + 2 + read(&self.arena, entry.at).len();
-            // No longer than the old arena, which could be addressed.
-            entry.at = arena.len() as u32;
-            arena.extend_from_slice(&self.arena[start..end]);
+        let mut arena = Arena::default();
+        let live = self.entries.iter().flatten();
+        let moved: Option<Vec<u32>> =
+            live.map(|entry| arena.push(self.arena.read(entry.at))).collect();
+        // Less than half of what could be addressed can be addressed.
+        let Some(moved) = moved else { return };
+        for (entry, at) in self.entries.pages.iter_mut().flatten().flatten().zip(moved) {
+            entry.at = at;
         }
         self.arena = arena;
         self.dead = 0;
