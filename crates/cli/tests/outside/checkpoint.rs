@@ -97,15 +97,15 @@ async fn kills_at_random_moments_change_no_verdict() {
             key += 1;
             let (name, at) = (format!("k{key}"), start + key * 100 * MILLI);
             let mut spans = vec![(10 * key, "take", name.as_str(), at)];
-            if key % 5 != 0 {
+            if !key.is_multiple_of(5) {
                 spans.push((10 * key + 1, "done", name.as_str(), at + 200 * MILLI));
             }
-            if key % 7 == 0 {
+            if key.is_multiple_of(7) {
                 spans.push((10 * key + 2, "done", name.as_str(), at + 300 * MILLI));
             }
             assert!(send(&server, &spans).await);
             // What a client sends again counts once.
-            if key % 3 == 0 {
+            if key.is_multiple_of(3) {
                 assert!(send(&server, &spans).await);
             }
         }
