@@ -66,8 +66,14 @@ impl Common {
 
     /// Starts `lacuna serve` in `room`.
     pub async fn start(&self, room: &Room) -> Result<Server, BenchError> {
+        self.start_with(room, &[]).await
+    }
+
+    /// Starts `lacuna serve` in `room` with further options.
+    pub async fn start_with(&self, room: &Room, more: &[String]) -> Result<Server, BenchError> {
         let log = room.path().join("serve.log");
-        let started = Server::lacuna(&self.lacuna, room.data(), &log, &self.serve_options).await;
+        let options = [&self.serve_options[..], more].concat();
+        let started = Server::lacuna(&self.lacuna, room.data(), &log, &options).await;
         started.map_err(|error| {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             BenchError::Wrong(format!("{error}\n{}", said.trim_end()))

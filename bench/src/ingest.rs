@@ -1,6 +1,6 @@
 //! `lacuna-bench ingest`: how fast spans are taken durably, and what that costs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,9 @@ pub struct Ingest {
     /// Also measure servers that keep nothing, and plain writes of the same bytes.
     #[arg(long)]
     baselines: bool,
+    /// Measure with the contracts of this folder and without, in turn, and tell the ratio.
+    #[arg(long, value_name = "DIR")]
+    contracts: Option<PathBuf>,
     /// Measure only the servers that keep nothing and the plain writes.
     #[arg(long)]
     only_baselines: bool,
@@ -141,8 +144,39 @@ impl Ingest {
         if self.only_baselines {
             return Ok(());
         }
+        if let Some(contracts) = &self.contracts {
+            return self.compare(&load, requests, contracts).await;
+        }
         let room = self.common.room()?;
         self.lacuna(&load, requests, &room).await
+    }
+
+    /// Without and with contracts, twice in turn: what else the machine does falls on both.
+    async fn compare(
+        &self,
+        load: &Arc<Workload>,
+        requests: u64,
+        contracts: &Path,
+    ) -> Result<(), BenchError> {
+        let with = ["--contracts".to_owned(), contracts.display().to_string()];
+        let mut cost = [0.0, 0.0];
+        let mut took = [0.0, 0.0];
+        for _ in 0..2 {
+            for (which, options) in [&[][..], &with[..]].into_iter().enumerate() {
+                let room = self.common.room()?;
+                let server = self.common.start_with(&room, options).await?;
+                let measured = Self::measure(load, &server, self.plan(0, requests)).await?;
+                heading(["without contracts", "with contracts"][which]);
+                measured.print();
+                cost[which] += measured.micros_per_span();
+                took[which] += measured.sent.took.as_secs_f64();
+                server.stop().await?;
+            }
+        }
+        heading("with contracts against without");
+        figure("server CPU a span", format!("{:.2} times", cost[1] / cost[0].max(1e-9)));
+        figure("time until acknowledged", format!("{:.2} times", took[1] / took[0].max(1e-9)));
+        Ok(())
     }
 
     fn plan(&self, first: u64, end: u64) -> Plan {

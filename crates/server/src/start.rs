@@ -96,6 +96,13 @@ impl Server {
                 errors: Box::new(errors),
             })?,
         };
+        if let (Some(age), Some(dir)) = (config.retention_age, &config.contracts_dir) {
+            let errors = contracts.beyond_retention(age);
+            if !errors.is_empty() {
+                let errors = Box::new(LoadErrors { errors });
+                return Err(StartError::Contracts { dir: dir.clone(), errors });
+            }
+        }
         // Ports first: that another server runs is the likeliest mistake, and the cheapest to see.
         let (grpc_listener, otlp_grpc) =
             listen("OTLP/gRPC", config.otlp_grpc, "--otlp-grpc").await?;

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_contract::{ContractSet, LoadErrors, Monitor, Options};
 use lacuna_signal::Batch;
 use lacuna_signal::finding::{Acknowledgement, Finding};
 use lacuna_store::Store;
@@ -95,6 +95,7 @@ impl Live {
                 seen: fingerprint(&dir),
                 dir,
                 every: config.reload_every,
+                retention: config.retention_age,
                 next: Instant::now() + config.reload_every,
             }),
             checkpointer: Checkpointer::new(file, config.checkpoint_every, counts),
@@ -277,8 +278,7 @@ impl Loop {
             return;
         }
         reload.seen = found;
-        let contracts = ContractSet::load_dir(&reload.dir);
-        match contracts {
+        match reload.load() {
             Ok(contracts) => {
                 self.past.on_reload(&self.shared.monitor, &contracts, &self.shared.queue);
                 self.changed = true;
@@ -302,7 +302,17 @@ struct Reload {
     dir: PathBuf,
     seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
     every: Duration,
+    /// How long the store keeps data, if not for ever.
+    retention: Option<Duration>,
     next: Instant,
+}
+
+impl Reload {
+    fn load(&self) -> Result<ContractSet, LoadErrors> {
+        let contracts = ContractSet::load_dir(&self.dir)?;
+        let errors = self.retention.map_or(Vec::new(), |age| contracts.beyond_retention(age));
+        if errors.is_empty() { Ok(contracts) } else { Err(LoadErrors { errors }) }
+    }
 }
 
 /// What tells that a folder's files have changed: names, times and sizes.
