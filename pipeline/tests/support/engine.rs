@@ -64,6 +64,11 @@ impl Engine {
         ]
     }
 
+    /// Its query port.
+    pub fn url(&self) -> &str {
+        &self.query
+    }
+
     /// The JSON at `path`.
     pub async fn get(&self, path: &str) -> Value {
         let response = reqwest::get(format!("{}{path}", self.query)).await.unwrap();

@@ -16,6 +16,8 @@ use lacuna_signal::selector::{
 const MAX_KINDS: usize = 4_096;
 /// An attribute with more values than these does not say how something went.
 const MAX_OUTCOMES: usize = 12;
+/// What an outcome's event is about (`lacuna-instrument`).
+pub(super) const ABOUT: &str = "outcome.name";
 /// Last parts of the names of attributes that say how something went.
 const OUTCOME_WORDS: [&str; 4] = ["result", "outcome", "success", "decision"];
 
@@ -35,10 +37,21 @@ pub(super) enum What {
         /// An attribute that says how it went, and what it says.
         outcome: Option<(String, String)>,
     },
-    /// A log record with an event name.
-    Event(String),
+    /// A log record with an event name, and what it is about where it says so.
+    Event { name: String, about: Option<String> },
     /// A log record whose text fits a template: its words, and the expression for it.
     Text { words: String, pattern: String },
+}
+
+/// How much a kind of event says of the work that it is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// It is a step of it and no more.
+    Step,
+    /// It says how something went.
+    Outcome,
+    /// The work begins with it, or it is a message: others see it.
+    Border,
 }
 
 impl Kind {
@@ -52,7 +65,8 @@ impl Kind {
     /// A name for it, for people.
     pub(super) fn name(&self) -> &str {
         match &self.what {
-            What::Span { name, .. } | What::Event(name) => name,
+            What::Event { about: Some(about), .. } => about,
+            What::Span { name, .. } | What::Event { name, .. } => name,
             What::Text { words, .. } => words,
         }
     }
@@ -72,6 +86,21 @@ impl Kind {
     /// Whether it is the sending of a message.
     pub(super) fn produces(&self) -> bool {
         self.span_kind() == Some(SpanKind::Producer)
+    }
+
+    /// How much it says of the work that it is part of.
+    pub(super) fn rank(&self) -> Rank {
+        match &self.what {
+            What::Span { outcome, .. } => match (self.span_kind(), outcome) {
+                (Some(SpanKind::Server | SpanKind::Consumer | SpanKind::Producer), _) => {
+                    Rank::Border
+                }
+                (_, Some(_)) => Rank::Outcome,
+                (_, None) => Rank::Step,
+            },
+            What::Event { .. } => Rank::Outcome,
+            What::Text { .. } => Rank::Step,
+        }
     }
 
     /// The selector of its events.
@@ -100,7 +129,13 @@ impl Kind {
                     parts.push(Expr::compare(field, Op::Eq, literal));
                 }
             }
-            What::Event(name) => parts.push(Expr::text(Intrinsic::EventName, name.as_str())),
+            What::Event { name, about } => {
+                parts.push(Expr::text(Intrinsic::EventName, name.as_str()));
+                if let Some(about) = about {
+                    let field = Field::attribute(FieldScope::Log, ABOUT);
+                    parts.push(Expr::text(field, about.as_str()));
+                }
+            }
             What::Text { pattern, .. } => {
                 let pattern = Literal::Str(pattern.clone());
                 parts.push(Expr::compare(Intrinsic::Body, Op::Match, pattern));

@@ -215,13 +215,15 @@ impl Miner {
         let value = |column: Option<&StringViewArray>, row: usize| {
             column.filter(|column| column.is_valid(row)).map(|column| column.value(row).to_owned())
         };
+        let about = batch.attribute(schema::Scope::Log, kinds::ABOUT);
         let state = FixedState::default();
         (0..rows.len())
             .map(|row| {
                 let service = rows.service(row);
-                let event = value(events, row).filter(|name| !name.is_empty());
+                let event = value(events, row).filter(|name| is_event(name));
                 if let Some(name) = event {
-                    let what = What::Event(name);
+                    let about = about.get(row).map(|value| value.to_text());
+                    let what = What::Event { name, about };
                     return self.kinds.number(Kind { service: service.to_owned(), what });
                 }
                 let bodies = bodies.filter(|column| column.is_valid(row))?;
@@ -281,6 +283,13 @@ impl Miner {
         self.by_name.insert(name.to_owned(), self.fields.len() - 1);
         Some(self.fields.len() - 1)
     }
+}
+
+/// Whether an event name names an event, and not the line of code that told it, as Rust's `tracing`
+/// does where nothing else is said: `event src/lib.rs:17`.
+fn is_event(name: &str) -> bool {
+    let place = name.strip_prefix("event ").and_then(|place| place.rsplit_once(':'));
+    !name.is_empty() && place.is_none_or(|(_, line)| line.parse::<u32>().is_err())
 }
 
 /// A text as selectors write it.

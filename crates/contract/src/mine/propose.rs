@@ -12,8 +12,8 @@ use super::fields::{self, Field};
 use super::judge::{Middle, Pair, pairs, wilson};
 use super::kinds::{Kind, Kinds};
 use super::prune::{
-    Best, drop_explained, drop_inner_causes, drop_inside, drop_mirrored, drop_steps,
-    drop_synchronous,
+    Best, drop_explained, drop_inner_causes, drop_inside, drop_mirrored, drop_spoken_for,
+    drop_steps, drop_synchronous,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -99,13 +99,17 @@ pub(super) fn propose(miner: Miner) -> Vec<Proposal> {
     }
     let once: BTreeSet<(u16, u16)> = best[2].keys().copied().collect();
     let [response, precedence, exactly, balance] = &mut best;
+    for best in [&mut *response, &mut *precedence, &mut *exactly, &mut *balance] {
+        drop_spoken_for(best, &all, kinds);
+    }
     for best in [&mut *response, &mut *exactly, &mut *balance] {
         drop_synchronous(best, kinds);
-        drop_steps(best, &all);
-        drop_inner_causes(best, &all);
+        drop_steps(best, &all, kinds, false);
+        drop_inner_causes(best, &all, kinds);
     }
     drop_inside(precedence);
-    drop_inner_causes(precedence, &all);
+    drop_steps(precedence, &all, kinds, true);
+    drop_inner_causes(precedence, &all, kinds);
     drop_mirrored(balance);
     // Response and exactly are one chain: a link of either explains what spans it.
     let before = response.clone();

@@ -3,10 +3,36 @@
 use std::collections::BTreeMap;
 
 use super::judge::Pair;
-use super::kinds::Kinds;
+use super::kinds::{Kinds, Rank};
 
 /// Relations of one sort, by kinds of event, each under its best field.
 pub(super) type Best = BTreeMap<(u16, u16), (usize, Pair)>;
+
+/// Drops relations for which others of the same work speak: as a cause, whatever says more of the
+/// work (its beginning, a message); as an outcome, a mere step where anything says more.
+pub(super) fn drop_spoken_for(best: &mut Best, all: &Best, kinds: &Kinds) {
+    let rank = |kind: u16| kinds.get(kind).rank();
+    let mut speakers: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+    for (a, b) in all.iter().filter(|(_, (_, pair))| pair.is_together()).map(|(sides, _)| sides) {
+        for (step, speaker) in [(*a, *b), (*b, *a)] {
+            if rank(step) < rank(speaker) {
+                speakers.entry(step).or_default().push(speaker);
+            }
+        }
+    }
+    let of = |kind: u16| speakers.get(&kind).into_iter().flatten().copied();
+    let spoken_for = |(a, c): (u16, u16), best: &Best| {
+        let outcomes = || of(c).filter(|_| rank(c) == Rank::Step);
+        of(a).any(|other| other != c && best.contains_key(&(other, c)))
+            || outcomes().any(|other| other != a && best.contains_key(&(a, other)))
+            || of(a).any(|cause| {
+                outcomes().any(|outcome| cause != outcome && best.contains_key(&(cause, outcome)))
+            })
+    };
+    let dropped: Vec<(u16, u16)> =
+        best.keys().copied().filter(|sides| spoken_for(*sides, best)).collect();
+    dropped.iter().for_each(|sides| drop(best.remove(sides)));
+}
 
 /// Drops A–B where B is done before A returns: what happens inside a synchronous call, or among the
 /// steps of one piece of work, is seen by whoever calls. What happens while a message is handled is
@@ -23,8 +49,9 @@ pub(super) fn drop_inside(best: &mut Best) {
 }
 
 /// Drops A–C where C lies inside some B that follows A too: B is the outcome, C a step of it.
-/// `all` has the pairs of all kinds, for what lies inside what.
-pub(super) fn drop_steps(best: &mut Best, all: &Best) {
+/// `all` has the pairs of all kinds, for what lies inside what. The handling of a message is no such
+/// B where `but_handling` is set: all that comes of the message lies inside it.
+pub(super) fn drop_steps(best: &mut Best, all: &Best, kinds: &Kinds, but_handling: bool) {
     let steps: Vec<(u16, u16)> = best
         .iter()
         .filter(|((a, c), (field, _))| {
@@ -32,28 +59,38 @@ pub(super) fn drop_steps(best: &mut Best, all: &Best) {
                 let holds =
                     |b: &u16, c: &u16| all.get(&(*b, *c)).is_some_and(|(_, pair)| pair.is_inside());
                 // Two that lie in each other are one moment: the first of them stays.
-                b != c && other == field && holds(b, c) && (!holds(c, b) || b < c)
+                b != c
+                    && other == field
+                    && !(but_handling && kinds.get(*b).consumes())
+                    && holds(b, c)
+                    && (!holds(c, b) || b < c)
             })
         })
-        .map(|(kinds, _)| *kinds)
+        .map(|(sides, _)| *sides)
         .collect();
-    steps.iter().for_each(|kinds| drop(best.remove(kinds)));
+    steps.iter().for_each(|sides| drop(best.remove(sides)));
 }
 
 /// Drops B–C where B lies inside some A that leads to C too: A is the cause, B a step of it.
-pub(super) fn drop_inner_causes(best: &mut Best, all: &Best) {
+pub(super) fn drop_inner_causes(best: &mut Best, all: &Best, kinds: &Kinds) {
+    let speaks = |a: u16, b: u16| kinds.get(a).rank() >= kinds.get(b).rank();
     let inner: Vec<(u16, u16)> = best
         .iter()
         .filter(|((b, c), (field, _))| {
             best.iter().any(|((a, other), (same, _))| {
                 let holds =
                     |a: &u16, b: &u16| all.get(&(*a, *b)).is_some_and(|(_, pair)| pair.is_inside());
-                other == c && a != b && same == field && holds(a, b) && (!holds(b, a) || a < b)
+                other == c
+                    && a != b
+                    && same == field
+                    && speaks(*a, *b)
+                    && holds(a, b)
+                    && (!holds(b, a) || a < b)
             })
         })
-        .map(|(kinds, _)| *kinds)
+        .map(|(sides, _)| *sides)
         .collect();
-    inner.iter().for_each(|kinds| drop(best.remove(kinds)));
+    inner.iter().for_each(|sides| drop(best.remove(sides)));
 }
 
 /// Drops A–C where A–B and B–C are there under the same field: B explains it. `once` says whether B

@@ -236,6 +236,12 @@ impl Row {
                         let text = matches!(field, Field::Attribute { scope: FieldScope::Any, .. });
                         left.iter().any(|value| holds(value, *op, literal, text))
                     }
+                    // Written alike, but never the same thing.
+                    Operand::Field(other)
+                        if id_length(field).zip(id_length(other)).is_some_and(|(a, b)| a != b) =>
+                    {
+                        false
+                    }
                     Operand::Field(other) => match (left.first(), self.values(other).first()) {
                         (Some(left), Some(right)) => same_type(left, *op, right),
                         _ => false,
@@ -243,6 +249,17 @@ impl Row {
                 }
             }
         }
+    }
+}
+
+/// Bytes of the ids that a field has; nothing of other fields and of text that may hold an id.
+fn id_length(field: &Field) -> Option<usize> {
+    match field {
+        Field::Intrinsic(Intrinsic::TraceId | Intrinsic::LinkTraceId) => Some(16),
+        Field::Intrinsic(Intrinsic::SpanId | Intrinsic::ParentId | Intrinsic::LinkSpanId) => {
+            Some(8)
+        }
+        _ => None,
     }
 }
 
