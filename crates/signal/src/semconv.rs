@@ -16,3 +16,10 @@ pub const MESSAGING_DESTINATION_NAME: &str = "messaging.destination.name";
 pub const DB_SYSTEM_NAME: &str = "db.system.name";
 /// Remote service name as the caller knows it.
 pub const PEER_SERVICE: &str = "peer.service";
+
+/// Whether a log record's event name names an event, and not the line of code that told it, as Rust's
+/// `tracing` does where nothing else is said: `event src/lib.rs:17`.
+pub fn is_event_name(name: &str) -> bool {
+    let place = name.strip_prefix("event ").and_then(|place| place.rsplit_once(':'));
+    !name.is_empty() && place.is_none_or(|(_, line)| line.parse::<u32>().is_err())
+}

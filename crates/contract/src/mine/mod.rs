@@ -24,6 +24,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::selector::BatchIndex;
+use lacuna_signal::semconv::is_event_name;
 use lacuna_signal::value::Attribute;
 use lacuna_signal::{Batch, SignalKind};
 
@@ -220,7 +221,7 @@ impl Miner {
         (0..rows.len())
             .map(|row| {
                 let service = rows.service(row);
-                let event = value(events, row).filter(|name| is_event(name));
+                let event = value(events, row).filter(|name| is_event_name(name));
                 if let Some(name) = event {
                     let about = about.get(row).map(|value| value.to_text());
                     let what = What::Event { name, about };
@@ -283,13 +284,6 @@ impl Miner {
         self.by_name.insert(name.to_owned(), self.fields.len() - 1);
         Some(self.fields.len() - 1)
     }
-}
-
-/// Whether an event name names an event, and not the line of code that told it, as Rust's `tracing`
-/// does where nothing else is said: `event src/lib.rs:17`.
-fn is_event(name: &str) -> bool {
-    let place = name.strip_prefix("event ").and_then(|place| place.rsplit_once(':'));
-    !name.is_empty() && place.is_none_or(|(_, line)| line.parse::<u32>().is_err())
 }
 
 /// A text as selectors write it.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::schema::Scope;
 use lacuna_signal::selector::{SeverityLevel, SpanKind, StatusCode};
+use lacuna_signal::semconv::is_event_name;
 use lacuna_signal::{Batch, SignalKind, SpanId, TraceId};
 
 use super::{Event, What};
@@ -87,7 +88,7 @@ fn log(columns: &LogRows<'_>, row: usize) -> Option<Row> {
     let what = What::Log {
         level,
         body: columns.body(row).unwrap_or_default().to_owned(),
-        event: columns.event_name(row).filter(|name| !name.is_empty()).map(str::to_owned),
+        event: columns.event_name(row).filter(|name| is_event_name(name)).map(str::to_owned),
     };
     let event = Event {
         at: Timestamp::from_nanosecond(i128::from(columns.time(row))).ok()?,
