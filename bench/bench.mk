@@ -16,8 +16,8 @@ bench-baselines: bench-build ## What this machine does without Lacuna
 	$(BENCH) ingest --only-baselines $(BENCH_ARGS)
 
 # As Collectors send: 8192 spans a request over gRPC.
-bench-ingest: bench-build ## Durable ingest, 8192 spans a request over gRPC
-	$(BENCH) ingest $(BENCH_LACUNA) --spans 4000000 $(BENCH_ARGS)
+bench-ingest: bench-build ## Durable ingest of 10 million spans over gRPC
+	$(BENCH) ingest $(BENCH_LACUNA) --spans 10000000 $(BENCH_ARGS)
 
 # As SDKs send: 512 spans a request over many connections.
 bench-ingest-sdk: bench-build ## Durable ingest, 512 spans a request, many connections

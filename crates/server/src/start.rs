@@ -163,6 +163,10 @@ impl Server {
         let (live, store) = (self.live, self.store);
         let closed = tokio::task::spawn_blocking(move || {
             live.stop();
+            // Not needed for what was acknowledged, but the next start has no log to read.
+            if let Err(error) = store.flush() {
+                tracing::warn!(%error, "rows stay in the log; the next start reads them");
+            }
             store.close();
         });
         if let Err(error) = closed.await {

@@ -1,6 +1,6 @@
 //! Measures the store alone, with the load of `lacuna-bench`: `measure DIR [MILLIONS OF SPANS]`.
 //! The generator's cost is not in the figures: requests are made before the clock starts, a block
-//! at a time. `WAL_ZSTD_LEVEL` in the environment compresses the log.
+//! at a time. A folder that was measured before is only asked. `WAL_ZSTD_LEVEL` in the environment compresses the log.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -151,14 +151,19 @@ fn ingest(store: &Store, load: &Workload, requests: u64) -> u64 {
 }
 
 fn time(what: &str, count: u64, mut run: impl FnMut(u64) -> usize, least: usize) {
-    let times = (0..count).map(|n| {
-        let begun = Instant::now();
-        let found = run(n);
-        let took = begun.elapsed();
-        assert!(found >= least, "{what}: found {found}");
-        took
-    });
-    quantiles(what, times.collect());
+    let before: Duration = cpu().values().sum();
+    let times: Vec<Duration> = (0..count)
+        .map(|n| {
+            let begun = Instant::now();
+            let found = run(n);
+            let took = begun.elapsed();
+            assert!(found >= least, "{what}: found {found}");
+            took
+        })
+        .collect();
+    let spent: Duration = cpu().values().sum();
+    print!("[{:>7.2?} of CPU each] ", (spent - before) / count as u32);
+    quantiles(what, times);
 }
 
 fn find(store: &Store, selector: &str, range: TimeRange, limit: usize) -> usize {
@@ -216,6 +221,9 @@ fn main() {
     let mut options = Options::default();
     options.wal_zstd_level = std::env::var("WAL_ZSTD_LEVEL").ok().and_then(|l| l.parse().ok());
     let store = Store::open(&dir, options).unwrap();
+    if store.stats().segment_bytes > 0 {
+        return ask(&store, &load, requests);
+    }
     let before = cpu();
     let spans = ingest(&store, &load, requests);
     let stats = store.stats();

@@ -45,21 +45,25 @@ struct Coder {
     codes: Vec<u16>,
     firsts: Vec<u32>,
     null: Option<u16>,
+    /// Bytes of a value.
+    width: usize,
     /// Values that are worth codes.
     most: usize,
-    /// Whether a unique value costs more with a code than without.
-    sample: bool,
 }
 
 impl Coder {
-    fn new(rows: usize, most: usize, sample: bool) -> Self {
-        Self { codes: Vec::with_capacity(rows), firsts: Vec::new(), null: None, most, sample }
+    /// For `rows` values of `width` bytes. A code of two bytes a row must save more than it costs;
+    /// it also does where most rows have no value.
+    fn new(rows: usize, width: usize) -> Self {
+        let most = (rows * width.saturating_sub(2) / width + 1).min(1 << 16);
+        Self { codes: Vec::with_capacity(rows), firsts: Vec::new(), null: None, width, most }
     }
 
     /// A code for the value of the next row. `None`: there are too many values.
     fn fresh(&mut self) -> Option<u16> {
         let row = self.codes.len();
-        let hopeless = self.sample && row >= SAMPLE && self.firsts.len() * 4 > row * 3;
+        let worth = row * self.width.saturating_sub(2) / self.width;
+        let hopeless = row >= SAMPLE && self.firsts.len() > worth;
         if self.firsts.len() >= self.most || hopeless {
             return None;
         }
@@ -98,7 +102,7 @@ fn hash(value: impl std::hash::Hash) -> u64 {
 
 fn texts(array: &StringViewArray) -> Option<Coded> {
     let rows = array.len();
-    let mut coder = Coder::new(rows, (rows / 2 + 1).min(1 << 16), true);
+    let mut coder = Coder::new(rows, 16);
     let mut table: HashTable<(u64, u16)> = HashTable::new();
     let views = array.views();
     let mut last: Option<(u128, u16)> = None;
@@ -137,7 +141,7 @@ fn texts(array: &StringViewArray) -> Option<Coded> {
 
 fn ids(array: &FixedSizeBinaryArray) -> Option<Coded> {
     let rows = array.len();
-    let mut coder = Coder::new(rows, (rows / 2 + 1).min(1 << 16), true);
+    let mut coder = Coder::new(rows, 16);
     let mut table: HashTable<(u64, u16)> = HashTable::new();
     for row in 0..rows {
         if array.is_null(row) {
@@ -166,7 +170,7 @@ fn numbers<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     bits: impl Fn(T::Native) -> u64,
 ) -> Option<Coded> {
-    let mut coder = Coder::new(array.len(), 256, false);
+    let mut coder = Coder::new(array.len(), size_of::<T::Native>());
     let mut table: HashTable<(u64, u16)> = HashTable::new();
     let mut last: Option<(u64, u16)> = None;
     for (row, value) in array.values().iter().enumerate() {
