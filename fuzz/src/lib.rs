@@ -3,7 +3,9 @@
 //! Run with `cargo +nightly fuzz run otlp_traces` (`cargo install cargo-fuzz`).
 
 use bytes::Bytes;
+use lacuna_signal::otlp::file::{Requests, read_request};
 use lacuna_signal::otlp::{DecodeError, Decoded, Rejected, decode, decode_json};
+use lacuna_signal::selector::{Query, Selector};
 use lacuna_signal::{Batch, SignalKind};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -76,4 +78,38 @@ pub fn check_json(kind: SignalKind, text: &[u8]) {
     check_batch(&decoded.batch);
     assert_eq!(decoded.rejected, Rejected::default());
     assert_eq!(decoded.batch.num_rows(), expected);
+}
+
+/// Reads `file` as one to import. Every byte of it is in a request, in its frame, or told of; what
+/// can be read is sound, and what it would write to the log reads back the same.
+pub fn check_file(file: &[u8]) {
+    let mut end = 0;
+    for request in Requests::new(file) {
+        let Ok(request) = request else { continue };
+        assert!(request.offset >= end, "requests overlap");
+        end = request.offset + request.bytes.len() as u64;
+        assert!(end <= file.len() as u64, "a request is longer than its file");
+        let Ok(read) = read_request(request.bytes) else { continue };
+        check_batch(&read.decoded.batch);
+        let again = decode(read.kind, read.body).expect("what is written can be read back");
+        assert_eq!(again.batch.num_rows(), read.decoded.batch.num_rows());
+    }
+}
+
+/// Reads `text` as a selector and as a query.
+pub fn check_selector(text: &str) {
+    match Selector::parse(text) {
+        Ok(selector) => {
+            let written = selector.to_string();
+            assert_eq!(Selector::parse(&written), Ok(selector), "{written}");
+        }
+        Err(error) => assert!(error.offset() + error.len() <= text.len(), "{error}"),
+    }
+    match Query::parse(text) {
+        Ok(query) => {
+            let written = query.to_string();
+            assert_eq!(Query::parse(&written), Ok(query), "{written}");
+        }
+        Err(error) => assert!(error.offset() + error.len() <= text.len(), "{error}"),
+    }
 }

@@ -13,6 +13,7 @@ mod channels;
 mod checkpoint;
 mod contracts;
 mod durability;
+mod explore;
 mod export;
 mod history;
 mod import;

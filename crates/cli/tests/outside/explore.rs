@@ -1,0 +1,109 @@
+//! A recorded day of a large system, imported and explored, as `docs/explore.md` shows it. The data
+//! lies beside the repository; without it, this says so and passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::answers::otlp_spans;
+use crate::support::server::{Serve, run};
+
+/// Requests of each file that are imported: some minutes of the day, in a moment.
+const FILES: [(&str, usize); 3] = [("traces", 400), ("logs", 150), ("metrics", 3)];
+
+fn day() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder = root.join("../shared/data/trainticket-2023-01-29");
+    folder.join("traces.jsonl.zst").exists().then_some(folder)
+}
+
+/// Copies the first requests of a file; the copy and the requests.
+fn beginning(day: &Path, name: &str, lines: usize, to: &Path) -> (PathBuf, Vec<Value>) {
+    let file = std::fs::File::open(day.join(format!("{name}.jsonl.zst"))).unwrap();
+    let reader = BufReader::new(zstd::Decoder::new(file).unwrap());
+    let path = to.join(format!("{name}.jsonl"));
+    let mut copy = std::fs::File::create(&path).unwrap();
+    let mut requests = Vec::new();
+    for line in reader.lines().take(lines).map(Result::unwrap) {
+        writeln!(copy, "{line}").unwrap();
+        requests.push(serde_json::from_str(&line).unwrap());
+    }
+    (path, requests)
+}
+
+/// Every item below `path`, with the service it belongs to.
+fn items<'a>(
+    requests: &'a [Value],
+    [resources, scopes, items]: [&'static str; 3],
+) -> Vec<(&'a str, &'a Value)> {
+    let list = |value: &'a Value, name: &str| value[name].as_array().into_iter().flatten();
+    let mut found = Vec::new();
+    for resource in requests.iter().flat_map(|request| list(request, resources)) {
+        let attributes = list(&resource["resource"], "attributes");
+        let service = attributes
+            .filter(|attribute| attribute["key"] == "service.name")
+            .find_map(|attribute| attribute["value"]["stringValue"].as_str());
+        for scope in list(resource, scopes) {
+            found.extend(list(scope, items).map(|item| (service.unwrap_or_default(), item)));
+        }
+    }
+    found
+}
+
+/// Guarantees: all of what the files hold is there after an import: every service, and of the trace
+/// with the most log records all its spans and all of these.
+#[tokio::test]
+async fn a_day_of_a_large_system() {
+    let Some(day) = day() else {
+        println!("SKIPPED: ../shared/data/trainticket-2023-01-29 is not there");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let copies = FILES.map(|(name, lines)| beginning(&day, name, lines, dir.path()));
+    let data = dir.path().join("data");
+    let args = ["import".as_ref(), "--format".as_ref(), "json".as_ref(), "--data".as_ref()];
+    let files = copies.iter().map(|(path, _)| path.as_os_str());
+    let output = run(args.into_iter().chain([data.as_os_str()]).chain(files));
+    let told = String::from_utf8_lossy(&output.stderr);
+    // The recording has a few times that cannot be; they are told, and status 1 says so.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{told}");
+    let reports: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [(_, traces), (_, logs), _] = &copies;
+    let spans = items(traces, ["resourceSpans", "scopeSpans", "spans"]);
+    let records = items(logs, ["resourceLogs", "scopeLogs", "logRecords"]);
+    assert_eq!(reports[0]["spans"], spans.len());
+    let refused = reports[1]["problems"]["rejected_items"].as_u64().unwrap();
+    assert_eq!(reports[1]["log_records"].as_u64().unwrap() + refused, records.len() as u64);
+    assert!(reports[2]["metric_points"].as_u64().unwrap() > 1000, "{reports}");
+
+    let server = Serve::on(&data).start();
+    let services: BTreeSet<&str> = spans.iter().map(|(service, _)| *service).collect();
+    let listed = server.json("/api/services").await;
+    let listed: BTreeSet<&str> =
+        listed["data"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    assert_eq!(listed, services);
+
+    let mut traces: BTreeMap<&str, (BTreeSet<String>, usize)> = BTreeMap::new();
+    for (_, span) in &spans {
+        let (ids, _) = traces.entry(span["traceId"].as_str().unwrap()).or_default();
+        ids.insert(span["spanId"].as_str().unwrap().to_owned());
+    }
+    for (_, record) in &records {
+        if let Some((_, count)) = record["traceId"].as_str().and_then(|id| traces.get_mut(id)) {
+            *count += 1;
+        }
+    }
+    let (id, (ids, count)) = traces.iter().max_by_key(|(id, (_, count))| (*count, *id)).unwrap();
+    assert!(*count > 3, "the beginnings of the files do not belong together");
+    assert_eq!(otlp_spans(&server.json(&format!("/api/v3/traces/{id}")).await), *ids);
+    let query = format!("log%20%7B%20trace:id%20%3D%20%22{id}%22%20%7D");
+    let found = server.json(&format!("/api/v1/logs?limit=10000&q={query}")).await;
+    assert_eq!(found["logs"].as_array().unwrap().len(), *count);
+    // The same trace by a search over all of them.
+    let query = format!("%7B%20trace:id%20%3D%20%22{id}%22%20%7D");
+    let found = server.json(&format!("/api/search?q={query}")).await;
+    assert_eq!(found["traces"].as_array().unwrap().len(), 1);
+    assert_eq!(found["traces"][0]["spanSet"]["matched"], ids.len());
+}
