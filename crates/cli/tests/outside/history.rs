@@ -218,13 +218,10 @@ async fn wrong_questions_are_told_what_would_be_right() {
     std::fs::write(&file, CONTRACT).unwrap();
     let file = file.to_str().unwrap();
     for (args, says) in [
-        (
-            &["contracts", "run", file, "--input", file, "--from", "yesterday"][..],
-            "expected a time",
-        ),
+        (&["contracts", "run", file, "--input", file, "--from", "yesterday"][..], "RFC 3339"),
         (
             &["contracts", "run", file, "--input", file, "--from", "1h", "--to", "2h"],
-            "nothing is between them",
+            "must come before",
         ),
         (&["contracts", "run", file, "--url", "localhost:16686"], "http://127.0.0.1:16686"),
         (&["contracts", "run", file, "--url", "http://127.0.0.1:1"], "no answer"),
