@@ -1,5 +1,5 @@
 # What a developer runs. `make test` is what CI runs.
-.PHONY: help test lint services services-down demo record-demo soak deny
+.PHONY: help test lint services services-down demo record-demo soak fuzz deny
 
 SERVICES := scripts/services
 
@@ -30,6 +30,15 @@ record-demo: ## Record demo/incident.otlp.jsonl.zst from the real pipeline
 
 soak: ## Hundreds of kills of the store under load; takes minutes
 	cargo test --release -p lacuna-store --test crash -- --ignored --nocapture
+
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+fuzz: ## Every fuzz target for FUZZ_SECONDS; needs a nightly compiler and cargo-fuzz
+	@cargo fuzz --version >/dev/null || { echo "cargo install cargo-fuzz" >&2; exit 2; }
+	@for target in $(FUZZ_TARGETS); do \
+	    cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+	done
 
 deny: ## Licences and advisories of what is linked
 	cargo deny check
