@@ -6,7 +6,8 @@ BENCH := $(BENCH_TARGET)/lacuna-bench
 BENCH_LACUNA := --lacuna $(BENCH_TARGET)/lacuna
 
 .PHONY: bench-build bench bench-baselines bench-ingest bench-ingest-sdk bench-ingest-http \
-	bench-ingest-gzip bench-steady bench-query bench-restart bench-instrument bench-pipeline
+	bench-ingest-gzip bench-steady bench-query bench-restart bench-monitor bench-instrument \
+	bench-pipeline
 
 bench-build:
 	$(CARGO) build --release -p lacuna -p lacuna-bench
@@ -39,6 +40,11 @@ bench-query: bench-build ## Queries over 10 million spans of 24 h
 
 bench-restart: bench-build ## Start after kill -9 with 1 GiB of log
 	$(BENCH) restart $(BENCH_LACUNA) $(BENCH_ARGS)
+
+bench-monitor: bench-build ## Contracts: events/s, memory, ingest with and without, deadline to notice
+	$(CARGO) bench -p lacuna-contract --bench monitor
+	$(BENCH) notice $(BENCH_LACUNA)
+	$(BENCH) ingest $(BENCH_LACUNA) --spans 1000000 --contracts bench/contracts $(BENCH_ARGS)
 
 # What the instrumentation costs. Both need Redis, the second PostgreSQL and Kafka too.
 bench-instrument: ## A span of each part against one by hand; share of a Redis transaction

@@ -53,6 +53,18 @@ impl Http1 {
         self.send(request.body(Full::new(body))).await
     }
 
+    /// `POST path` of JSON.
+    pub async fn post_json(
+        &mut self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), BenchError> {
+        let request = Request::post(path)
+            .header(HOST, &self.host)
+            .header(CONTENT_TYPE, "application/json");
+        self.send(request.body(Full::new(body))).await
+    }
+
     async fn send(
         &mut self,
         request: Result<Request<Full<Bytes>>, http::Error>,

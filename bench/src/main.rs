@@ -9,6 +9,7 @@ mod generate;
 mod grpc;
 mod http1;
 mod ingest;
+mod notice;
 mod print;
 mod process;
 mod query;
@@ -37,6 +38,8 @@ enum Command {
     Ingest(ingest::Ingest),
     /// How fast things are found among many spans.
     Query(query::Query),
+    /// How long it takes from a deadline until somebody is told.
+    Notice(notice::Notice),
     /// How long a start takes after `kill -9`.
     Restart(restart::Restart),
     /// A server that keeps nothing (used by the others for comparison).
@@ -51,6 +54,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Ingest(ingest) => ingest.run().await,
         Command::Query(query) => query.run().await,
+        Command::Notice(notice) => notice.run().await,
         Command::Restart(restart) => restart.run().await,
         Command::Sink { kind } => sink::serve(kind).await,
     };

@@ -181,6 +181,15 @@ fn main() {
         (resident().saturating_sub(before)) as f64 / open as f64
     );
 
+    let start = processor();
+    let bytes = monitor.checkpoint();
+    println!("checkpoint            {} bytes in {:.3} s", bytes.len(), processor() - start);
+    let start = processor();
+    let options = Options { max_open: usize::MAX, max_keys: usize::MAX, ..Options::default() };
+    let restored = Monitor::restore(&contracts(), options, &bytes).unwrap();
+    println!("restored              {} open in {:.3} s", restored.open(), processor() - start);
+    drop((restored, bytes));
+
     let mut batches = Vec::new();
     let mut keys: Vec<String> = Vec::new();
     let mut done = 0;

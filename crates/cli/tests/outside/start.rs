@@ -110,6 +110,22 @@ fn unusable_paths_are_named_on_one_line() {
     insta::assert_snapshot!(one_line(&check, path), @"  × [DIR]/none: cannot be read: No such file or directory (os error 2) (name a readable contract file, or a folder of *.yaml and *.yml files)");
 }
 
+/// Guarantees: a server that keeps data for less long than an obligation lasts does not start, and
+/// says which.
+#[test]
+fn a_deadline_beyond_retention_is_told_at_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let text = "contracts:\n  - name: slow\n    when: '{ name = \"a\" }'\n    expect: '{ name = \"b\" }'\n    \
+                key: [span.k]\n    within: 2h\n";
+    std::fs::write(path.join("a.yaml"), text).unwrap();
+    let serve = || Serve::on(&path.join("data")).contracts(path);
+    let stderr = failure(&serve().args(&["--retention-age", "1h"]).fail(), path);
+    assert!(stderr.contains("a.yaml:6:"), "{stderr}");
+    assert!(stderr.contains("data is kept for 1h"), "{stderr}");
+    drop(serve().args(&["--retention-age", "3h"]).start());
+}
+
 /// Scenario: a server runs; others want its port, its folder, or to read its data.
 /// Guarantees: one line that says what is taken and, for a port, which flag chooses another; exit
 /// status 2; the running server is not disturbed.
