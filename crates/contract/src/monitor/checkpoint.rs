@@ -3,11 +3,14 @@
 //! `docs/format.md` has the table. Contracts are told apart by what they mean, so that one that has
 //! changed is not given the state of what it was.
 
+use std::sync::Arc;
+
 use lacuna_signal::finding::fingerprint;
 
 use super::codec::{Code, Damaged, Get, put_bytes};
 use super::machine::Machine;
 use super::presence::Presence;
+use super::state::Body;
 use super::{Monitor, Options, gap};
 use crate::spec::{Contract, ContractSet};
 
@@ -139,5 +142,95 @@ impl Monitor {
             }
         }
         self.settle(watermark);
+    }
+}
+
+impl Machine {
+    /// Appends all that the contract knows. Keys that have settled come first, in the order in
+    /// which they did.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        self.counts.put(out);
+        self.reached.put(out);
+        self.stats.put(out);
+        self.timeline.put(out);
+        self.forgotten.put(out);
+        self.raised.put(out);
+        self.evidence.put(out);
+        (self.table.len() as u64).put(out);
+        let mut done = vec![false; self.table.end() as usize];
+        let queued = self.settled.iter().chain(&self.settled_bad).copied();
+        for slot in queued.chain(self.table.slots()) {
+            let (Some(body), Some(done)) = (self.table.get(slot), done.get_mut(slot as usize))
+            else {
+                continue;
+            };
+            if !std::mem::replace(done, true) {
+                put_bytes(self.table.key(slot), out);
+                body.put(out);
+            }
+        }
+    }
+
+    /// Takes what [`Self::put`] wrote, of a contract that means the same.
+    pub(super) fn get(
+        contract: Arc<Contract>,
+        from: &mut Get<'_>,
+        presence: &Presence,
+        watermark: i64,
+    ) -> Result<Self, Damaged> {
+        let mut machine = Self::new(contract);
+        machine.counts = Code::get(from)?;
+        machine.reached = Code::get(from)?;
+        machine.stats = Code::get(from)?;
+        machine.timeline = Code::get(from)?;
+        machine.forgotten = Code::get(from)?;
+        machine.raised = Code::get(from)?;
+        machine.evidence.learn(from)?;
+        for _ in 0..from.length()? {
+            let key = from.bytes()?;
+            let mut body = Some(Body::get(from)?);
+            let slot = machine.table.entry(key, || body.take().unwrap_or(Body::Empty));
+            if let (Some(slot), None) = (slot, body) {
+                // Deadlines, queues and sets follow from what is known of the key.
+                machine.refresh(slot, true, presence, watermark);
+            }
+        }
+        Ok(machine)
+    }
+}
+
+/// One byte, 0 to 4, then the state.
+impl Code for Body {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Empty => out.push(0),
+            Self::Small(small) => {
+                out.push(1);
+                small.put(out);
+            }
+            Self::Orphan(orphan) => {
+                out.push(2);
+                orphan.put(out);
+            }
+            Self::Events(events) => {
+                out.push(3);
+                events.put(out);
+            }
+            Self::Windows(windows) => {
+                out.push(4);
+                windows.put(out);
+            }
+        }
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(match from.take(1)? {
+            [0] => Self::Empty,
+            [1] => Self::Small(Code::get(from)?),
+            [2] => Self::Orphan(Code::get(from)?),
+            [3] => Self::Events(Code::get(from)?),
+            [4] => Self::Windows(Code::get(from)?),
+            _ => return Err(Damaged),
+        })
     }
 }

@@ -7,7 +7,7 @@ use hashbrown::HashSet;
 use lacuna_signal::finding::Verdict;
 use lacuna_signal::selector::BatchIndex;
 
-use super::codec::{Code, Damaged, Get, code, put_bytes};
+use super::codec::code;
 use super::event::{Flaw, Rows, SideReader};
 use super::evidence::Evidence;
 use super::judge::{Context, Judged};
@@ -75,8 +75,8 @@ pub(super) struct Machine {
     pub(super) table: Table<Body>,
     due: BTreeMap<i64, Vec<u32>>,
     /// Settled keys in the order in which they settled, fulfilled ones and others.
-    settled: VecDeque<u32>,
-    settled_bad: VecDeque<u32>,
+    pub(super) settled: VecDeque<u32>,
+    pub(super) settled_bad: VecDeque<u32>,
     /// Keys with obligations that are settled and not fulfilled.
     pub(super) bad: HashSet<u32, foldhash::fast::RandomState>,
     /// Keys with obligations whose evidence was missing.
@@ -219,7 +219,7 @@ impl Machine {
     }
 
     /// Judges a key's obligations anew. `moved` says that a deadline may have moved.
-    fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
+    pub(super) fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
         let Self { contract, table, due, counts, reached, timeline, evidence, .. } = self;
         let Some(key) = table.get_mut(slot) else { return };
         let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
@@ -365,59 +365,5 @@ impl Machine {
             + due
             + (self.settled.capacity() + self.settled_bad.capacity()) * 4
             + (self.bad.capacity() + self.unknown.capacity()) * 5
-    }
-}
-
-impl Machine {
-    /// Appends all that the contract knows. Keys that have settled come first, in the order in
-    /// which they did.
-    pub(super) fn put(&self, out: &mut Vec<u8>) {
-        self.counts.put(out);
-        self.reached.put(out);
-        self.stats.put(out);
-        self.timeline.put(out);
-        self.forgotten.put(out);
-        self.raised.put(out);
-        self.evidence.put(out);
-        (self.table.len() as u64).put(out);
-        let mut done = vec![false; self.table.end() as usize];
-        let queued = self.settled.iter().chain(&self.settled_bad).copied();
-        for slot in queued.chain(self.table.slots()) {
-            let (Some(body), Some(done)) = (self.table.get(slot), done.get_mut(slot as usize))
-            else {
-                continue;
-            };
-            if !std::mem::replace(done, true) {
-                put_bytes(self.table.key(slot), out);
-                body.put(out);
-            }
-        }
-    }
-
-    /// Takes what [`Self::put`] wrote, of a contract that means the same.
-    pub(super) fn get(
-        contract: Arc<Contract>,
-        from: &mut Get<'_>,
-        presence: &Presence,
-        watermark: i64,
-    ) -> Result<Self, Damaged> {
-        let mut machine = Self::new(contract);
-        machine.counts = Code::get(from)?;
-        machine.reached = Code::get(from)?;
-        machine.stats = Code::get(from)?;
-        machine.timeline = Code::get(from)?;
-        machine.forgotten = Code::get(from)?;
-        machine.raised = Code::get(from)?;
-        machine.evidence.learn(from)?;
-        for _ in 0..from.length()? {
-            let key = from.bytes()?;
-            let mut body = Some(Body::get(from)?);
-            let slot = machine.table.entry(key, || body.take().unwrap_or(Body::Empty));
-            if let (Some(slot), None) = (slot, body) {
-                // Deadlines, queues and sets follow from what is known of the key.
-                machine.refresh(slot, true, presence, watermark);
-            }
-        }
-        Ok(machine)
     }
 }

@@ -6,6 +6,7 @@
 //! does. When nothing at all arrives, the watermark follows the wall clock.
 
 mod checkpoint;
+mod clock_pair;
 mod codec;
 mod digest;
 mod event;
@@ -113,7 +114,7 @@ impl Monitor {
 
     /// Takes a batch's rows, in any order. Metric points are passed over.
     pub fn observe(&mut self, batch: &Batch) {
-        if batch.kind() == SignalKind::Points || batch.num_rows() == 0 {
+        if batch.kind() == SignalKind::Points || batch.num_rows() == 0 || self.machines.is_empty() {
             return;
         }
         let index = BatchIndex::new(batch);

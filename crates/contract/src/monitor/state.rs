@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lacuna_signal::finding::Verdict;
 
-use super::codec::{Code, Damaged, Get, code};
+use super::codec::code;
 use super::event::Event;
 use super::judge::{self, Context, Judged};
 use super::small::{self, Orphan, Small, Took};
@@ -71,42 +71,6 @@ pub(super) struct Kept {
 }
 
 code!(Kept { event, verdict });
-
-/// One byte, 0 to 4, then the state.
-impl Code for Body {
-    fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Empty => out.push(0),
-            Self::Small(small) => {
-                out.push(1);
-                small.put(out);
-            }
-            Self::Orphan(orphan) => {
-                out.push(2);
-                orphan.put(out);
-            }
-            Self::Events(events) => {
-                out.push(3);
-                events.put(out);
-            }
-            Self::Windows(windows) => {
-                out.push(4);
-                windows.put(out);
-            }
-        }
-    }
-
-    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
-        Ok(match from.take(1)? {
-            [0] => Self::Empty,
-            [1] => Self::Small(Code::get(from)?),
-            [2] => Self::Orphan(Code::get(from)?),
-            [3] => Self::Events(Code::get(from)?),
-            [4] => Self::Windows(Code::get(from)?),
-            _ => return Err(Damaged),
-        })
-    }
-}
 
 /// A key keeps at most this many events of a side and this many windows; the oldest go first.
 pub(super) const MAX_EVENTS: usize = 65_536;

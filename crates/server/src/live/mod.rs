@@ -60,6 +60,8 @@ struct Shared {
     reloads: Mutex<Reloads>,
     checkpoints: Arc<checkpoint::Counts>,
     ready: watch::Sender<bool>,
+    /// Whether there is a folder of contracts.
+    watches: bool,
 }
 
 impl std::fmt::Debug for Live {
@@ -87,6 +89,7 @@ impl Live {
             reloads: Mutex::default(),
             checkpoints: Arc::default(),
             ready: watch::Sender::new(false),
+            watches: config.contracts_dir.is_some(),
         });
         let counts = Arc::clone(&shared.checkpoints);
         let loop_ = Loop {
@@ -122,29 +125,35 @@ impl Live {
         &self.shared.desk
     }
 
-    /// All findings as of now, with who has taken them on; before the monitor is ready, as they
-    /// were when the last process ended.
+    /// All findings as of now, with who has taken them on; before the monitor is ready, and without
+    /// contracts to watch, as they were when the last process ended.
     pub fn findings(&self) -> Vec<Finding> {
-        let ready = self.is_ready();
-        let findings = if ready { self.monitor().findings() } else { Vec::new() };
-        self.desk().book().complete(findings, ready)
+        let current = self.is_current();
+        let findings = if current { self.monitor().findings() } else { Vec::new() };
+        self.desk().book().complete(findings, current)
     }
 
     /// The finding with this fingerprint.
     pub fn finding(&self, fingerprint: &str) -> Option<Finding> {
-        let ready = self.is_ready();
-        let found = if ready { self.monitor().finding(fingerprint) } else { None };
-        let findings = self.desk().book().complete(found.into_iter().collect(), ready);
+        let current = self.is_current();
+        let found = if current { self.monitor().finding(fingerprint) } else { None };
+        let findings = self.desk().book().complete(found.into_iter().collect(), current);
         findings.into_iter().find(|finding| finding.fingerprint == fingerprint)
     }
 
     /// Sets or takes back who has taken a finding on; `None` if it is not known or not open.
     pub fn acknowledge(&self, fingerprint: &str, by: Option<Acknowledgement>) -> Option<Finding> {
-        if self.is_ready() {
+        if self.is_current() {
             // It may have been found a moment ago.
             self.shared.tell();
         }
         self.desk().acknowledge(fingerprint, by)
+    }
+
+    /// Whether the monitor says what holds now. It does not before it is ready, and never if there
+    /// are no contracts to watch.
+    fn is_current(&self) -> bool {
+        self.shared.watches && self.is_ready()
     }
 
     /// Whether the monitor knows all that it has to know of the past.
@@ -217,6 +226,12 @@ struct Loop {
 impl Loop {
     fn run(mut self, contracts: &ContractSet) {
         let queue = &self.shared.queue;
+        if self.reload.is_none() {
+            // Without contracts there is nothing to watch. What a process with contracts has
+            // written down stays for the next one, and its findings are not taken for resolved.
+            self.shared.ready.send_replace(true);
+            return self.telemetry.set_ready(true);
+        }
         let mut monitor = self.past.on_start(contracts, queue);
         if queue.is_closed() {
             // What it knows is not whole: what the last process wrote down stays.

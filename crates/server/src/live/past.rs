@@ -72,6 +72,10 @@ impl Past {
     /// A monitor that knows what the last process knew, and all that was stored since. From then on
     /// `queue` takes what becomes durable.
     pub fn on_start(&self, contracts: &ContractSet, queue: &Queue) -> Monitor {
+        if contracts.is_empty() {
+            queue.open();
+            return Monitor::new(contracts, self.options.clone());
+        }
         let from = self.store.position();
         let mut monitor = match self.restored(contracts) {
             Some((mut monitor, position)) => {
