@@ -6,6 +6,7 @@ use lacuna_server::book::{Book, Change, ChangeKind, MAX_NOTICES};
 use lacuna_signal::finding::{
     Acknowledgement, Finding, FindingKind, Severity, Status, Verdict, fingerprint,
 };
+use std::slice::from_ref;
 use std::sync::Arc;
 
 const HOOK: &str = "webhook http://hook";
@@ -55,8 +56,8 @@ fn keys(book: &Book) -> Vec<String> {
 fn changes_are_told_once() {
     let (mut book, name) = (book(), fingerprint(&["a"]));
     let open = finding("a", Status::Open, 1);
-    assert_eq!(update(&mut book, &[open.clone()], 1), [ChangeKind::Opened]);
-    assert_eq!(update(&mut book, &[open.clone()], 2), []);
+    assert_eq!(update(&mut book, from_ref(&open), 1), [ChangeKind::Opened]);
+    assert_eq!(update(&mut book, from_ref(&open), 2), []);
     assert_eq!(update(&mut book, &[finding("a", Status::Open, 2)], 3), [ChangeKind::Changed]);
     assert_eq!(update(&mut book, &[finding("a", Status::Resolved, 0)], 4), [ChangeKind::Resolved]);
     assert_eq!(update(&mut book, &[open], 5), [ChangeKind::Opened]);
@@ -74,7 +75,7 @@ fn changes_are_told_once() {
 fn a_book_that_was_written_goes_on() {
     let mut book = book();
     let open = finding("a", Status::Open, 1);
-    update(&mut book, &[open.clone()], 1);
+    update(&mut book, from_ref(&open), 1);
     let by = Acknowledgement { by: "ann".to_owned(), at: at(1), comment: None };
     assert_eq!(
         book.acknowledge(&open.fingerprint, Some(by.clone())).unwrap().kind,
@@ -85,7 +86,7 @@ fn a_book_that_was_written_goes_on() {
     let mut again = Book::from_bytes(&bytes, &[HOOK.to_owned()]).unwrap();
     assert_eq!(keys(&again), keys(&book));
     assert_eq!(again.watermark(), Some(at(1)));
-    assert_eq!(update(&mut again, &[open.clone()], 2), []);
+    assert_eq!(update(&mut again, from_ref(&open), 2), []);
     assert_eq!(again.complete(vec![open.clone()], true)[0].acknowledged, Some(by));
     assert!(again.last_change() > last);
     assert!(again.changes_after(last).is_none());
@@ -95,7 +96,7 @@ fn a_book_that_was_written_goes_on() {
     // A new episode is nobody's.
     update(&mut again, &[finding("a", Status::Resolved, 0)], 3);
     assert!(again.acknowledge(&open.fingerprint, None).is_none());
-    update(&mut again, &[open.clone()], 4);
+    update(&mut again, from_ref(&open), 4);
     assert_eq!(again.complete(vec![open], true)[0].acknowledged, None);
     assert!(Book::from_bytes(&bytes, &[]).unwrap().waiting(HOOK).next().is_none());
     assert!(Book::from_bytes(b"{}", &[]).is_err());
@@ -113,8 +114,8 @@ fn the_book_is_bounded() {
     // All but the last were resolved too.
     assert_eq!((waiting, dropped), (MAX_NOTICES, 3_999 - MAX_NOTICES as u64));
     assert!(book.entries().len() <= 1_001);
-    let newest = book.waiting(HOOK).last().unwrap();
-    assert_eq!(newest.entry.finding.title, "f1999");
+    // The newest are those that are kept.
+    assert!(book.waiting(HOOK).any(|notice| notice.entry.finding.title == "f1999"));
 }
 
 /// Guarantees: a reader that was away gets what it missed, as long as that is known.
