@@ -11,11 +11,11 @@ use lacuna_store::{Options, Store, TimeRange};
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 
-use crate::Failure;
 use crate::client::{Answer, Client};
 use crate::input::{failed, open_store, read_requests};
 use crate::remote::escape;
 use crate::source::range_query;
+use crate::{Failure, output};
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
@@ -55,12 +55,15 @@ impl Source {
         // Nothing is flushed by a budget: there is no hurry, and no next start.
         options.memory_bytes = usize::MAX;
         let store = Store::open(folder.path(), options).map_err(failed)?;
+        let progress = output::progress(None, "{spinner} {human_pos} rows read");
         for file in &args.input {
             read_requests(file, &mut |request| {
                 let batch = request.decoded.batch;
+                progress.inc(batch.num_rows() as u64);
                 store.append_wait(request.kind, request.body, batch).map_err(failed)
             })?;
         }
+        progress.finish_and_clear();
         Ok(Self::Store { store, _folder: Some(folder) })
     }
 
