@@ -48,7 +48,7 @@ async fn main() {
 
 async fn spans() {
     let bare = &Bare::new();
-    println!("one span, ns (allocations), medians; `spans` without and `on` with its metrics");
+    println!("one span, ns (allocations), lower quartiles; `spans` without and `on` with metrics");
     measure::heading();
 
     let client = redis::Client::open("redis://127.0.0.1:6379").unwrap();

@@ -16,7 +16,7 @@ pub fn inject(cx: &Context, headers: &mut HeaderMap) {
         return;
     }
     global::get_text_map_propagator(|p| p.inject_context(cx, &mut Injected(headers)));
-    if let Some(value) = correlation::of(cx).and_then(|id| HeaderValue::from_str(&id).ok()) {
+    if let Some(value) = correlation::of(cx).and_then(|id| HeaderValue::try_from(id).ok()) {
         headers.insert(HeaderName::from_static(X_CORRELATION_ID), value);
     }
 }

@@ -123,16 +123,20 @@ impl<M: Message> StartConsume<'_, M> {
         let remote = extract(headers, &ambient);
         let producer = remote.span().span_context().clone();
         let told = producer.is_valid() && producer != *ambient.span().span_context();
-        let correlation_id = self.correlation_id.or_else(|| {
-            let sent = propagated.then(|| header(CORRELATION_ID)).flatten();
-            sent.or_else(|| correlation::of(&remote))
-        });
+        let sent = || propagated.then(|| header(CORRELATION_ID)).flatten();
+        let correlation_id = self.correlation_id.or_else(sent);
         let mut parent = match self.consumer.parent {
             Parent::Producer => remote,
-            Parent::Ambient if ambient.baggage().is_empty() && !remote.baggage().is_empty() => {
-                ambient.with_baggage(correlation::copy(remote.baggage()))
+            Parent::Ambient => {
+                // The message's id, also where it came as baggage only.
+                let id = correlation::of(&remote);
+                let parent = if ambient.baggage().is_empty() && !remote.baggage().is_empty() {
+                    ambient.with_baggage(correlation::copy(remote.baggage()))
+                } else {
+                    ambient
+                };
+                id.map_or_else(|| parent.clone(), |id| correlation::with(&parent, id))
             }
-            Parent::Ambient => ambient,
         };
         if let Some(id) = correlation_id {
             parent = correlation::with(&parent, id);
