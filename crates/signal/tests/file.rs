@@ -151,6 +151,39 @@ proptest! {
         prop_assert_eq!(requests.framing(), framing);
     }
 
+    /// A request with a few bytes changed, left out or put in: what can be read of it is what the
+    /// log would give back, and the request beside it is whole.
+    #[test]
+    fn a_spoiled_request_is_read_or_told_and_its_neighbour_is_whole(
+        traces in support::traces(true), logs in support::logs(true),
+        metrics in support::metrics::metrics(true),
+        edits in vec((any::<proptest::sample::Index>(), any::<u8>(), 0..3u8), 1..6),
+    ) {
+        let json = serde_json::to_vec(&logs).unwrap();
+        for body in [traces.encode_to_vec(), logs.encode_to_vec(), metrics.encode_to_vec(), json] {
+            let mut spoiled = body.clone();
+            for (at, byte, what) in &edits {
+                if spoiled.is_empty() {
+                    break;
+                }
+                let at = at.index(spoiled.len());
+                match what {
+                    0 => spoiled[at] = *byte,
+                    1 => _ = spoiled.remove(at),
+                    _ => spoiled.insert(at, *byte),
+                }
+            }
+            for request in good(&sized(&[spoiled, body.clone()])) {
+                let neighbour = request.number == 2;
+                prop_assert!(!neighbour || request.bytes == body);
+                if let Ok(read) = read_request(request.bytes) {
+                    let again = decode(read.kind, read.body).unwrap();
+                    prop_assert_eq!(again.batch.num_rows(), read.decoded.batch.num_rows());
+                }
+            }
+        }
+    }
+
     /// Whatever has rows is known for what it is.
     #[test]
     fn kinds_are_told_apart(
