@@ -5,11 +5,11 @@
 
 mod support;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use support::metrics::{Scrape, last_of};
-use support::{Collected, Pipeline, Placed, Span, Truth};
+use support::{Collected, Pipeline, Placed, Span, Trace, Truth};
 
 const FILE: &str = "file_service";
 const ELS: &str = "essay_lifecycle_service";
@@ -22,51 +22,6 @@ const SERVER: u64 = 2;
 const CLIENT: u64 = 3;
 const PRODUCER: u64 = 4;
 const CONSUMER: u64 = 5;
-
-/// The spans of one trace, by where they are.
-struct Trace<'a> {
-    spans: Vec<&'a Span>,
-    by_id: HashMap<&'a str, &'a Span>,
-}
-
-impl<'a> Trace<'a> {
-    fn of(collected: &'a Collected, trace_id: &'a str) -> Self {
-        let spans = collected.in_trace(trace_id);
-        let by_id = spans.iter().map(|span| (span.span_id.as_str(), *span)).collect();
-        Self { spans, by_id }
-    }
-
-    fn all(&self, service: &str, name: &str) -> Vec<&'a Span> {
-        let here = self.spans.iter().filter(|span| span.service == service && span.name == name);
-        here.copied().collect()
-    }
-
-    fn one(&self, service: &str, name: &str) -> &'a Span {
-        let found = self.all(service, name);
-        let names: BTreeSet<_> = self.spans.iter().map(|s| (&s.service, &s.name)).collect();
-        assert_eq!(found.len(), 1, "{service} {name} among {names:#?}");
-        found[0]
-    }
-
-    /// The names of a span's ancestors, nearest first.
-    fn above(&self, span: &Span) -> Vec<&'a str> {
-        let mut names = vec![];
-        let mut at = span.parent_id.as_str();
-        while let Some(parent) = self.by_id.get(at) {
-            names.push(parent.name.as_str());
-            at = &parent.parent_id;
-        }
-        names
-    }
-
-    /// Spans of a name directly under `parent`, one at least.
-    fn under(&self, parent: &Span, name: &str) -> Vec<&'a Span> {
-        let found: Vec<_> = self.all(&parent.service, name);
-        let found: Vec<_> = found.into_iter().filter(|s| s.parent_id == parent.span_id).collect();
-        assert!(!found.is_empty(), "no {name} under {} of {}", parent.name, parent.service);
-        found
-    }
-}
 
 /// One event's way from a span through serialising, the breaker, the broker and deserialising into
 /// the consumer of another service, linked and committed there.

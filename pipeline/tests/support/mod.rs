@@ -8,10 +8,12 @@ mod engine;
 pub mod metrics;
 mod otlp;
 mod placed;
+mod trace;
 
 pub use engine::Engine;
 pub use otlp::{Collected, Span};
 pub use placed::{LogFolder, Placed};
+pub use trace::Trace;
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
