@@ -125,6 +125,21 @@ impl Field {
         self.keys.get(*at as usize)
     }
 
+    /// Whether nearly all of `sample` are values of this field, and it is no accident.
+    fn knows(&self, sample: &[&Key]) -> bool {
+        let mut strangers = (sample.len() as f64 * (1.0 - OVERLAP)) as usize;
+        for key in sample {
+            if telling(&key.value) && self.find(&key.value).is_some() {
+                continue;
+            }
+            if strangers == 0 {
+                return false;
+            }
+            strangers -= 1;
+        }
+        true
+    }
+
     /// Kinds that carry it, and how many keys each has.
     pub(super) fn kinds(&self) -> BTreeMap<u16, u64> {
         let mut kinds = BTreeMap::new();
@@ -159,20 +174,12 @@ const SAMPLE: usize = 1_000;
 pub(super) fn join(fields: &mut [Field], min_keys: u64, spelling: impl Fn(&Field, u16) -> String) {
     let mut adopted: Vec<(usize, usize, u16)> = Vec::new();
     let kinds: Vec<BTreeMap<u16, u64>> = fields.iter().map(Field::kinds).collect();
-    for (from, other) in fields.iter().enumerate().filter(|(_, field)| !field.rejected) {
+    for (from, other) in fields.iter().enumerate() {
         for (kind, _) in kinds[from].iter().filter(|(_, keys)| **keys >= min_keys) {
-            let values = || {
-                let of_kind = |key: &&Key| key.seen.iter().any(|seen| seen.kind == *kind);
-                other.keys.iter().filter(of_kind).take(SAMPLE)
-            };
-            let sample = values().count();
+            let of_kind = |key: &&Key| key.seen.iter().any(|seen| seen.kind == *kind);
+            let sample: Vec<&Key> = other.keys.iter().filter(of_kind).take(SAMPLE).collect();
             for (into, field) in fields.iter().enumerate() {
-                if into == from || field.rejected || kinds[into].contains_key(kind) {
-                    continue;
-                }
-                let known =
-                    values().filter(|key| telling(&key.value) && field.find(&key.value).is_some());
-                if known.count() as f64 >= OVERLAP * sample as f64 {
+                if into != from && !kinds[into].contains_key(kind) && field.knows(&sample) {
                     adopted.push((into, from, *kind));
                 }
             }

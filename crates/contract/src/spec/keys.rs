@@ -3,7 +3,8 @@
 use lacuna_signal::SignalKind;
 use lacuna_signal::selector::{FieldAccess, SelectorError};
 
-use super::read::{Map, Reader};
+use super::map::Map;
+use super::read::Reader;
 use super::yaml::{Node, Value};
 
 /// The sides' names beside `key:`, in the order of the sides.

@@ -5,6 +5,7 @@ mod data;
 mod error;
 mod keys;
 mod load;
+mod map;
 mod places;
 mod read;
 mod satisfiable;

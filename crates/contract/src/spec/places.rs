@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::error::{LoadError, Source};
-use super::read::Map;
+use super::map::Map;
 
 /// The places of a contract's fields.
 #[derive(Debug, Clone)]

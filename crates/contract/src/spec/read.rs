@@ -5,6 +5,7 @@ use std::ops::Range;
 use lacuna_signal::finding::Severity;
 
 use super::error::{LoadError, Source};
+use super::map::Map;
 use super::sides::{self, Parsed};
 use super::yaml::{Key, Node, Value, parse};
 use super::{Contract, Kind, Per, Places, condition, keys};
@@ -373,32 +374,5 @@ impl Reader<'_> {
             Some((text, span)) => sides::side(self, text, &span, balance),
             None => Parsed::Absent,
         }
-    }
-}
-
-/// A YAML map being read.
-pub(super) struct Map<'a> {
-    entries: &'a [(Key, Node)],
-    place: Range<usize>,
-    /// The contract's kind; `None` if it is not one.
-    kind: Option<&'static str>,
-    /// Fields that are there under a misspelt name.
-    meant: Vec<&'static str>,
-}
-
-impl<'a> Map<'a> {
-    pub(super) fn get(&self, field: &str) -> Option<&'a Node> {
-        self.entries.iter().find(|(key, _)| key.name == field).map(|(_, node)| node)
-    }
-
-    pub(super) fn fields(&self) -> impl Iterator<Item = &'a (Key, Node)> + use<'a> {
-        self.entries.iter()
-    }
-
-    /// Where a missing field is complained about: at the contract's name, else at its start.
-    pub(super) fn head(&self) -> Range<usize> {
-        let name = self.get("name").map(|node| node.span.clone());
-        let first = self.entries.first().map(|(key, _)| key.span.clone());
-        name.or(first).unwrap_or_else(|| self.place.clone())
     }
 }

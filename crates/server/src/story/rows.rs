@@ -11,6 +11,8 @@ use super::{Event, What};
 
 /// A row of a batch, wherever it comes from.
 pub(super) struct Row {
+    /// Its place in the batch.
+    pub(super) at: usize,
     pub(super) event: Event,
     /// The span above: a span's parent, the span that a record belongs to.
     pub(super) above: Option<SpanId>,
@@ -73,7 +75,7 @@ fn span(columns: &SpanRows<'_>, row: usize) -> Option<Row> {
         what,
         attributes: std::collections::BTreeMap::new(),
     };
-    Some(Row { event, above, links })
+    Some(Row { at: row, event, above, links })
 }
 
 fn log(columns: &LogRows<'_>, row: usize) -> Option<Row> {
@@ -100,5 +102,5 @@ fn log(columns: &LogRows<'_>, row: usize) -> Option<Row> {
         what,
         attributes: std::collections::BTreeMap::new(),
     };
-    Some(Row { event, above, links: Vec::new() })
+    Some(Row { at: row, event, above, links: Vec::new() })
 }

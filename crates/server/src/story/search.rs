@@ -128,16 +128,14 @@ impl Search {
             return;
         }
         let (carries, another) = (carries.mask(batch), another.mask(batch));
-        // Row by row, because a row may not make an event (a time out of range).
-        for at in hits {
-            let owner = match (carries.value(at), another.value(at)) {
+        let hits: HashSet<usize> = hits.into_iter().collect();
+        for row in rows(batch, |row| hits.contains(&row)) {
+            let owner = match (carries.value(row.at), another.value(row.at)) {
                 (true, _) => Owner::This,
                 (false, true) => Owner::Other,
                 (false, false) => Owner::Unsaid,
             };
-            for row in rows(&batch.slice(at, 1), |_| true) {
-                self.take(row, owner);
-            }
+            self.take(row, owner);
         }
     }
 

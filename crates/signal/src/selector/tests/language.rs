@@ -154,3 +154,43 @@ fn tells_what_it_reads_and_what_an_index_can_answer() {
         .collect();
     assert_eq!(required, ["resource.service.name = pay", "name = charge", "span.order = 7"]);
 }
+
+#[test]
+fn a_field_may_be_a_part_of_a_text() {
+    use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
+    use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+    use prost::Message;
+    let texts = ["took order_id=17, done", "nothing here", "order_id=x-9"];
+    let record = |text: &&str| {
+        let value = Some(any_value::Value::StringValue((*text).to_owned()));
+        LogRecord { body: Some(AnyValue { value }), ..LogRecord::default() }
+    };
+    let log_records = texts.iter().map(record).collect();
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+    let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+    let batch = crate::otlp::decode(SignalKind::Logs, body.into()).unwrap().batch;
+    let text = r#"body =~ "order_id=([\\w-]+)""#;
+    let field = FieldAccess::parse(SignalKind::Logs, text).unwrap();
+    assert_eq!(field.to_string(), text);
+    assert_eq!(FieldAccess::parse(SignalKind::Logs, &field.to_string()).unwrap(), field);
+    assert_ne!(FieldAccess::parse(SignalKind::Logs, "body").unwrap(), field);
+    let index = BatchIndex::new(&batch);
+    let reader = field.bind(&index);
+    let found: Vec<Option<String>> =
+        (0..3).map(|row| reader.get(row).map(|value| value.text().into_owned())).collect();
+    assert_eq!(found, [Some("17".to_owned()), None, Some("x-9".to_owned())]);
+
+    for (text, problem) in [
+        ("body =~ order_id", "in quotes"),
+        (r#"body =~ "order_id""#, "has no group"),
+        (r#"body =~ "(a)(b)""#, "2 groups"),
+        (r#"body =~ "(a""#, "bad regular expression"),
+        (r#"bdy =~ "(a)""#, "`bdy` is not a field"),
+        (r#"name =~ "(a)""#, "have no `name`"),
+    ] {
+        let error = FieldAccess::parse(SignalKind::Logs, text).unwrap_err();
+        assert!(error.problem().contains(problem), "{text}: {error}");
+    }
+}
