@@ -59,9 +59,8 @@ impl Http1 {
         path: &str,
         body: Bytes,
     ) -> Result<(StatusCode, Bytes), BenchError> {
-        let request = Request::post(path)
-            .header(HOST, &self.host)
-            .header(CONTENT_TYPE, "application/json");
+        let request =
+            Request::post(path).header(HOST, &self.host).header(CONTENT_TYPE, "application/json");
         self.send(request.body(Full::new(body))).await
     }
 

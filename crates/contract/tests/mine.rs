@@ -193,6 +193,19 @@ fn keys_are_found_in_log_texts_and_joined_by_their_values() {
 }
 
 #[test]
+fn what_comes_again_and_again_follows_nothing() {
+    let mut events = Vec::new();
+    for i in 0..20_000u32 {
+        let key = format!("session-{}", i % 1_000);
+        let name = ["look", "touch", "leave"][(i / 1_000 * 7 % 3) as usize];
+        events.push(ev(i, name, &key, i64::from(i) * 20, i64::from(i) * 20 + 5));
+    }
+    let batches: Vec<Batch> = events.chunks(1_000).map(batch).collect();
+    let proposals = mine(&batches);
+    assert!(!proposals.iter().any(|p| p.kind == "response"), "{proposals:#?}");
+}
+
+#[test]
 fn the_same_data_gives_the_same_proposals() {
     let batches = traffic(2_000, |_| false);
     let (first, second) = (mine(&batches), mine(&batches));

@@ -12,8 +12,8 @@ use super::fields::{self, Field};
 use super::judge::{Middle, Pair, pairs, wilson};
 use super::kinds::{Kind, Kinds};
 use super::prune::{
-    Best, drop_explained, drop_inner_causes, drop_inside, drop_mirrored, drop_spoken_for,
-    drop_steps, drop_synchronous,
+    Best, drop_explained, drop_inner_causes, drop_inside, drop_mirrored, drop_mutual,
+    drop_spoken_for, drop_steps, drop_synchronous,
 };
 
 const SECOND: i64 = 1_000_000_000;
@@ -99,6 +99,7 @@ pub(super) fn propose(miner: Miner) -> Vec<Proposal> {
     }
     let once: BTreeSet<(u16, u16)> = best[2].keys().copied().collect();
     let [response, precedence, exactly, balance] = &mut best;
+    drop_mutual(response);
     for best in [&mut *response, &mut *precedence, &mut *exactly, &mut *balance] {
         drop_spoken_for(best, &all, kinds);
     }

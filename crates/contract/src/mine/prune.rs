@@ -1,6 +1,6 @@
 //! Which relations are worth a contract: those that nothing else explains.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::judge::Pair;
 use super::kinds::{Kinds, Rank};
@@ -124,6 +124,13 @@ pub(super) fn drop_explained(best: &mut Best, kinds: &Kinds, once: impl Fn((u16,
         .map(|(kinds, _)| *kinds)
         .collect();
     explained.iter().for_each(|kinds| drop(best.remove(kinds)));
+}
+
+/// Drops A–B where B–A holds too: what comes again and again follows everything, and is caused by
+/// nothing.
+pub(super) fn drop_mutual(best: &mut Best) {
+    let sides: BTreeSet<(u16, u16)> = best.keys().copied().collect();
+    best.retain(|(a, b), _| !sides.contains(&(*b, *a)));
 }
 
 /// A balance holds both ways round; the one whose left side comes first is the one to read.
