@@ -1,6 +1,7 @@
 //! Measures the store alone, with the load of `lacuna-bench`: `measure DIR [MILLIONS OF SPANS]`.
 //! The generator's cost is not in the figures: requests are made before the clock starts, a block
-//! at a time. A folder that was measured before is only asked. `WAL_ZSTD_LEVEL` in the environment compresses the log.
+//! at a time. A folder that was measured before is only asked. `WAL_ZSTD_LEVEL`
+//! in the environment is the log's (`none`: not compressed).
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -219,7 +220,9 @@ fn main() {
     let load = Workload::new(shape);
     let requests = load.requests_for(wanted);
     let mut options = Options::default();
-    options.wal_zstd_level = std::env::var("WAL_ZSTD_LEVEL").ok().and_then(|l| l.parse().ok());
+    if let Ok(level) = std::env::var("WAL_ZSTD_LEVEL") {
+        options.wal_zstd_level = level.parse().ok();
+    }
     let store = Store::open(&dir, options).unwrap();
     if store.stats().segment_bytes > 0 {
         return ask(&store, &load, requests);

@@ -315,7 +315,7 @@ fn memory_and_disk_budgets_refuse_writes_until_there_is_room() {
     options.disk_bytes = Some(30_000);
     let store = Store::open(dir.path(), options).unwrap();
     let mut refused = None;
-    for number in 0..10 {
+    for number in 0..200 {
         let body = span_request(&spans(1 + number * 100, 100, 0));
         let batch = decode(SignalKind::Spans, &body);
         refused = refused.or(busy_reason(store.append_wait(SignalKind::Spans, body, batch)));
@@ -347,8 +347,15 @@ fn compressed_logs_read_back() {
     let counters = store.counters();
     assert!(counters.wal_bytes < counters.request_bytes / 2);
     drop(store);
+    // What was written compressed and what was not lie side by side.
+    options.wal_zstd_level = None;
+    let store = Store::open(dir.path(), options.clone()).unwrap();
+    put_spans(&store, &spans(501, 500, 0));
+    let counters = store.counters();
+    assert!(counters.wal_bytes > counters.request_bytes);
+    drop(store);
     let store = Store::open(dir.path(), options).unwrap();
-    assert_eq!(all_ids(&store).len(), 500);
+    assert_eq!(all_ids(&store).len(), 1000);
 }
 
 #[test]
