@@ -141,7 +141,14 @@ fn retry_info(details: &[u8]) -> Option<i64> {
 async fn a_full_disk_budget_asks_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let server = Serve::on(dir.path()).args(&["--disk-limit", "100KiB"]).start();
-    let body = |id| request(vec![span(id, &"x".repeat(10 << 10), now() - SECOND, &[])]);
+    // The log is compressed, so the text must be one that cannot be.
+    let noise = |id: u64| -> String {
+        let numbers = (0..640).map(|i| (id * 640 + i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        numbers
+            .map(|n| format!("{:016x}", (n ^ n >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)))
+            .collect()
+    };
+    let body = |id| request(vec![span(id, &noise(id), now() - SECOND, &[])]);
     let protobuf = headers(Encoding::Protobuf, "identity");
     let mut acknowledged = 0;
     let refused = loop {
