@@ -88,7 +88,9 @@ impl CorrelatedSpans {
 
 impl SpanProcessor for CorrelatedSpans {
     fn on_start(&self, span: &mut Span, cx: &Context) {
-        if let Some(id) = cx.baggage().get(CORRELATION_ID) {
+        // A look through the few entries that baggage has costs less than hashing the name.
+        let mut entries = cx.baggage().iter();
+        if let Some((_, (id, _))) = entries.find(|(key, _)| key.as_str() == CORRELATION_ID) {
             span.set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
         }
         self.next.iter().for_each(|next| next.on_start(span, cx));

@@ -1,6 +1,6 @@
 //! Handling a message: `kafka.consume.<event_type>`.
 
-use super::headers::{EVENT_ID, EVENT_TYPE, extract, text};
+use super::headers::{EVENT_ID, EVENT_TYPE, extract, texts};
 use super::produce::messaging;
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
@@ -117,14 +117,15 @@ impl<M: Message> StartConsume<'_, M> {
         let propagated = switch::get(Part::Propagation) != Level::Off;
         let ambient = Context::current();
         let headers = message.headers().filter(|_| spans || propagated);
-        let header = |name| headers.and_then(|h| text(h, name)).map(str::to_owned);
+        let [event_type, event_id, sent_id] =
+            headers.map_or([None; 3], |h| texts(h, [EVENT_TYPE, EVENT_ID, CORRELATION_ID]));
 
         // The producer's context over the ambient one, and the producer itself, if it is somebody else.
         let remote = extract(headers, &ambient);
         let producer = remote.span().span_context().clone();
         let told = producer.is_valid() && producer != *ambient.span().span_context();
-        let sent = || propagated.then(|| header(CORRELATION_ID)).flatten();
-        let correlation_id = self.correlation_id.or_else(sent);
+        let sent_id = sent_id.filter(|_| propagated).map(str::to_owned);
+        let correlation_id = self.correlation_id.or(sent_id);
         let mut parent = match self.consumer.parent {
             Parent::Producer => remote,
             Parent::Ambient => {
@@ -154,10 +155,10 @@ impl<M: Message> StartConsume<'_, M> {
             offset: message.offset(),
         };
         let cx = if spans {
-            let event_type = self.event_type.or_else(|| header(EVENT_TYPE));
-            let event_type: Arc<str> = match event_type {
-                Some(event_type) => event_type.into(),
-                None => place.topic.clone(),
+            let event_type: Arc<str> = match (self.event_type, event_type) {
+                (Some(event_type), _) => event_type.into(),
+                (None, Some(event_type)) => event_type.into(),
+                (None, None) => place.topic.clone(),
             };
             // With room for what the handler and the context add.
             let mut a = Vec::with_capacity(20 + self.attributes.len());
@@ -172,7 +173,7 @@ impl<M: Message> StartConsume<'_, M> {
             if let Some(id) = &self.consumer.client_id {
                 a.push(KeyValue::new("messaging.client.id", id.clone()));
             }
-            if let Some(id) = self.event_id.or_else(|| header(EVENT_ID)) {
+            if let Some(id) = self.event_id.as_deref().or(event_id) {
                 let id: Arc<str> = id.into();
                 a.push(KeyValue::new("event_id", id.clone()));
                 a.push(KeyValue::new("messaging.message.id", id));

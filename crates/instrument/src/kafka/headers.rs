@@ -63,6 +63,20 @@ impl<H: Headers> Extractor for Extracted<'_, H> {
     }
 }
 
+/// The last headers of these names, as text, in one pass: each header is a call into librdkafka.
+pub(crate) fn texts<'h, H: Headers, const N: usize>(
+    headers: &'h H,
+    names: [&str; N],
+) -> [Option<&'h str>; N] {
+    let mut found = [None; N];
+    for header in headers.iter() {
+        if let Some(n) = names.iter().position(|name| header.key.eq_ignore_ascii_case(name)) {
+            found[n] = header.value.and_then(|value| std::str::from_utf8(value).ok());
+        }
+    }
+    found
+}
+
 /// The last header of a name, as text. The last: that is the one a producer added itself.
 pub(crate) fn text<'h, H: Headers>(headers: &'h H, name: &str) -> Option<&'h str> {
     (0..headers.count())
