@@ -137,7 +137,7 @@ impl Machine {
             }
             Some(Body::Small(small)) => {
                 let judged = small.judge(contract, context);
-                push(small.verdict, Some(judged), Subject::Small(small.trace));
+                push(small.verdict, Some(judged), Subject::Small(small.trace()));
             }
             Some(Body::Empty | Body::Orphan(_)) | None => {}
         }

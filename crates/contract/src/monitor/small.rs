@@ -4,11 +4,39 @@
 use lacuna_signal::TraceId;
 use lacuna_signal::finding::Verdict;
 
-use super::codec::code;
+use super::codec::{Code, Damaged, Get, code};
 use super::event::Event;
 use super::judge::{Context, Judged, Side};
 use super::state::{Events, Kept};
 use crate::spec::{Contract, Kind, Per, Role};
+
+/// A trace's id, or zeros, which no trace has: a byte less than an option, and with it eight bytes
+/// less a key.
+#[derive(Debug, Clone, Copy)]
+struct Trace([u8; TraceId::LEN]);
+
+impl From<Option<TraceId>> for Trace {
+    fn from(trace: Option<TraceId>) -> Self {
+        Self(trace.map_or([0; TraceId::LEN], |trace| trace.0))
+    }
+}
+
+impl Trace {
+    fn id(self) -> Option<TraceId> {
+        TraceId::from_bytes(&self.0)
+    }
+}
+
+/// As an option.
+impl Code for Trace {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.id().put(out);
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(Option::<TraceId>::get(from)?.into())
+    }
+}
 
 /// A response obligation.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +45,7 @@ pub(super) struct Small {
     pub(super) when: i64,
     /// Earliest end of an outcome that began at `when` or later; `i64::MAX` if there is none.
     end: i64,
-    pub(super) trace: Option<TraceId>,
+    trace: Trace,
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -28,7 +56,7 @@ code!(Small { when, end, trace, verdict });
 pub(super) struct Orphan {
     start: i64,
     end: i64,
-    trace: Option<TraceId>,
+    trace: Trace,
 }
 
 code!(Orphan { start, end, trace });
@@ -55,7 +83,12 @@ fn event(start: i64, end: i64, trace: Option<TraceId>) -> Event {
 impl Small {
     /// An obligation that `when` opens.
     pub(super) fn new(when: &Event) -> Self {
-        Self { when: when.start, end: i64::MAX, trace: when.trace, verdict: None }
+        Self { when: when.start, end: i64::MAX, trace: when.trace.into(), verdict: None }
+    }
+
+    /// The activation's trace.
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        self.trace.id()
     }
 
     fn deadline(&self, contract: &Contract) -> i64 {
@@ -66,7 +99,7 @@ impl Small {
     pub(super) fn take(mut self, contract: &Contract, role: Role, event: &Event) -> Took<Self> {
         match role {
             Role::When if event.start < self.when => {
-                (self.when, self.trace) = (event.start, event.trace);
+                (self.when, self.trace) = (event.start, event.trace.into());
                 Took::In(self)
             }
             // Whatever activation may still come first, the outcome that is known ends earlier.
@@ -84,7 +117,7 @@ impl Small {
     fn grow(self) -> Box<Events> {
         let mut events = Events::default();
         events.verdict = self.verdict;
-        let when = event(self.when, self.when, self.trace);
+        let when = event(self.when, self.when, self.trace());
         events.whens.push(Kept { event: when, verdict: None });
         if self.end < i64::MAX {
             // Of its start it is known, and matters, only that it is no earlier than this.
@@ -114,7 +147,7 @@ impl Small {
 impl Orphan {
     /// An outcome whose activation has not been seen.
     pub(super) fn new(expect: &Event) -> Self {
-        Self { start: expect.start, end: expect.end, trace: expect.trace }
+        Self { start: expect.start, end: expect.end, trace: expect.trace.into() }
     }
 
     /// Takes an event; an activation that the outcome fits makes it an obligation.
@@ -130,7 +163,7 @@ impl Orphan {
     }
 
     fn grow(self) -> Box<Events> {
-        let expect = event(self.start, self.end, self.trace);
+        let expect = event(self.start, self.end, self.trace.id());
         let mut events = Events::default();
         events.expects.push(Kept { event: expect, verdict: None });
         Box::new(events)
@@ -141,6 +174,6 @@ impl Orphan {
 mod tests {
     #[test]
     fn is_small() {
-        assert!(size_of::<super::super::state::Body>() <= 48);
+        assert!(size_of::<super::super::state::Body>() <= 40);
     }
 }
