@@ -56,7 +56,7 @@ pub use metric::MetricKey;
 pub use options::{Clock, Decoder, Options};
 pub use query::{
     AttributeKey, AttributeValue, Edge, EdgeKind, Edges, MetricMetadata, Operation, Scan, Service,
-    TraceMatch,
+    TraceMatch, Traces,
 };
 pub use report::{Finding, FindingKind, Recovery};
 pub use stats::{KindStats, Stats};

@@ -200,6 +200,16 @@ fn compare(store: &Store, model: &Model, range: TimeRange, limit: usize) {
         expected.sort();
         assert_eq!(seen, expected, "{text} in {range:?}");
     }
+    // Together as one by one; also an id that is asked for twice, and one that nobody has.
+    let ids: Vec<_> = (0..12u128).chain([3]).map(trace_id).collect();
+    for (id, found) in ids.iter().zip(store.traces(&ids)) {
+        assert_eq!(
+            spans_in(&found.unwrap().items),
+            spans_in(&store.trace(*id, None).unwrap().items),
+            "{id}"
+        );
+    }
+    assert_eq!(store.traces(&ids).count(), ids.len());
     for trace in 1..12u128 {
         let seen = spans_in(&store.trace(trace_id(trace), Some(range)).unwrap().items);
         let expected = model.spans.iter().filter(|s| s.trace == trace && range.contains(s.start));

@@ -1,5 +1,5 @@
-//! The traces that a search found, read one by one while the answer is sent: no answer holds more
-//! than one trace in memory.
+//! The traces that a search found, read while the answer is sent: no answer of many is ever whole in
+//! memory.
 
 use std::sync::Arc;
 
@@ -32,8 +32,9 @@ impl FoundTraces {
 
     /// Reads each trace. One that retention has removed since it was found is left out.
     pub fn read(&self) -> impl Iterator<Item = Result<Trace, SourceError>> {
-        let traces = self.ids.iter().map(|id| load(&*self.source, *id, self.raw));
-        traces.filter_map(Result::transpose)
+        self.source
+            .traces(&self.ids)
+            .filter_map(|trace| trace.and_then(|trace| ready(trace, self.raw)).transpose())
     }
 }
 
@@ -43,7 +44,10 @@ pub fn load(
     id: TraceId,
     raw: bool,
 ) -> Result<Option<Trace>, SourceError> {
-    let mut trace = source.trace(id)?;
+    ready(source.trace(id)?, raw)
+}
+
+fn ready(mut trace: Trace, raw: bool) -> Result<Option<Trace>, SourceError> {
     if trace.spans.num_rows() == 0 {
         return Ok(None);
     }

@@ -90,8 +90,17 @@ pub trait TraceSource: Send + Sync + 'static {
     /// All spans of a trace.
     fn trace(&self, id: TraceId) -> Result<Trace, SourceError>;
 
+    /// All spans of each of `ids`, in their order; read as they are asked for, so that an answer of
+    /// many is never whole in memory.
+    fn traces<'a>(
+        &'a self,
+        ids: &'a [TraceId],
+    ) -> Box<dyn Iterator<Item = Result<Trace, SourceError>> + 'a> {
+        Box::new(ids.iter().map(|id| self.trace(*id)))
+    }
+
     /// Traces of which at least one span starts in `range` and matches `selector`: at most `limit`
-    /// of them, newest first. They are read one by one as the answer is sent.
+    /// of them, newest first.
     fn find_traces(
         &self,
         selector: &Selector,

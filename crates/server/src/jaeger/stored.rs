@@ -30,10 +30,21 @@ fn warnings(cut: bool, what: &str, damaged: &[Finding]) -> Vec<String> {
     cut.into_iter().chain(damaged).collect()
 }
 
+fn read(found: Found<Batch>) -> Trace {
+    let Found { items, cut, damaged, .. } = found;
+    Trace { spans: items, warnings: warnings(cut, "spans", &damaged) }
+}
+
 impl TraceSource for Store {
     fn trace(&self, id: TraceId) -> Result<Trace, SourceError> {
-        let Found { items, cut, damaged, .. } = Store::trace(self, id, None)?;
-        Ok(Trace { spans: items, warnings: warnings(cut, "spans", &damaged) })
+        Ok(read(Store::trace(self, id, None)?))
+    }
+
+    fn traces<'a>(
+        &'a self,
+        ids: &'a [TraceId],
+    ) -> Box<dyn Iterator<Item = Result<Trace, SourceError>> + 'a> {
+        Box::new(Store::traces(self, ids).map(|found| Ok(read(found?))))
     }
 
     fn find_traces(

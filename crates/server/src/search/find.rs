@@ -65,24 +65,22 @@ pub fn traces(
         let matches = store.find_traces(&candidates, here, page)?;
         found.note(matches.damaged);
         let oldest = matches.items.last().map(|last| last.newest);
-        for candidate in matches.items {
-            if !seen.insert(candidate.trace_id) {
-                continue;
-            }
+        let mut ids: Vec<TraceId> = matches.items.iter().map(|found| found.trace_id).collect();
+        ids.retain(|id| seen.insert(*id));
+        for (id, trace) in ids.iter().zip(store.traces(&ids)) {
             if found.traces.len() == limit || found.inspected == MAX_INSPECTED {
                 found.cut = true;
                 return Ok(found);
             }
             found.inspected += 1;
-            let trace = store.trace(candidate.trace_id, None)?;
+            let trace = trace?;
             found.note(trace.damaged);
             let (spans, mask) = (SpanRows::new(&trace.items), query.mask(&trace.items));
             let selected = mask.values().set_indices();
             let rows: Vec<usize> =
                 selected.filter(|row| range.contains(spans.start(*row))).collect();
             if !rows.is_empty() {
-                let id = candidate.trace_id;
-                found.traces.push(FoundTrace { id, spans: trace.items, rows });
+                found.traces.push(FoundTrace { id: *id, spans: trace.items, rows });
             }
         }
         match oldest {

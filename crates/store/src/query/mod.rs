@@ -9,10 +9,12 @@ mod edges;
 mod newest;
 mod plan;
 mod scan;
+mod together;
 mod trace;
 mod traces;
 
 pub use catalogue::{AttributeKey, AttributeValue, MetricMetadata, Operation, Service};
 pub use edges::{Edge, EdgeKind, Edges};
 pub use scan::Scan;
+pub use together::Traces;
 pub use traces::TraceMatch;

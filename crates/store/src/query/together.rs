@@ -1,0 +1,119 @@
+//! Several traces, read together.
+//!
+//! The traces that a search finds are often neighbours, and reading a page of rows costs the same for
+//! one of them as for twenty.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::array::UInt64Array;
+use lacuna_signal::schema::{SPAN_ID, TRACE_ID};
+use lacuna_signal::{Batch, SignalKind, TraceId};
+
+use super::newest::sort_by_time;
+use super::plan::{Planned, Reader};
+use crate::bounds::{Found, TimeRange};
+use crate::error::StoreError;
+use crate::lookup::Lookup;
+use crate::part::{Filter, Want};
+use crate::store::Store;
+
+/// Traces that are read at once, at most: who stops early has not waited for many that it leaves.
+const TOGETHER: usize = 32;
+
+/// Traces by id, read a few at a time.
+pub struct Traces<'a> {
+    store: &'a Store,
+    ids: &'a [TraceId],
+    /// Those that are read, the next one last.
+    read: Vec<Found<Batch>>,
+}
+
+impl Store {
+    /// The spans of each of `ids`, in their order, as [`Store::trace`] gives them one by one, and
+    /// sooner. In memory are as many of them at a time as have
+    /// [`Options::trace_rows`](crate::Options::trace_rows) spans together, or one.
+    pub fn traces<'a>(&'a self, ids: &'a [TraceId]) -> Traces<'a> {
+        Traces { store: self, ids, read: Vec::new() }
+    }
+}
+
+impl Iterator for Traces<'_> {
+    type Item = Result<Found<Batch>, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.read.is_empty() && !self.ids.is_empty() {
+            match read_some(self.store, self.ids) {
+                Ok(read) => {
+                    self.ids = self.ids.get(read.len()..).unwrap_or_default();
+                    self.read = read;
+                    self.read.reverse();
+                }
+                Err(error) => {
+                    self.ids = &[];
+                    return Some(Err(error));
+                }
+            }
+        }
+        self.read.pop().map(Ok)
+    }
+}
+
+/// The first of `ids`, and as many after it as are worth reading with it.
+fn read_some(store: &Store, ids: &[TraceId]) -> Result<Vec<Found<Batch>>, StoreError> {
+    let (kind, range) = (SignalKind::Spans, TimeRange::ALL);
+    let limit = store.shared().options.trace_rows;
+    let mut reader = Reader::new(store.shared(), kind, range);
+    let mut parts: BTreeMap<usize, Planned> = BTreeMap::new();
+    let (mut taken, mut rows) = (0, 0usize);
+    for id in ids.iter().take(TOGETHER) {
+        let planned = reader.plan(&Lookup { trace: Some(*id), ..Lookup::default() }, range)?;
+        rows += planned.iter().map(|planned| planned.rows.len()).sum::<usize>();
+        if rows > limit {
+            break;
+        }
+        for planned in planned {
+            let joined = parts.entry(planned.part).or_insert_with(|| planned.clone());
+            joined.rows = joined.rows.or(&planned.rows);
+        }
+        taken += 1;
+    }
+    // What is too large to be read beside others may be too large to be read whole.
+    let (Some(ids), false) = (ids.get(..taken), taken < 2) else {
+        return ids.iter().take(1).map(|id| store.trace(*id, None)).collect();
+    };
+    let positions: HashMap<[u8; 16], usize> =
+        ids.iter().enumerate().map(|(position, id)| (id.0, position)).collect();
+    let mut batches: Vec<Vec<Batch>> = vec![Vec::new(); ids.len()];
+    for planned in parts.values() {
+        for batch in reader.read(planned, Want::All, Filter { range, selector: None })? {
+            for (position, rows) in by_trace(&batch, &positions) {
+                if let Some(batches) = batches.get_mut(position) {
+                    batches.push(batch.take(&rows)?);
+                }
+            }
+        }
+    }
+    let damaged = reader.damaged;
+    // An id that is asked for twice has one position.
+    let found = ids.iter().map(|id| {
+        let batches = positions.get(&id.0).and_then(|position| batches.get(*position));
+        let batches = batches.map_or(&[][..], Vec::as_slice);
+        let mut found = Found::new(sort_by_time(kind, batches, &[SPAN_ID], false, limit)?);
+        found.damaged.clone_from(&damaged);
+        Ok(found)
+    });
+    found.collect()
+}
+
+/// The rows of `batch` by the position of their trace; indexes may give a few of others.
+fn by_trace(batch: &Batch, positions: &HashMap<[u8; 16], usize>) -> BTreeMap<usize, UInt64Array> {
+    let Some(column) = batch.id_column(TRACE_ID) else { return BTreeMap::new() };
+    let mut rows: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
+    for (row, id) in column.iter().enumerate() {
+        let id = id.and_then(|id| <[u8; 16]>::try_from(id).ok());
+        if let Some(position) = id.and_then(|id| positions.get(&id)) {
+            rows.entry(*position).or_default().push(row as u64);
+        }
+    }
+    rows.into_iter().map(|(position, rows)| (position, rows.into())).collect()
+}
