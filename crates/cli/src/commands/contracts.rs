@@ -1,5 +1,6 @@
 //! `lacuna contracts check|run|mine`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -207,8 +208,17 @@ fn print_report(report: &Report) {
     }
 }
 
+/// Instances of one verdict that a person is shown.
+const SHOWN: usize = 20;
+
 fn print_instances(contract: &ContractReport) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in &contract.instances {
+        let seen = seen.entry(instance.verdict.name()).or_default();
+        *seen += 1;
+        if *seen > SHOWN {
+            continue;
+        }
         let key: Vec<_> =
             contract.key.iter().zip(&instance.key).map(|(k, v)| format!("{k}={v}")).collect();
         let trace = instance.trace_ids.first().map(|id| format!("  trace {id}"));
@@ -219,6 +229,9 @@ fn print_instances(contract: &ContractReport) {
             key.join(" "),
             trace.unwrap_or_default()
         ));
+    }
+    for (verdict, seen) in seen.into_iter().filter(|(_, seen)| *seen > SHOWN) {
+        output::line(&format!("  and {} more {verdict}: --format json", seen - SHOWN));
     }
     if contract.cut {
         output::line("  and more: raise --limit");
