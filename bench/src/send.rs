@@ -178,7 +178,9 @@ async fn worker(
         }
         let (body, spans) = load.traces(number);
         if let Some(rate) = plan.rate {
-            let due = (number - plan.first) as f64 * spans as f64 / rate as f64;
+            // Requests differ in size: what is due is all that was sent before.
+            let before = load.spans_of(number) - load.spans_of(plan.first);
+            let due = before as f64 / rate as f64;
             tokio::time::sleep_until((begun + Duration::from_secs_f64(due)).into()).await;
         }
         sent.bytes += body.len() as u64;
