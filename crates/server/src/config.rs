@@ -35,6 +35,9 @@ pub struct Config {
     pub lateness: Duration,
     /// After this long without any event, deadlines follow the clock instead of the events.
     pub idle: Duration,
+    /// Open obligations of all contracts together. Beyond that those due first are given up and
+    /// counted.
+    pub max_open: usize,
     /// How much stored history the contracts are checked against again on start.
     pub replay: Duration,
     /// How often changed contract files are looked for.
@@ -123,6 +126,7 @@ impl Config {
             retention_bytes: None,
             lateness: Duration::from_secs(30),
             idle: Duration::from_secs(10),
+            max_open: lacuna_contract::Options::default().max_open,
             replay: Duration::from_secs(24 * 3600),
             reload_every: Duration::from_secs(2),
             checkpoint_every: Duration::from_secs(10),

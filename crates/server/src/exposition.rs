@@ -56,6 +56,13 @@ pub fn contracts(statuses: &[ContractStatus], out: &mut String) {
     let name = "lacuna_contract_obligations";
     head(out, name, "gauge", "Obligations by the verdict that they have now.");
     verdicts(out, name, |status| &status.verdicts);
+    let name = "lacuna_contract_evicted";
+    head(out, name, "counter", "Obligations given up because too many were open at once.");
+    for status in statuses {
+        let contract = escape(&status.name);
+        let _ =
+            writeln!(out, "{name}_total{{contract=\"{contract}\"}} {}", status.health.evicted_open);
+    }
     let name = "lacuna_contract_open_obligations";
     head(out, name, "gauge", "Obligations whose deadline has not been reached.");
     for status in statuses {

@@ -41,6 +41,10 @@ pub struct Args {
     /// After this long without any event, deadlines follow the clock.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     idle: Duration,
+    /// Open obligations of all contracts; beyond that those due first are given up and counted.
+    #[arg(long, value_name = "N", env = "LACUNA_MAX_OPEN", default_value_t = 1_000_000,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_open: u32,
     /// How much stored history the contracts are checked against again after a restart.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     replay: Duration,
@@ -172,6 +176,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         retention_bytes: args.limits.retention_bytes,
         lateness: args.lateness,
         idle: args.idle,
+        max_open: args.max_open as usize,
         replay: args.replay,
         checkpoint_every: args.checkpoint,
         alertmanagers: args.alertmanager,

@@ -184,6 +184,36 @@ async fn silence_does_not_stop_deadlines() {
     assert_eq!(found[0]["examples"][0]["key"][0], "lost");
 }
 
+/// Scenario: five obligations are opened where three may be.
+/// Guarantees: the two due first are given up, which is counted and told; the others are judged.
+#[tokio::test]
+async fn open_obligations_are_bounded_and_evictions_told() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.yaml", &[contract("taken-then-done", "100s")]);
+    let server = Serve::on(&dir.path().join("data"))
+        .contracts(dir.path())
+        .args(&["--lateness", "1s", "--idle", "1h", "--max-open", "3"])
+        .start();
+    let start = now() - 400 * SECOND;
+    for id in 1..=5 {
+        event(&server, id, "take", &format!("key-{id}"), start + id * 10 * SECOND).await;
+    }
+    await_verdicts(&server, "taken-then-done", &json!({"open": 3})).await;
+    event(&server, 20, "tick", "x", start + 300 * SECOND).await;
+    await_verdicts(&server, "taken-then-done", &json!({"missed": 3})).await;
+    let status = contract_status(&server, "taken-then-done").await.unwrap();
+    assert_eq!(status["health"]["evicted_open"], 2, "{status}");
+    let problems = status["health"]["problems"].to_string();
+    assert!(problems.contains("2 open obligations were given up"), "{problems}");
+    let series = "lacuna_contract_evicted_total{contract=\"taken-then-done\"}";
+    assert_eq!(server.metric(series).await, 2.0);
+    let found = findings(&server, "").await;
+    let keys: Vec<_> =
+        found[0]["examples"].as_array().unwrap().iter().map(|e| e["key"][0].clone()).collect();
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    assert!(!keys.contains(&json!("key-1")) && !keys.contains(&json!("key-2")), "{keys:?}");
+}
+
 /// Scenario: the outcome is known only from a log record.
 /// Guarantees: logs are seen by the contracts as spans are.
 #[tokio::test]

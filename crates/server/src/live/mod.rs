@@ -78,8 +78,12 @@ impl Live {
         store: &Store,
         telemetry: &SharedTelemetry,
     ) -> std::io::Result<Arc<Self>> {
-        let options =
-            Options { lateness: config.lateness, idle: config.idle, ..Options::default() };
+        let options = Options {
+            lateness: config.lateness,
+            idle: config.idle,
+            max_open: config.max_open,
+            ..Options::default()
+        };
         let file = past::checkpoint_file(&config.data_dir);
         let shared = Arc::new(Shared {
             monitor: Mutex::new(Monitor::new(&contracts, options.clone())),
