@@ -192,11 +192,19 @@ fn a_closed_store_reads_and_refuses_writes() {
     assert_eq!(store.trace(trace_id(1), None).unwrap().items.num_rows(), 3);
 }
 
+/// The position follows an answer by a moment: it must never be ahead of what has been seen.
+fn await_position(store: &Store, position: u64) {
+    while store.position() < position {
+        std::thread::yield_now();
+    }
+    assert_eq!(store.position(), position);
+}
+
 #[test]
 fn what_came_since_a_position_is_found_in_memory_after_a_restart_and_in_segments() {
     let (dir, store) = small_store();
-    let position = store.position();
-    assert_eq!(position, 3);
+    let position = 3;
+    await_position(&store, position);
     let ids = |store: &Store, position| {
         let mut ids = [false, true].map(|whole| {
             let scan =
