@@ -46,6 +46,28 @@ fn select(text: &str) -> Selector {
     Selector::parse(text).unwrap()
 }
 
+/// Rows of memory come after those of segments, so the order once showed where a span lay.
+#[test]
+fn spans_that_share_an_id_have_one_order_wherever_they_lie() {
+    let twins = ["a call", "its server"].map(|name| TestSpan::new(1, 7, "front", name, 100));
+    let other = TestSpan::new(2, 9, "front", "another", 100);
+    for (first, second) in [(0, 1), (1, 0)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Options::default()).unwrap();
+        put_spans(&store, &[twins[first].clone(), other.clone()]);
+        store.flush().unwrap();
+        put_spans(&store, &[twins[second].clone()]);
+        let names = |found: lacuna_store::Found<lacuna_signal::Batch>| {
+            let rows = lacuna_signal::rows::SpanRows::new(&found.items);
+            (0..found.items.num_rows()).map(|row| rows.name(row).to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(store.trace(trace_id(1), None).unwrap()), ["a call", "its server"]);
+        let ids = [1, 2].map(trace_id);
+        let together = store.traces(&ids).map(|found| names(found.unwrap()));
+        assert_eq!(together.collect::<Vec<_>>(), [&["a call", "its server"][..], &["another"]]);
+    }
+}
+
 #[test]
 fn a_trace_is_whole_and_ordered() {
     let (_dir, store) = small_store();

@@ -2,7 +2,7 @@
 
 use arrow::array::{UInt32Array, UInt64Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
-use lacuna_signal::schema::{BODY, NAME, SPAN_ID, TRACE_ID};
+use lacuna_signal::schema::{BODY, DURATION, KIND, NAME, SPAN_ID, TRACE_ID};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
 
@@ -14,11 +14,12 @@ use crate::part::{Filter, Want, project};
 use crate::store::Store;
 
 /// What orders rows of one time, so that an answer does not depend on where the rows lie.
-const TIES: [&str; 4] = [TRACE_ID, SPAN_ID, NAME, BODY];
+/// Senders do repeat span ids: a client and its server may share one.
+const TIES: [&str; 6] = [TRACE_ID, SPAN_ID, NAME, BODY, KIND, DURATION];
 
 impl Store {
     /// Rows of `kind` in `range` that `selector` selects, newest first, at most `limit`. Rows of
-    /// one time come by trace id, span id, name and body, so the order is stable. With `columns`,
+    /// one time come by trace id, span id, name, body, kind and duration, so the order is stable. With `columns`,
     /// only those and the time.
     pub fn newest(
         &self,
@@ -49,13 +50,13 @@ impl Store {
                 }
             }
             if rows > limit {
-                let sorted = sort_by_time(kind, &batches, &TIES, true, limit + 1)?;
+                let sorted = sort_by_time(kind, &batches, true, limit + 1)?;
                 rows = sorted.num_rows();
                 oldest = time_at(&sorted, rows - 1);
                 batches = vec![sorted];
             }
         }
-        let mut found = Found::new(sort_by_time(kind, &batches, &TIES, true, limit)?);
+        let mut found = Found::new(sort_by_time(kind, &batches, true, limit)?);
         found.cut = rows > limit;
         found.damaged = reader.damaged;
         if let Some(columns) = columns {
@@ -73,11 +74,10 @@ pub(super) fn time_at(batch: &Batch, row: usize) -> i64 {
         .map_or(0, |times| times.value(row))
 }
 
-/// The first `limit` rows of all `batches` by time, then by the columns `ties`.
+/// The first `limit` rows of all `batches` by time, then by [`TIES`].
 pub(super) fn sort_by_time(
     kind: SignalKind,
     batches: &[Batch],
-    ties: &[&str],
     descending: bool,
     limit: usize,
 ) -> Result<Batch, StoreError> {
@@ -89,7 +89,7 @@ pub(super) fn sort_by_time(
         values: values.clone(),
         options: Some(SortOptions { descending, nulls_first: false }),
     });
-    let ties = ties.iter().filter_map(|name| all.column(name)).map(|values| SortColumn {
+    let ties = TIES.iter().filter_map(|name| all.column(name)).map(|values| SortColumn {
         values: values.clone(),
         options: Some(SortOptions { descending: false, nulls_first: true }),
     });

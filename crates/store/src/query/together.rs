@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::UInt64Array;
-use lacuna_signal::schema::{SPAN_ID, TRACE_ID};
+use lacuna_signal::schema::TRACE_ID;
 use lacuna_signal::{Batch, SignalKind, TraceId};
 
 use super::newest::sort_by_time;
@@ -98,7 +98,7 @@ fn read_some(store: &Store, ids: &[TraceId]) -> Result<Vec<Found<Batch>>, StoreE
     let found = ids.iter().map(|id| {
         let batches = positions.get(&id.0).and_then(|position| batches.get(*position));
         let batches = batches.map_or(&[][..], Vec::as_slice);
-        let mut found = Found::new(sort_by_time(kind, batches, &[SPAN_ID], false, limit)?);
+        let mut found = Found::new(sort_by_time(kind, batches, false, limit)?);
         found.damaged.clone_from(&damaged);
         Ok(found)
     });

@@ -1,6 +1,6 @@
 //! One trace: its spans, and its logs.
 
-use lacuna_signal::schema::{SPAN_ID, TRACE_ID};
+use lacuna_signal::schema::TRACE_ID;
 use lacuna_signal::{Batch, SignalKind, TraceId};
 
 use super::newest::sort_by_time;
@@ -12,8 +12,8 @@ use crate::part::{Filter, Want};
 use crate::store::Store;
 
 impl Store {
-    /// The spans of trace `id`, by start, then by span id; with a range, those that start in it.
-    /// At most [`Options::trace_rows`](crate::Options::trace_rows), the oldest.
+    /// The spans of trace `id`, by start, then by span id, name, kind and duration; with a range,
+    /// those that start in it. At most [`Options::trace_rows`](crate::Options::trace_rows), the oldest.
     pub fn trace(&self, id: TraceId, range: Option<TimeRange>) -> Result<Found<Batch>, StoreError> {
         let limit = self.shared().options.trace_rows;
         self.rows_of_trace(SignalKind::Spans, id, range, limit)
@@ -46,7 +46,7 @@ impl Store {
         for planned in &planned {
             // Far more rows than are asked for need not be read to know which are the oldest.
             if rows > limit.saturating_mul(2) && !batches.is_empty() {
-                batches = vec![sort_by_time(kind, &batches, &[SPAN_ID], false, limit)?];
+                batches = vec![sort_by_time(kind, &batches, false, limit)?];
                 rows = batches.iter().map(Batch::num_rows).sum();
                 cut = true;
             }
@@ -58,7 +58,7 @@ impl Store {
                 }
             }
         }
-        let mut found = Found::new(sort_by_time(kind, &batches, &[SPAN_ID], false, limit)?);
+        let mut found = Found::new(sort_by_time(kind, &batches, false, limit)?);
         found.cut = cut || rows > limit;
         found.damaged = reader.damaged;
         Ok(found)
