@@ -10,28 +10,17 @@ use lacuna_signal::schema::parse_attribute_column;
 use super::blocks::BlockWriter;
 use super::cluster::{self, Placed};
 use super::codec::Codec;
-use super::gather::gather;
+use super::gather::Group;
 use super::index::{self, Directory};
 use super::postings::{self, PostingsBuilder};
 use super::table::{self, put_varint};
-use super::{INDEX_EXTENSION, PAGE_ROWS, WINDOW_PAGES, file_path};
+use super::{GROUP_ROWS, INDEX_EXTENSION, PAGE_ROWS, file_path};
 use crate::bounds::TimeBounds;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::manifest::SegmentMeta;
 use crate::part::Part;
 use crate::summary::Summary;
-
-/// A flush of this many rows is as large as what merges make.
-const LASTING_ROWS: usize = 256 * 1024;
-/// Cells that are put in order at once: few rows where there are very many columns.
-const SLICE_CELLS: usize = 4 << 20;
-
-/// Rows of `columns` columns that are put in order and written at once: whole pages.
-fn slice_rows(columns: usize) -> usize {
-    let pages = SLICE_CELLS / columns.max(1) / PAGE_ROWS as usize;
-    pages.clamp(1, WINDOW_PAGES) * PAGE_ROWS as usize
-}
 
 /// Writes all rows of `parts` to the files of a new segment in `folder`, durably but for the
 /// folder's entries. `meta` gives its number, level and place in the log. `None`: no rows.
@@ -55,15 +44,17 @@ pub fn write(
     let data_path = file_path(folder, meta.id, codec.extension());
     let data = files.create(&data_path).map_err(|e| StoreError::io(&data_path, "create", e))?;
     let out = BlockWriter::new(data);
-    let lasting = meta.level > 0 || order.len() >= LASTING_ROWS;
-    let mut writer = codec.write(kind, schema.clone(), &summary, lasting, out)?;
+    let mut writer = codec.write(kind, schema.clone(), &summary, out)?;
     let unindexed = postings::unindexed(&summary);
     let mut values = PostingsBuilder::new(unindexed.clone());
-    let slice_rows = slice_rows(schema.fields().len());
-    for (number, slice) in order.chunks(slice_rows).enumerate() {
-        let record = gather(&schema, parts, slice)?;
-        writer.append(&record)?;
-        values.add(&record, number * slice_rows);
+    for (number, slice) in order.chunks(GROUP_ROWS).enumerate() {
+        let group = Group::new(parts, slice)?;
+        let mut columns = schema.fields().iter().map(|field| {
+            let cells = group.column(field)?;
+            values.add(field.name(), &cells, number * GROUP_ROWS);
+            Ok(cells)
+        });
+        writer.append(&mut columns)?;
     }
     let (data_bytes, crcs) = writer.finish()?;
     let pages: Vec<TimeBounds> = order

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use lacuna_signal::{Batch, SignalKind};
 
 use super::blocks::{BlockFile, BlockWriter};
+use super::cells::Cells;
 use crate::error::StoreError;
 use crate::part::{Filter, Want};
 use crate::rows::RowSet;
@@ -17,14 +17,12 @@ use crate::summary::Summary;
 pub trait Codec: Send + Sync {
     /// Extension of the files.
     fn extension(&self) -> &'static str;
-    /// Begins a file with columns `schema`; `summary` tells what will be in them. `lasting` rows
-    /// are not merged soon and may be packed more tightly.
+    /// Begins a file with columns `schema`; `summary` tells what will be in them.
     fn write(
         &self,
         kind: SignalKind,
         schema: SchemaRef,
         summary: &Summary,
-        lasting: bool,
         out: BlockWriter,
     ) -> Result<Box<dyn RowWriter>, StoreError>;
     /// Opens a file.
@@ -33,8 +31,11 @@ pub trait Codec: Send + Sync {
 
 /// A data file being written.
 pub trait RowWriter {
-    /// Appends rows that have the file's schema.
-    fn append(&mut self, rows: &RecordBatch) -> Result<(), StoreError>;
+    /// Appends a row group: the cells of the schema's columns, in order.
+    fn append(
+        &mut self,
+        columns: &mut dyn Iterator<Item = Result<Cells, StoreError>>,
+    ) -> Result<(), StoreError>;
     /// Makes the file whole and durable: its length and the checksums of its blocks.
     fn finish(self: Box<Self>) -> Result<(u64, Vec<u32>), StoreError>;
 }

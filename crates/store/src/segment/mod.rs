@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod build;
+pub mod cells;
 pub mod cluster;
 pub mod codec;
 pub mod gather;
@@ -11,6 +12,7 @@ pub mod parquet;
 pub mod postings;
 mod reader;
 pub mod table;
+mod unite;
 
 pub use reader::Segment;
 
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Rows that a page of a Parquet file and an entry of an index stand for.
 pub const PAGE_ROWS: u32 = 512;
+/// Rows in a row group of a Parquet file.
+pub const GROUP_ROWS: usize = 128 * 1024;
 /// Pages in a window: rows that are read at once.
 pub const WINDOW_PAGES: usize = 64;
 /// Extension of side indexes.

@@ -48,18 +48,15 @@ impl Contexts {
     }
 }
 
-/// `metadata` with all columns said not to be compressed, and which of them are.
+/// `metadata` with all columns said not to be compressed, and which of them are: the columns of
+/// the first row group, then of the second.
 pub fn as_plain(metadata: ParquetMetaData) -> Result<(ParquetMetaData, Vec<bool>)> {
     let mut builder = metadata.into_builder();
     let groups = builder.take_row_groups();
-    let packed = groups.first().map_or(Ok(Vec::new()), |group| {
-        group.columns().iter().map(|column| is_packed(column.compression_codec())).collect()
-    })?;
+    let mut packed = Vec::new();
     let plain = |group: RowGroupMetaData| {
-        let columns = group.columns().iter().zip(&packed).map(|(column, packed)| {
-            if is_packed(column.compression_codec())? != *packed {
-                return Err(ParquetError::General("row groups differ in compression".to_owned()));
-            }
+        let columns = group.columns().iter().map(|column| {
+            packed.push(is_packed(column.compression_codec())?);
             column.clone().into_builder().set_compression(Compression::UNCOMPRESSED).build()
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
@@ -83,7 +80,7 @@ pub struct Groups {
     pub file: Arc<BlockFile>,
     /// From [`as_plain`].
     pub metadata: Arc<ParquetMetaData>,
-    /// Which columns are compressed.
+    /// Which columns are compressed, of each row group.
     pub packed: Arc<[bool]>,
     /// Numbers of the row groups, ascending.
     pub numbers: Vec<usize>,
@@ -102,11 +99,8 @@ impl RowGroups for Groups {
             metadata: Arc::clone(&self.metadata),
             column,
             numbers: self.numbers.clone().into_iter(),
-            context: self
-                .packed
-                .get(column)
-                .is_some_and(|packed| *packed)
-                .then(|| Arc::clone(&self.context)),
+            packed: Arc::clone(&self.packed),
+            context: Arc::clone(&self.context),
         }))
     }
 
@@ -124,7 +118,8 @@ struct Chunks {
     metadata: Arc<ParquetMetaData>,
     column: usize,
     numbers: std::vec::IntoIter<usize>,
-    context: Option<Context>,
+    packed: Arc<[bool]>,
+    context: Context,
 }
 
 impl Iterator for Chunks {
@@ -138,7 +133,8 @@ impl Iterator for Chunks {
         let rows = group.num_rows() as usize;
         let file = Arc::clone(&self.file);
         let reader = SerializedPageReader::new(file, group.column(self.column), rows, pages);
-        let context = self.context.clone();
+        let packed = self.packed.get(number * group.num_columns() + self.column);
+        let context = packed.is_some_and(|packed| *packed).then(|| Arc::clone(&self.context));
         Some(reader.map(|reader| match context {
             None => Box::new(reader) as Box<dyn PageReader>,
             Some(context) => Box::new(Unpacking { reader, context }),

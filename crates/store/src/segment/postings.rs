@@ -4,13 +4,14 @@
 //! record the runs of pages. A table knows some 30 bits of a hash: about one look-up in a thousand
 //! names a page too many, which then is read in vain.
 
-use arrow::array::{Array, AsArray, ListArray, RecordBatch, StringViewArray, StructArray};
+use arrow::array::{Array, AsArray, ListArray, StringViewArray, StructArray};
 use arrow::datatypes::{Float64Type, Int64Type};
 use lacuna_signal::Value;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::value::{AttributeList, base64, double_text};
 
 use super::PAGE_ROWS;
+use super::cells::Cells;
 use super::table::{Builder, Built, put_varint, take_varint};
 use crate::lookup::event_column;
 use crate::rows::RowSet;
@@ -69,29 +70,39 @@ impl PostingsBuilder {
         Self { unindexed, entries: Vec::new() }
     }
 
-    /// Adds the rows of `record`, the first of which is row `base` of the segment.
-    pub fn add(&mut self, record: &RecordBatch, base: usize) {
-        for (field, column) in record.schema_ref().fields().iter().zip(record.columns()) {
-            let name = field.name();
-            let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
-            match parse_attribute_column(name) {
-                Some(_) if self.unindexed.contains(name) => {}
-                Some((_, ty, _)) => column_texts(column.as_ref(), ty, &mut sink),
-                None if [schema::NAME, schema::EVENT_NAME].contains(&name.as_str()) => {
-                    column_texts(column.as_ref(), AttrType::Str, &mut sink);
-                }
-                None if name == schema::EVENTS => {
-                    if let Some(lists) = column.as_list_opt() {
-                        event_texts(lists, base, &mut self.entries);
-                    }
-                }
-                None if name == schema::OVERFLOW => {
-                    if let Some(lists) = column.as_list_opt() {
-                        overflow_texts(lists, base, &mut self.entries);
-                    }
-                }
-                None => {}
+    /// Adds the cells of column `name`, the first of which is of row `base` of the segment.
+    pub fn add(&mut self, name: &str, cells: &Cells, base: usize) {
+        let ty = match parse_attribute_column(name) {
+            Some(_) if self.unindexed.iter().any(|unindexed| unindexed == name) => return,
+            Some((_, ty, _)) => Some(ty),
+            None if [schema::NAME, schema::EVENT_NAME].contains(&name) => Some(AttrType::Str),
+            None => None,
+        };
+        match (ty, cells) {
+            (Some(ty), Cells::Coded(coded)) => {
+                let mut keys = Keys { column: text_hash(0, name.as_bytes()), keys: Vec::new() };
+                column_texts(coded.values.as_ref(), ty, &mut keys);
+                code_pages(&coded.codes, &keys.keys, base, &mut self.entries);
             }
+            (Some(AttrType::Str | AttrType::Any), Cells::Plain(column)) => {
+                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
+                texts(column.as_string_view(), &mut sink);
+            }
+            (Some(ty), Cells::Plain(column)) => {
+                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
+                column_texts(column.as_ref(), ty, &mut sink);
+            }
+            (None, Cells::Plain(column)) if name == schema::EVENTS => {
+                if let Some(lists) = column.as_list_opt() {
+                    event_texts(lists, base, &mut self.entries);
+                }
+            }
+            (None, Cells::Plain(column)) if name == schema::OVERFLOW => {
+                if let Some(lists) = column.as_list_opt() {
+                    overflow_texts(lists, base, &mut self.entries);
+                }
+            }
+            (None, _) => {}
         }
     }
 
@@ -113,6 +124,50 @@ impl PostingsBuilder {
     }
 }
 
+/// Takes the texts of a column's values.
+trait Texts {
+    /// The value of `row` is `text`.
+    fn put(&mut self, row: usize, text: &[u8]);
+}
+
+/// The keys of a dictionary's values.
+struct Keys {
+    column: u64,
+    keys: Vec<u64>,
+}
+
+impl Texts for Keys {
+    fn put(&mut self, _: usize, text: &[u8]) {
+        self.keys.push(key(self.column, text));
+    }
+}
+
+/// Adds an entry for each page and each code on it; code `n` is of `keys[n - 1]`.
+fn code_pages(codes: &[u16], keys: &[u64], base: usize, entries: &mut Vec<u64>) {
+    let mut last = vec![u32::MAX; keys.len() + 1];
+    for (number, page) in codes.chunks(PAGE_ROWS as usize).enumerate() {
+        let first = page.first().copied().unwrap_or(0);
+        let page_number = page_of(base + number * PAGE_ROWS as usize);
+        let mut put = |code: u16| {
+            let code = usize::from(code);
+            if code > 0 && last[code] != number as u32 {
+                last[code] = number as u32;
+                entries.push(keys[code - 1] | page_number);
+            }
+        };
+        if page.iter().all(|code| *code == first) {
+            put(first);
+        } else {
+            page.iter().for_each(|code| put(*code));
+        }
+    }
+}
+
+/// The low bits of an entry for `row` of the segment.
+fn page_of(row: usize) -> u64 {
+    (row as u64 / u64::from(PAGE_ROWS)) & ((1 << PAGE_BITS) - 1)
+}
+
 /// Where the values of one column go.
 struct Sink<'a> {
     column: u64,
@@ -127,12 +182,8 @@ impl<'a> Sink<'a> {
         Self { column, base, entries, seen: [u64::MAX; 64] }
     }
 
-    fn put(&mut self, row: usize, text: &[u8]) {
-        self.put_key(row, key(self.column, text));
-    }
-
     fn page(&self, row: usize) -> u64 {
-        ((self.base + row) as u64 / u64::from(PAGE_ROWS)) & ((1 << PAGE_BITS) - 1)
+        page_of(self.base + row)
     }
 
     fn put_key(&mut self, row: usize, key: u64) {
@@ -147,11 +198,18 @@ impl<'a> Sink<'a> {
     }
 }
 
-fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut Sink<'_>) {
+impl Texts for Sink<'_> {
+    fn put(&mut self, row: usize, text: &[u8]) {
+        self.put_key(row, key(self.column, text));
+    }
+}
+
+fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut impl Texts) {
     let rows = (0..column.len()).filter(|row| column.is_valid(*row));
     match ty {
         AttrType::Str | AttrType::Any => {
-            texts(column.as_string_view(), sink);
+            let texts = column.as_string_view();
+            rows.for_each(|row| sink.put(row, texts.value(row).as_bytes()));
         }
         AttrType::Int => {
             let numbers = column.as_primitive::<Int64Type>();

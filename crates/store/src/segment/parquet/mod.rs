@@ -5,7 +5,12 @@
 //! where few values repeat, since a look-up must read the dictionary whole; delta encoding for
 //! times. `docs/format.md` lists it.
 
+mod chunk;
+mod dictionary;
+mod hybrid;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::sync::Arc;
@@ -19,6 +24,7 @@ use super::codec::{Codec, RowReader, RowWriter};
 use super::pages::Contexts;
 use crate::error::StoreError;
 use crate::summary::Summary;
+pub use dictionary::fixed;
 use read::ParquetReader;
 use write::ParquetWriter;
 
@@ -38,10 +44,9 @@ impl Codec for ParquetCodec {
         kind: SignalKind,
         schema: SchemaRef,
         summary: &Summary,
-        lasting: bool,
         out: BlockWriter,
     ) -> Result<Box<dyn RowWriter>, StoreError> {
-        Ok(Box::new(ParquetWriter::new(kind, schema, summary, lasting, out)?))
+        Ok(Box::new(ParquetWriter::new(kind, schema, summary, out)?))
     }
 
     fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError> {
