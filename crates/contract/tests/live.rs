@@ -76,6 +76,91 @@ fn a_clock_that_is_ahead_settles_nothing() {
     assert_eq!(count(&monitor, Verdict::Open), 1);
 }
 
+/// Scenario: one span is from far in the future; afterwards an outcome overtakes its activation's
+/// successors, by less than the lateness, before and after a restart.
+/// Guarantees: lateness is allowed for as before: nothing is settled early.
+#[test]
+fn one_span_from_the_future_does_not_switch_lateness_off() {
+    let set = contract(RESPONSE);
+    let mut monitor = Monitor::new(&set, Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "x", "k", 900_000, 900_000), ev(2, "x", "", 40_000, 40_000)]));
+    for (n, restart) in [(0u32, false), (1, true)] {
+        let start = 100_000 + 100_000 * i64::from(n);
+        monitor.advance_wall_clock(at(start));
+        let key = format!("k{n}");
+        monitor.observe(&batch(&[ev(10 + 10 * n, "a", &key, start, start)]));
+        if restart {
+            let bytes = monitor.checkpoint();
+            monitor = Monitor::restore(&set, Options::default(), &bytes).unwrap();
+        }
+        monitor.advance_wall_clock(at(start + 20_000));
+        monitor.observe(&batch(&[ev(11 + 10 * n, "x", "", start + 20_000, start + 20_000)]));
+        assert_eq!(count(&monitor, Verdict::Open), 1, "{n}");
+        monitor.observe(&batch(&[ev(12 + 10 * n, "b", &key, start + 5, start + 6)]));
+        assert_eq!(count(&monitor, Verdict::Fulfilled), u64::from(n) + 1);
+    }
+    let told = &monitor.status()[0];
+    assert_eq!((told.reached["missed"], told.health.late_events), (0, 0));
+}
+
+/// Scenario: a service whose clock is 20 s ahead, less than the lateness, sends all the time.
+/// Guarantees: others keep the whole of their lateness.
+#[test]
+fn a_clock_that_is_a_little_ahead_takes_no_lateness_from_others() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 0)]));
+    monitor.advance_wall_clock(at(25_000));
+    monitor.observe(&batch(&[ev(2, "x", "", 45_000, 45_000)]));
+    assert_eq!(count(&monitor, Verdict::Open), 1);
+    monitor.observe(&batch(&[ev(3, "b", "k", 5, 6)]));
+    assert_eq!(monitor.status()[0].reached["missed"], 0);
+}
+
+/// Scenario: nothing new comes any more, but every second a few events that are old.
+/// Guarantees: they do not stop deadlines.
+#[test]
+fn a_trickle_of_old_events_does_not_stop_deadlines() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 10)]));
+    for second in 1..80 {
+        monitor.advance_wall_clock(at(second * 1_000));
+        monitor.observe(&batch(&[ev(100 + second as u32, "x", "", -5_000 - second, -5_000)]));
+    }
+    assert_eq!(count(&monitor, Verdict::Missed), 1);
+}
+
+/// Scenario: in one millisecond a service writes log records that differ in an attribute, the
+/// severity or the event's name alone; then the first two come again.
+/// Guarantees: each counts, and what comes twice counts once.
+#[test]
+fn log_records_of_one_moment_are_told_apart_by_all_that_they_say() {
+    let records: [common::Record<'_>; 5] = [
+        (10, 9, "", "charged", &[("key", "k"), ("amount", "1")]),
+        (10, 9, "", "charged", &[("amount", "2"), ("key", "k")]),
+        (10, 13, "", "charged", &[("key", "k"), ("amount", "1")]),
+        (10, 9, "charge", "charged", &[("key", "k"), ("amount", "1")]),
+        (10, 9, "", "charged", &[("key", "k"), ("amount", "1"), ("more", "x")]),
+    ];
+    let set = contract(
+        "kind: exactly\ncount: 5\nwhen: '{ name = \"a\" }'\nexpect: 'log { body = \"charged\" }'\n\
+         key: {when: [span.key], expect: [log.key]}\nwithin: 1s",
+    );
+    let mut monitor = Monitor::new(&set, Options::default());
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 1)]));
+    monitor.observe(&common::logs(&records));
+    monitor.observe(&common::logs(&[
+        // As another sender would write it: attributes in another order.
+        (10, 9, "", "charged", &[("amount", "1"), ("key", "k")]),
+        records[1],
+    ]));
+    monitor.finish();
+    monitor.observe(&batch(&[ev(2, "x", "", 60_000, 60_000)]));
+    assert_eq!(count(&monitor, Verdict::Fulfilled), 1, "{:?}", monitor.status()[0].verdicts);
+}
+
 #[test]
 fn silence_is_unknown_with_one_finding_that_resolves_when_the_signal_is_back() {
     let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());

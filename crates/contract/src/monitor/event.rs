@@ -1,12 +1,15 @@
 //! What a contract sees of a row.
 
+use std::cell::OnceCell;
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use arrow::array::{Array, AsArray, FixedSizeBinaryArray, StringViewArray};
-use arrow::datatypes::{Int64Type, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, StringViewArray};
+use arrow::datatypes::{Int64Type, TimestampNanosecondType, UInt8Type};
 use foldhash::quality::FixedState;
+use lacuna_signal::schema::Scope;
 use lacuna_signal::selector::{BatchIndex, FieldReader, FieldValue, Op};
-use lacuna_signal::{SignalKind, TraceId, Value, schema};
+use lacuna_signal::value::Attributes;
+use lacuna_signal::{Batch, SignalKind, TraceId, Value, schema};
 
 use super::codec::{Code, Damaged, Get, code};
 use super::key;
@@ -113,6 +116,41 @@ pub(super) fn pair(conditions: &[Condition], when: &Event, expect: &Event) -> bo
     })
 }
 
+/// What else tells a log record from others.
+struct LogColumns<'a> {
+    batch: &'a Batch,
+    severity: Option<&'a ArrayRef>,
+    texts: [Option<&'a StringViewArray>; 3],
+    /// Found when the first record is told from others: most batches have none that matters.
+    attributes: OnceCell<Attributes<'a>>,
+}
+
+impl<'a> LogColumns<'a> {
+    fn new(batch: &'a Batch) -> Self {
+        let texts = [schema::EVENT_NAME, schema::SEVERITY_TEXT, schema::BODY_ANY];
+        Self {
+            batch,
+            severity: batch.column(schema::SEVERITY),
+            texts: texts.map(|name| batch.text_column(name)),
+            attributes: OnceCell::new(),
+        }
+    }
+
+    fn hash(&self, row: usize, hasher: &mut impl Hasher) {
+        let severity = self.severity.and_then(|column| column.as_primitive_opt::<UInt8Type>());
+        severity.map_or(0, |column| column.value(row)).hash(hasher);
+        for column in self.texts {
+            column.filter(|column| column.is_valid(row)).map(|c| c.value(row)).hash(hasher);
+        }
+        let attributes = self.attributes.get_or_init(|| self.batch.attributes(Scope::Log));
+        // Added up, because their order is not the same in every batch.
+        let one = |(key, value): (&str, Value<'_>)| {
+            FixedState::default().hash_one((key, value.to_text()))
+        };
+        attributes.of_row(row).map(one).fold(0, u64::wrapping_add).hash(hasher);
+    }
+}
+
 /// The columns of a batch that place its rows: when, where from, and which.
 pub(crate) struct Rows<'a> {
     kind: SignalKind,
@@ -122,6 +160,7 @@ pub(crate) struct Rows<'a> {
     span: Option<&'a FixedSizeBinaryArray>,
     body: Option<&'a StringViewArray>,
     service: Option<&'a StringViewArray>,
+    log: Option<LogColumns<'a>>,
     /// By row, what the service's clock shows too much; `None` if all are right.
     shifts: Option<Vec<i64>>,
 }
@@ -144,6 +183,7 @@ impl<'a> Rows<'a> {
             span: id(schema::SPAN_ID),
             body: index.column(schema::BODY).and_then(|column| column.as_string_view_opt()),
             service: index.batch().service_column(),
+            log: (kind == SignalKind::Logs).then(|| LogColumns::new(index.batch())),
             shifts: None,
         })
     }
@@ -170,9 +210,9 @@ impl<'a> Rows<'a> {
         self.start(row).saturating_add(duration.max(0))
     }
 
-    /// The greatest end.
-    pub(super) fn last(&self) -> Option<i64> {
-        (0..self.len()).map(|row| self.end(row)).max()
+    /// The greatest end, of those up to `limit`.
+    pub(super) fn last(&self, limit: i64) -> Option<i64> {
+        (0..self.len()).map(|row| self.end(row)).filter(|end| *end <= limit).max()
     }
 
     /// Whether two rows have the same service, if that can be seen at once.
@@ -192,8 +232,8 @@ impl<'a> Rows<'a> {
         TraceId::from_bytes(column.value(row))
     }
 
-    /// A span is its trace and span id; a log record, which has none of its own, is its time,
-    /// place and text.
+    /// A span is its trace and span id; a log record, which has none of its own, is all that it
+    /// says: time, place, text, severity, event name and attributes.
     fn id(&self, row: usize) -> u64 {
         let mut hasher = FixedState::default().build_hasher();
         for column in [self.trace, self.span].into_iter().flatten() {
@@ -207,6 +247,9 @@ impl<'a> Rows<'a> {
             if let Some(body) = self.body.filter(|body| body.is_valid(row)) {
                 body.value(row).hash(&mut hasher);
             }
+        }
+        if let Some(log) = &self.log {
+            log.hash(row, &mut hasher);
         }
         hasher.finish()
     }
@@ -240,7 +283,7 @@ impl<'a> SideReader<'a> {
     /// Reads the event in `row`, and its key into `key`.
     pub(super) fn read(
         &self,
-        rows: &Rows<'a>,
+        rows: &Rows<'_>,
         row: usize,
         key: &mut Vec<u8>,
     ) -> Result<Event, Flaw> {

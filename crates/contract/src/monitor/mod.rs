@@ -3,7 +3,7 @@
 //! Time is event time. The watermark is the greatest end of any event seen, less the lateness that
 //! is allowed for; a deadline is settled when the watermark passes it. An event that comes later
 //! still changes the verdict, so out-of-order and late arrivals end in the same verdicts as order
-//! does. When nothing at all arrives, the watermark follows the wall clock.
+//! does. While nothing newer arrives, the watermark follows the wall clock.
 
 mod checkpoint;
 mod clock_pair;
@@ -49,7 +49,8 @@ pub(crate) use words::side_name;
 pub struct Options {
     /// How much later than others an event may come without changing any verdict on the way.
     pub lateness: Duration,
-    /// After so much wall time without any event the watermark follows the wall clock.
+    /// After so much wall time without an event that ends later than all before it, the watermark
+    /// follows the wall clock.
     pub idle: Duration,
     /// Open obligations of all contracts; beyond it those due first are given up, and counted.
     pub max_open: usize,
@@ -85,13 +86,13 @@ pub struct Monitor {
     /// Batches that are held back, and how many rows they have.
     held: Vec<Batch>,
     held_rows: usize,
-    /// Greatest end of any event.
+    /// Greatest end of any event, those left out that cannot have happened yet.
     last: Option<i64>,
     watermark: i64,
-    /// Wall clock when last told, and when events last came by it.
+    /// Wall clock when last told, and, by it, when `last` had last grown.
     wall: Option<i64>,
-    last_arrival: Option<i64>,
-    arrived: bool,
+    last_growth: Option<i64>,
+    grew: bool,
 }
 
 impl Monitor {
@@ -107,8 +108,8 @@ impl Monitor {
             last: None,
             watermark: i64::MIN,
             wall: None,
-            last_arrival: None,
-            arrived: false,
+            last_growth: None,
+            grew: false,
         }
     }
 
@@ -153,14 +154,19 @@ impl Monitor {
                 machine.doubt(&self.presence, self.watermark);
             }
         }
-        self.arrived = true;
-        let last = rows.last().max(self.last).unwrap_or(i64::MIN);
-        self.last = Some(last);
-        // A clock that is ahead must not settle what is not due by anybody else's.
-        let ahead = self.wall.map_or(i64::MAX, |wall| wall.saturating_add(self.lateness()));
-        // An event that ends just then may still come, so the watermark stays before it.
-        let watermark = last.min(ahead).saturating_sub(self.lateness()).saturating_sub(1);
-        self.advance(watermark);
+        // What lies further ahead of the wall clock than anything may be late is of a clock that is
+        // wrong: it says nothing of the time, and least of all that others are late by it.
+        let wall = self.wall.unwrap_or(i64::MAX);
+        let believed = rows.last(wall.saturating_add(self.lateness()));
+        if believed > self.last {
+            self.last = believed;
+            self.grew = true;
+        }
+        if let Some(last) = self.last {
+            // An event that ends just then may still come, so the watermark stays before it.
+            let watermark = last.min(wall).saturating_sub(self.lateness()).saturating_sub(1);
+            self.advance(watermark);
+        }
         self.bound();
     }
 
@@ -175,18 +181,18 @@ impl Monitor {
         }
     }
 
-    /// Tells the time. While events arrive it changes nothing; after [`Options::idle`] without any
-    /// the watermark follows it, so that a source that stalls does not stop deadlines.
+    /// Tells the time. While ever newer events arrive it changes nothing; after [`Options::idle`]
+    /// without one that is newer than all before, the watermark follows it, so that a source that
+    /// stalls, or sends only what is old, does not stop deadlines.
     pub fn advance_wall_clock(&mut self, now: Timestamp) {
         let now = nanos(now);
         self.wall = Some(now);
-        if self.arrived || self.last_arrival.is_none() {
-            self.arrived = false;
-            self.last_arrival = Some(now);
+        if std::mem::take(&mut self.grew) || self.last_growth.is_none() {
+            self.last_growth = Some(now);
         }
         let idle = i64::try_from(self.options.idle.as_nanos()).unwrap_or(i64::MAX);
-        let since = now.saturating_sub(self.last_arrival.unwrap_or(now));
-        if since >= idle && self.last.is_some() {
+        let since = now.saturating_sub(self.last_growth.unwrap_or(now));
+        if since >= idle && self.machines.iter().any(|machine| machine.known) {
             self.advance(now.saturating_sub(self.lateness()));
         }
     }

@@ -4,8 +4,10 @@
 use bytes::Bytes;
 use lacuna_contract::ContractSet;
 use lacuna_signal::{Batch, SignalKind};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
@@ -92,6 +94,32 @@ pub fn batch_of(spans: &[(Ev, i32, u32)]) -> Batch {
         .collect();
     let body = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
     lacuna_signal::otlp::decode(SignalKind::Spans, Bytes::from(body)).unwrap().batch
+}
+
+/// A log record: time in milliseconds, severity number, event name, text, and attributes.
+pub type Record<'a> = (i64, i32, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+/// Log records of service `s`.
+pub fn logs(records: &[Record<'_>]) -> Batch {
+    let text = |text: &str| any_value::Value::StringValue(text.to_owned());
+    let records = records.iter().map(|(time, severity, event, body, attributes)| LogRecord {
+        time_unix_nano: (EPOCH + time * MS) as u64,
+        severity_number: *severity,
+        event_name: (*event).to_owned(),
+        body: Some(AnyValue { value: Some(text(body)) }),
+        attributes: attributes.iter().map(|(key, value)| attribute(key, text(value))).collect(),
+        ..LogRecord::default()
+    });
+    let resource_logs = vec![ResourceLogs {
+        resource: Some(Resource {
+            attributes: vec![attribute("service.name", text("s"))],
+            ..Resource::default()
+        }),
+        scope_logs: vec![ScopeLogs { log_records: records.collect(), ..ScopeLogs::default() }],
+        ..ResourceLogs::default()
+    }];
+    let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+    lacuna_signal::otlp::decode(SignalKind::Logs, Bytes::from(body)).unwrap().batch
 }
 
 /// One contract named `c`; `body` is its YAML fields, one a line.
