@@ -5,6 +5,7 @@ pub mod build;
 pub mod cells;
 pub mod cluster;
 pub mod codec;
+mod flat;
 pub mod gather;
 pub mod index;
 mod pages;

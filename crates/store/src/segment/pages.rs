@@ -23,7 +23,7 @@ use super::blocks::BlockFile;
 const MAX_PAGE: usize = 1 << 30;
 
 /// A context for decompressing.
-type Context = Arc<Mutex<Decompressor<'static>>>;
+pub type Context = Arc<Mutex<Decompressor<'static>>>;
 
 /// Contexts that nobody uses.
 #[derive(Default)]

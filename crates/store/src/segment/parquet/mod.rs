@@ -21,6 +21,7 @@ use lacuna_signal::SignalKind;
 
 use super::blocks::{BlockFile, BlockWriter};
 use super::codec::{Codec, RowReader, RowWriter};
+use super::flat::Dictionaries;
 use super::pages::Contexts;
 use crate::error::StoreError;
 use crate::summary::Summary;
@@ -32,6 +33,7 @@ use write::ParquetWriter;
 #[derive(Default)]
 pub struct ParquetCodec {
     contexts: Arc<Contexts>,
+    dictionaries: Arc<Dictionaries>,
 }
 
 impl Codec for ParquetCodec {
@@ -50,7 +52,8 @@ impl Codec for ParquetCodec {
     }
 
     fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError> {
-        let reader = ParquetReader::open(kind, &file, Arc::clone(&self.contexts));
+        let (contexts, dictionaries) = (Arc::clone(&self.contexts), Arc::clone(&self.dictionaries));
+        let reader = ParquetReader::open(kind, &file, contexts, dictionaries);
         Ok(Arc::new(reader.map_err(|error| damaged(&file, &error))?))
     }
 }
