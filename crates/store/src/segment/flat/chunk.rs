@@ -57,7 +57,7 @@ impl Chunk {
     }
 
     /// The page that has `row`.
-    pub fn page_of(&self, row: u32) -> usize {
+    fn page_of(&self, row: u32) -> usize {
         match &self.starts {
             Starts::Every(rows) => (row / rows) as usize,
             Starts::At(starts) => starts.partition_point(|first| *first <= row).saturating_sub(1),
@@ -65,12 +65,42 @@ impl Chunk {
     }
 
     /// The rows of `page`, in a group of `rows`.
-    pub fn rows_of(&self, page: usize, rows: u32) -> Range<u32> {
+    fn rows_of(&self, page: usize, rows: u32) -> Range<u32> {
         let first = |page: usize| match &self.starts {
             Starts::Every(every) => (page as u32).saturating_mul(*every).min(rows),
             Starts::At(starts) => starts.get(page).copied().unwrap_or(rows),
         };
         first(page)..first(page + 1)
+    }
+
+    /// Calls `each` with every page that has any of the rows `asked` (of a group of `rows` rows), how
+    /// many rows it has, and which of them are asked for.
+    pub fn pages<E>(
+        &self,
+        asked: &[Range<u32>],
+        rows: u32,
+        mut each: impl FnMut(usize, usize, &[Range<usize>]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut wanted: Vec<Range<usize>> = Vec::new();
+        let mut ranges = asked.iter().cloned();
+        let mut left = ranges.next();
+        while let Some(range) = &left {
+            let page = self.page_of(range.start);
+            let rows = self.rows_of(page, rows);
+            wanted.clear();
+            while let Some(range) = &mut left
+                && range.start < rows.end
+            {
+                let end = range.end.min(rows.end);
+                wanted.push((range.start - rows.start) as usize..(end - rows.start) as usize);
+                range.start = end;
+                if range.start >= range.end {
+                    left = ranges.next();
+                }
+            }
+            each(page, rows.len(), &wanted)?;
+        }
+        Ok(())
     }
 
     /// Where `page` lies: the first byte, and how many.

@@ -45,6 +45,11 @@ impl<'a> Fetched<'a> {
         Ok(Self { file, pieces })
     }
 
+    /// The file.
+    pub fn file(&self) -> &'a BlockFile {
+        self.file
+    }
+
     /// `len` bytes from `start` on, from what was read or from the file.
     pub fn get(&self, start: u64, len: usize) -> Result<Bytes, StoreError> {
         let after = self.pieces.partition_point(|(first, _)| *first <= start);

@@ -1,29 +1,32 @@
-//! Pages of flat columns, read straight into Arrow arrays for just the rows that are wanted.
+//! Pages of columns, read straight into Arrow arrays for just the rows that are wanted.
 //!
 //! The parquet crate makes a reader for each column of each read and decodes whole pages. A look-up
 //! wants some twenty rows of ninety columns, most of which are null there. Here pages that lie near
 //! each other are read at once, definition levels tell where the wanted rows' values are, only those
 //! are decoded, dictionaries are kept, and a column that is null in all rows is left out. What is
-//! nested, or encoded in a way that we do not write, stays with the parquet crate.
+//! encoded in a way that we do not write stays with the parquet crate.
 
 mod chunk;
+mod columns;
 mod delta;
 mod dictionary;
 mod fetch;
 mod head;
+mod nested;
 mod page;
 mod runs;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod values;
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
-use ::parquet::basic::Type;
 use ::parquet::file::metadata::ParquetMetaData;
-use arrow::array::ArrayRef;
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 
 use super::blocks::BlockFile;
@@ -31,11 +34,12 @@ use super::pages::Context;
 use crate::error::StoreError;
 use crate::rows::RowSet;
 use chunk::{Chunk, Group};
+use columns::{Column, Leaf};
 pub use dictionary::Dictionaries;
 use dictionary::Dictionary;
 use fetch::Fetched;
 use page::{Layout, Levels, Scratch};
-use sink::{Shape, Sink};
+use sink::Sink;
 
 /// Dictionaries of at most this many bytes are read along with the first pages.
 const SMALL_DICTIONARY: u32 = 16 << 10;
@@ -58,8 +62,8 @@ impl From<StoreError> for Fault {
 }
 
 impl From<ArrowError> for Fault {
-    fn from(error: ArrowError) -> Self {
-        Self::Store(error.into())
+    fn from(_: ArrowError) -> Self {
+        Self::Page("its values do not fit together")
     }
 }
 
@@ -72,22 +76,6 @@ pub enum Read {
     Null,
     /// Not for us.
     Unsupported,
-}
-
-/// A column.
-#[derive(Debug)]
-struct Column {
-    /// Its number among the leaves of Parquet's schema; of a nested column, the first one's.
-    leaf: usize,
-    form: Form,
-    data_type: DataType,
-}
-
-#[derive(Debug)]
-enum Form {
-    Flat(Layout),
-    /// Only whether there is anything is found out.
-    Nested(Levels),
 }
 
 /// The columns of a file.
@@ -104,6 +92,16 @@ impl Drop for Flat {
     }
 }
 
+/// Gives a dictionary.
+type Ask<'a> = &'a mut dyn FnMut() -> Result<Arc<Dictionary>, Fault>;
+
+/// A page that has wanted rows.
+struct Page<'a> {
+    bytes: &'a [u8],
+    rows: usize,
+    wanted: &'a [Range<usize>],
+}
+
 /// Rows of one group, counted from its first.
 struct Asked<'a> {
     number: usize,
@@ -112,57 +110,21 @@ struct Asked<'a> {
 }
 
 impl Flat {
-    /// The flat ones among the columns of `schema`; `packed` tells which leaves are compressed.
+    /// The columns of `schema`; `packed` tells which leaves are compressed.
     pub fn new(
         metadata: &ParquetMetaData,
         schema: &Schema,
         packed: &[bool],
         dictionaries: Arc<Dictionaries>,
     ) -> Self {
-        let described = metadata.file_metadata().schema_descr();
-        let mut columns: Vec<Option<Column>> = Vec::new();
-        columns.resize_with(schema.fields().len(), || None);
-        for (leaf, column) in described.columns().iter().enumerate() {
-            let root = described.get_column_root_idx(leaf);
-            let Some(field) = schema.fields().get(root) else { continue };
-            let packed = packed.get(leaf).is_some_and(|packed| *packed);
-            let data_type = field.data_type().clone();
-            let form = if data_type.is_nested() {
-                let level = |level: i16| u32::try_from(level).unwrap_or_default();
-                let (repetition, definition) = (column.max_rep_level(), column.max_def_level());
-                // Without a level for it, a row that is null is not told from others.
-                if columns[root].is_some() || !field.is_nullable() || repetition == 0 {
-                    continue;
-                }
-                let (repetition, definition) = (level(repetition), level(definition));
-                Form::Nested(Levels { repetition, definition, packed })
-            } else {
-                let Some(shape) = Shape::of(&data_type) else { continue };
-                let width = usize::try_from(column.type_length()).unwrap_or_default();
-                let double = data_type == DataType::Float64;
-                let fits = match column.physical_type() {
-                    Type::INT64 => shape == Shape::Words && !double,
-                    Type::DOUBLE => double,
-                    Type::INT32 => shape == Shape::Halves,
-                    Type::BOOLEAN => shape == Shape::Flags,
-                    Type::BYTE_ARRAY => matches!(shape, Shape::Text | Shape::Bytes),
-                    Type::FIXED_LEN_BYTE_ARRAY => shape == Shape::Fixed(width),
-                    _ => false,
-                };
-                if !fits || column.max_rep_level() > 0 || column.max_def_level() > 1 {
-                    continue;
-                }
-                Form::Flat(Layout { shape, optional: column.max_def_level() == 1, packed })
-            };
-            columns[root] = Some(Column { leaf, form, data_type });
-        }
+        let columns = columns::of(metadata.file_metadata().schema_descr(), schema, packed);
         let (mut groups, mut first) = (Vec::new(), 0u32);
         for (number, group) in metadata.row_groups().iter().enumerate() {
             let rows = u32::try_from(group.num_rows()).unwrap_or_default();
             let mut chunks = Vec::new();
-            chunks.resize_with(described.num_columns(), || None);
-            for column in columns.iter().flatten() {
-                chunks[column.leaf] = Chunk::new(metadata, number, column.leaf, rows);
+            chunks.resize_with(packed.len(), || None);
+            for leaf in columns.iter().flatten().flat_map(|column| &column.leaves) {
+                chunks[leaf.number] = Chunk::new(metadata, number, leaf.number, rows);
             }
             groups.push(Group { first, rows, chunks });
             first = first.saturating_add(rows);
@@ -199,28 +161,8 @@ impl Flat {
         let asked = self.asked(rows);
         let columns: Vec<Option<&Column>> =
             roots.iter().map(|root| self.columns.get(*root).and_then(Option::as_ref)).collect();
-        let mut places = Vec::new();
-        for asked in &asked {
-            for column in columns.iter().flatten() {
-                let Some(chunk) = asked.group.chunks[column.leaf].as_ref() else { continue };
-                let key = self.key(asked.number, column);
-                let flat = matches!(column.form, Form::Flat(_));
-                let small = flat && (1..=SMALL_DICTIONARY).contains(&chunk.dictionary);
-                if small && self.dictionaries.get(key).is_none() {
-                    let before = u64::from(chunk.dictionary);
-                    places.push((chunk.start - before, chunk.dictionary as usize));
-                }
-                let mut next = 0;
-                for range in &asked.ranges {
-                    let last = chunk.page_of(range.end - 1);
-                    for page in chunk.page_of(range.start).max(next)..=last {
-                        places.push(chunk.place(page));
-                    }
-                    next = last + 1;
-                }
-            }
-        }
-        let fetched = Fetched::read(file, places)?;
+        let leaves = columns.iter().flatten().filter_map(|column| column.leaves.first());
+        let fetched = Fetched::read(file, self.places(&asked, leaves))?;
         let mut scratch = Scratch::new(context);
         let read = columns.into_iter().map(|column| {
             let Some(column) = column else { return Ok(Read::Unsupported) };
@@ -237,8 +179,33 @@ impl Flat {
         read.collect()
     }
 
-    fn key(&self, group: usize, column: &Column) -> dictionary::Key {
-        (self.number, group as u32, column.leaf as u32)
+    /// Where the pages of `leaves` lie that have rows of `asked`, and small dictionaries.
+    fn places<'a>(
+        &self,
+        asked: &[Asked<'_>],
+        leaves: impl Iterator<Item = &'a Leaf> + Clone,
+    ) -> Vec<(u64, usize)> {
+        let mut places = Vec::new();
+        for asked in asked {
+            for leaf in leaves.clone() {
+                let Some(chunk) = asked.group.chunks[leaf.number].as_ref() else { continue };
+                let small = (1..=SMALL_DICTIONARY).contains(&chunk.dictionary);
+                if small && self.dictionaries.get(self.key(asked.number, leaf)).is_none() {
+                    let before = u64::from(chunk.dictionary);
+                    places.push((chunk.start.saturating_sub(before), chunk.dictionary as usize));
+                }
+                let put = |page, _, _: &[Range<usize>]| {
+                    places.push(chunk.place(page));
+                    Ok::<(), Infallible>(())
+                };
+                let Ok(()) = chunk.pages(&asked.ranges, asked.group.rows, put);
+            }
+        }
+        places
+    }
+
+    fn key(&self, group: usize, leaf: &Leaf) -> dictionary::Key {
+        (self.number, group as u32, leaf.number as u32)
     }
 
     /// The rows `asked` of one column, or what is wrong with the page at the place given.
@@ -249,67 +216,96 @@ impl Flat {
         fetched: &Fetched<'_>,
         scratch: &mut Scratch,
     ) -> Result<Read, (Fault, u64)> {
-        let mut sink = match column.form {
-            Form::Flat(layout) => Some((layout, Sink::new(layout.shape, &column.data_type))),
-            Form::Nested(_) => None,
+        let plain = |fault: Fault| (fault, 0);
+        let [leaf] = column.leaves.as_slice() else {
+            return self.nested(column, asked, fetched, scratch);
         };
+        if leaf.layout.repetition > 0 {
+            return self.nested(column, asked, fetched, scratch);
+        }
+        let mut sink = Sink::new(leaf.layout.shape, &leaf.data_type);
+        self.leaf(leaf, asked, fetched, scratch, &mut |page, scratch, dictionary| {
+            let Page { bytes, rows, wanted } = page;
+            page::read(leaf.layout, bytes, rows, wanted, scratch, dictionary, &mut sink)
+        })?;
+        let array = sink.finish().map_err(plain)?;
+        Ok(array.map_or(Read::Null, Read::Array))
+    }
+
+    /// A column of lists.
+    fn nested(
+        &self,
+        column: &Column,
+        asked: &[Asked<'_>],
+        fetched: &Fetched<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<Read, (Fault, u64)> {
+        let plain = |fault: Fault| (fault, 0);
+        let Some(first) = column.leaves.first() else { return Err(plain(Fault::Unsupported)) };
+        let mut levels = Levels::default();
+        self.leaf(first, asked, fetched, scratch, &mut |page, scratch, dictionary| {
+            let Page { bytes, wanted, .. } = page;
+            let levels = &mut levels;
+            page::read_nested(first.layout, bytes, wanted, scratch, dictionary, levels, None)
+        })?;
+        // Above null is also an empty list.
+        if column.nullable && levels.definitions.iter().all(|definition| *definition == 0) {
+            return Ok(Read::Null);
+        }
+        let places = self.places(asked, column.leaves.iter());
+        let all = Fetched::read(fetched.file(), places).map_err(|error| plain(error.into()))?;
+        let mut leaves = Vec::with_capacity(column.leaves.len());
+        for leaf in &column.leaves {
+            let mut sink = Sink::new(leaf.layout.shape, &leaf.data_type);
+            let mut levels = Levels::default();
+            self.leaf(leaf, asked, &all, scratch, &mut |page, scratch, dictionary| {
+                let Page { bytes, wanted, .. } = page;
+                let (levels, sink) = (&mut levels, Some(&mut sink));
+                page::read_nested(leaf.layout, bytes, wanted, scratch, dictionary, levels, sink)
+            })?;
+            let place = leaf.layout.place;
+            let places = levels.definitions.iter().filter(|level| **level >= place).count();
+            let array = sink.finish().map_err(plain)?;
+            let array = array.unwrap_or_else(|| new_null_array(&leaf.data_type, places));
+            leaves.push((levels, array));
+        }
+        let array = nested::assemble(&column.data_type, column.nullable, &leaves);
+        array.map(Read::Array).map_err(plain)
+    }
+
+    /// Calls `each` with the pages of `leaf` that have rows of `asked`; it may ask for the
+    /// dictionary.
+    fn leaf(
+        &self,
+        leaf: &Leaf,
+        asked: &[Asked<'_>],
+        fetched: &Fetched<'_>,
+        scratch: &mut Scratch,
+        each: &mut dyn FnMut(Page<'_>, &mut Scratch, Ask<'_>) -> Result<(), Fault>,
+    ) -> Result<(), (Fault, u64)> {
         let context = scratch.context();
-        let mut wanted: Vec<Range<usize>> = Vec::new();
         for asked in asked {
-            let group = asked.group;
-            let Some(chunk) = group.chunks[column.leaf].as_ref() else {
+            let Some(chunk) = asked.group.chunks[leaf.number].as_ref() else {
                 return Err((Fault::Unsupported, 0));
             };
+            let key = self.key(asked.number, leaf);
             let mut known: Option<Arc<Dictionary>> = None;
-            let mut ranges = asked.ranges.iter().cloned();
-            let mut left = ranges.next();
-            while let Some(range) = &left {
-                let page = chunk.page_of(range.start);
-                let rows = chunk.rows_of(page, group.rows);
-                wanted.clear();
-                while let Some(range) = &mut left
-                    && range.start < rows.end
-                {
-                    let end = range.end.min(rows.end);
-                    wanted.push((range.start - rows.start) as usize..(end - rows.start) as usize);
-                    range.start = end;
-                    if range.start >= range.end {
-                        left = ranges.next();
-                    }
-                }
+            chunk.pages(&asked.ranges, asked.group.rows, |page, rows, wanted| {
                 let (at, len) = chunk.place(page);
-                let at_page = |fault: Fault| (fault, at);
                 let bytes = fetched.get(at, len).map_err(|error| (error.into(), at))?;
-                match (&mut sink, &column.form) {
-                    (Some((layout, sink)), _) => {
-                        let dictionary = || match &known {
-                            Some(known) => Ok(Arc::clone(known)),
-                            None => {
-                                let layout = *layout;
-                                let key = self.key(asked.number, column);
-                                let read =
-                                    self.dictionary(key, layout, chunk, fetched, &context)?;
-                                known = Some(Arc::clone(&read));
-                                Ok(read)
-                            }
-                        };
-                        let rows = rows.len();
-                        page::read(*layout, &bytes, rows, &wanted, scratch, dictionary, sink)
-                            .map_err(at_page)?;
+                let mut dictionary = || {
+                    if let Some(known) = &known {
+                        return Ok(Arc::clone(known));
                     }
-                    (None, Form::Nested(levels)) => {
-                        let null = page::is_null(*levels, &bytes, &wanted, scratch);
-                        if !null.map_err(at_page)? {
-                            return Ok(Read::Unsupported);
-                        }
-                    }
-                    (None, Form::Flat(_)) => return Err((Fault::Unsupported, at)),
-                }
-            }
+                    let read = self.dictionary(key, leaf.layout, chunk, fetched, &context)?;
+                    known = Some(Arc::clone(&read));
+                    Ok(read)
+                };
+                let page = Page { bytes: &bytes, rows, wanted };
+                each(page, scratch, &mut dictionary).map_err(|fault| (fault, at))
+            })?;
         }
-        let Some((_, sink)) = sink else { return Ok(Read::Null) };
-        let array = sink.finish().map_err(|fault| (fault, 0))?;
-        Ok(array.map_or(Read::Null, Read::Array))
+        Ok(())
     }
 
     fn dictionary(

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Fault;
-use super::delta;
-use super::dictionary::{Dictionary, Values, take_bytes};
+use super::dictionary::Dictionary;
 use super::head::{self, Head, Kind, encoding};
-use super::runs::{self, Each, Validity};
-use super::sink::{Found, Shape, Sink};
+use super::runs::{Each, Validity};
+use super::sink::{Shape, Sink};
+use super::values::{self, Decoded, Stored};
 use crate::segment::pages::Context;
 
 /// zstd makes no more of a byte than this: a block of 128 KiB of one value takes 4 bytes.
@@ -16,17 +16,16 @@ const MOST_OF_A_BYTE: usize = 40_000;
 /// A page of more bytes is not one that we wrote.
 const MAX_PAGE: usize = 1 << 30;
 
+/// Levels in a page; a page with more is not one that we wrote.
+const MAX_LEVELS: usize = 1 << 24;
+
 /// What a read reuses from page to page.
 pub struct Scratch {
     context: Context,
     unpacked: Vec<u8>,
     validity: Validity,
     places: Vec<Range<usize>>,
-    codes: Vec<u32>,
-    words: Vec<i64>,
-    halves: Vec<i32>,
-    bytes: Vec<u8>,
-    texts: Vec<Range<usize>>,
+    decoded: Decoded,
 }
 
 impl Scratch {
@@ -37,11 +36,7 @@ impl Scratch {
             unpacked: Vec::new(),
             validity: Validity::default(),
             places: Vec::new(),
-            codes: Vec::new(),
-            words: Vec::new(),
-            halves: Vec::new(),
-            bytes: Vec::new(),
-            texts: Vec::new(),
+            decoded: Decoded::default(),
         }
     }
 
@@ -51,13 +46,17 @@ impl Scratch {
     }
 }
 
-/// How the values of a column lie in its pages.
+/// How a leaf column lies in its pages.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     /// The values.
     pub shape: Shape,
-    /// Whether a row may have none.
-    pub optional: bool,
+    /// Greatest repetition level: lists that it is in.
+    pub repetition: u32,
+    /// Greatest definition level: that of a value.
+    pub definition: u32,
+    /// Definition level of a place that may be null.
+    pub place: u32,
     /// Whether pages are compressed.
     pub packed: bool,
 }
@@ -117,145 +116,147 @@ pub fn read(
     if head.values != rows || wanted.last().is_some_and(|last| last.end > rows) {
         return Err(Fault::Page("it has other rows than the index says"));
     }
-    let (levels, values) = split(layout, head, body, &scratch.context, &mut scratch.unpacked)?;
-    let validity = &mut scratch.validity;
-    match levels {
-        None => validity.all(rows),
-        Some(levels) => {
-            let read = validity.read(levels, rows);
-            read.ok_or(Fault::Page("its levels are not readable"))?;
-        }
+    let Scratch { context, unpacked, validity, places, decoded } = scratch;
+    let Split { definitions, values, .. } = split(layout, head, body, context, unpacked)?;
+    if layout.definition == 0 {
+        validity.all(rows);
+    } else {
+        let read = validity.read(definitions, rows);
+        read.ok_or(Fault::Page("its levels are not readable"))?;
     }
-    validity.places(wanted, &mut scratch.places);
-    if scratch.places.is_empty() {
+    validity.places(wanted, places);
+    if places.is_empty() {
         sink.nulls(wanted.iter().map(Range::len).sum());
         return Ok(());
     }
-    const UNREADABLE: Fault = Fault::Page("its values are not readable");
-    let places = scratch.places.as_slice();
-    scratch.codes.clear();
-    scratch.words.clear();
-    scratch.halves.clear();
-    scratch.bytes.clear();
-    scratch.texts.clear();
-    let dictionary = match head.encoding {
-        encoding::RLE_DICTIONARY | encoding::PLAIN_DICTIONARY => {
-            let (width, codes) = values.split_first().ok_or(UNREADABLE)?;
-            let read = runs::pick(codes, usize::from(*width), places, &mut scratch.codes);
-            read.ok_or(UNREADABLE)?;
-            let dictionary = dictionary()?;
-            let len = dictionary.len();
-            if scratch.codes.iter().any(|code| *code as usize >= len) {
-                return Err(Fault::Page("it has a code that its dictionary lacks"));
-            }
-            Some(dictionary)
-        }
-        _ => None,
-    };
-    let codes = scratch.codes.iter().map(|code| *code as usize);
-    let found = match (&dictionary, head.encoding, layout.shape) {
-        (Some(dictionary), ..) => match &dictionary.values {
-            Values::Views(_) => Found::Codes(&scratch.codes, dictionary),
-            Values::Words(words) => {
-                scratch.words.extend(codes.map(|code| words[code]));
-                Found::Words(&scratch.words)
-            }
-            Values::Halves(halves) => {
-                scratch.halves.extend(codes.map(|code| halves[code]));
-                Found::Halves(&scratch.halves)
-            }
-            Values::Fixed(bytes, width) => {
-                codes.for_each(|code| {
-                    scratch.bytes.extend_from_slice(&bytes[code * width..(code + 1) * width]);
-                });
-                Found::Fixed(&scratch.bytes)
-            }
-        },
-        (_, encoding::PLAIN, Shape::Words) => {
-            let words = values.as_chunks::<8>().0;
-            for at in places {
-                let words = words.get(at.clone()).ok_or(UNREADABLE)?;
-                scratch.words.extend(words.iter().map(|word| i64::from_le_bytes(*word)));
-            }
-            Found::Words(&scratch.words)
-        }
-        (_, encoding::PLAIN, Shape::Halves) => {
-            let halves = values.as_chunks::<4>().0;
-            for at in places {
-                let halves = halves.get(at.clone()).ok_or(UNREADABLE)?;
-                scratch.halves.extend(halves.iter().map(|half| i32::from_le_bytes(*half)));
-            }
-            Found::Halves(&scratch.halves)
-        }
-        (_, encoding::PLAIN, Shape::Fixed(width)) => {
-            for at in places {
-                let bytes = values.get(at.start * width..at.end * width).ok_or(UNREADABLE)?;
-                scratch.bytes.extend_from_slice(bytes);
-            }
-            Found::Fixed(&scratch.bytes)
-        }
-        (_, encoding::PLAIN, Shape::Flags) => {
-            for place in places.iter().cloned().flatten() {
-                let byte = values.get(place / 8).ok_or(UNREADABLE)?;
-                scratch.codes.push(u32::from(byte >> (place % 8) & 1));
-            }
-            Found::Flags(&scratch.codes)
-        }
-        (_, encoding::PLAIN, Shape::Text | Shape::Bytes) => {
-            texts(values, places, &mut scratch.texts).ok_or(UNREADABLE)?;
-            Found::Plain(values, &scratch.texts)
-        }
-        (_, encoding::RLE, Shape::Flags) => {
-            let (_, flags) = values.split_first_chunk::<4>().ok_or(UNREADABLE)?;
-            runs::pick(flags, 1, places, &mut scratch.codes).ok_or(UNREADABLE)?;
-            Found::Flags(&scratch.codes)
-        }
-        (_, encoding::DELTA_BINARY_PACKED, Shape::Words) => {
-            delta::pick(values, places, &mut scratch.words).ok_or(UNREADABLE)?;
-            Found::Words(&scratch.words)
-        }
-        (_, encoding::DELTA_BINARY_PACKED, Shape::Halves) => {
-            delta::pick(values, places, &mut scratch.words).ok_or(UNREADABLE)?;
-            scratch.halves.extend(scratch.words.iter().map(|word| *word as i32));
-            Found::Halves(&scratch.halves)
-        }
-        _ => return Err(Fault::Unsupported),
-    };
-    sink.page(wanted, &scratch.validity, &found)
+    let page = Stored { shape: layout.shape, encoding: head.encoding, bytes: values };
+    values::put(page, wanted, validity, places, decoded, dictionary, sink)
 }
 
-/// The definition levels of a page, if it has any, and its values.
+/// Levels of the wanted rows of a leaf in lists.
+#[derive(Debug, Default)]
+pub struct Levels {
+    /// Repetition levels.
+    pub repetitions: Vec<u32>,
+    /// Definition levels.
+    pub definitions: Vec<u32>,
+}
+
+/// Appends the levels of the rows `wanted` of a page of a leaf in lists to `levels`; and the places
+/// for values in these rows to `sink`, if there is one.
+pub fn read_nested(
+    layout: Layout,
+    page: &[u8],
+    wanted: &[Range<usize>],
+    scratch: &mut Scratch,
+    dictionary: impl FnOnce() -> Result<Arc<Dictionary>, Fault>,
+    levels: &mut Levels,
+    sink: Option<&mut Sink<'_>>,
+) -> Result<(), Fault> {
+    let (head, body) = open(page)?;
+    if head.values > MAX_LEVELS {
+        return Err(Fault::Unsupported);
+    }
+    let Scratch { context, unpacked, validity, places, decoded } = scratch;
+    let split = split(layout, head, body, context, unpacked)?;
+    let mut definitions = Each::new(split.definitions, width(layout.definition));
+    let repetitions = Each::new(split.repetitions, width(layout.repetition));
+    validity.clear();
+    places.clear();
+    let (mut row, mut value) = (0, 0);
+    let mut begun = false;
+    let mut ranges = wanted.iter();
+    let mut range = ranges.next();
+    for repetition in repetitions.take(head.values) {
+        const CUT: Fault = Fault::Page("its levels are cut off");
+        row += usize::from(begun && repetition == 0);
+        begun = true;
+        let definition = definitions.next().ok_or(CUT)?;
+        while range.is_some_and(|range| range.end <= row) {
+            range = ranges.next();
+        }
+        let Some(range) = range else { break };
+        let there = definition == layout.definition;
+        if range.start <= row {
+            levels.repetitions.push(repetition);
+            levels.definitions.push(definition);
+            if definition >= layout.place {
+                validity.push(there);
+            }
+            if there {
+                match places.last_mut() {
+                    Some(last) if last.end == value => last.end += 1,
+                    _ => places.push(value..value + 1),
+                }
+            }
+        }
+        value += usize::from(there);
+    }
+    let rows = row + usize::from(begun);
+    if wanted.last().is_some_and(|last| last.end > rows) {
+        return Err(Fault::Page("it has fewer rows than the index says"));
+    }
+    let Some(sink) = sink else { return Ok(()) };
+    let all = validity.finish();
+    if places.is_empty() {
+        sink.nulls(all);
+        return Ok(());
+    }
+    let page = Stored { shape: layout.shape, encoding: head.encoding, bytes: split.values };
+    let all = 0..all;
+    let all = std::slice::from_ref(&all);
+    values::put(page, all, validity, places, decoded, dictionary, sink)
+}
+
+/// Bits that numbers up to `greatest` take.
+fn width(greatest: u32) -> usize {
+    (u32::BITS - greatest.leading_zeros()) as usize
+}
+
+/// The parts of a page.
+struct Split<'a> {
+    repetitions: &'a [u8],
+    definitions: &'a [u8],
+    values: &'a [u8],
+}
+
+/// Takes a page apart.
 fn split<'a>(
     layout: Layout,
     head: Head,
     body: &'a [u8],
     context: &Context,
     unpacked: &'a mut Vec<u8>,
-) -> Result<(Option<&'a [u8]>, &'a [u8]), Fault> {
+) -> Result<Split<'a>, Fault> {
     const CUT: Fault = Fault::Page("its levels are cut off");
     match head.kind {
         Kind::Dictionary => Err(Fault::Page("it is a dictionary")),
-        Kind::Data(levels, _) => {
-            let bytes = if layout.packed {
+        Kind::Data(definition, repetition) => {
+            let mut bytes = body;
+            if layout.packed {
                 unpack(context, body, head.unpacked, unpacked)?;
-                unpacked.as_slice()
-            } else {
-                body
+                bytes = unpacked.as_slice();
+            }
+            let mut levels = |greatest: u32, encoding: u64| {
+                if greatest == 0 {
+                    return Ok(&[][..]);
+                }
+                if encoding != encoding::RLE {
+                    return Err(Fault::Unsupported);
+                }
+                let (len, rest) = bytes.split_first_chunk::<4>().ok_or(CUT)?;
+                let len = u32::from_le_bytes(*len) as usize;
+                let (levels, rest) = rest.split_at_checked(len).ok_or(CUT)?;
+                bytes = rest;
+                Ok(levels)
             };
-            if !layout.optional {
-                return Ok((None, bytes));
-            }
-            if levels != encoding::RLE {
-                return Err(Fault::Unsupported);
-            }
-            let (len, rest) = bytes.split_first_chunk::<4>().ok_or(CUT)?;
-            let len = u32::from_le_bytes(*len) as usize;
-            let (levels, values) = rest.split_at_checked(len).ok_or(CUT)?;
-            Ok((Some(levels), values))
+            let repetitions = levels(layout.repetition, repetition)?;
+            let definitions = levels(layout.definition, definition)?;
+            Ok(Split { repetitions, definitions, values: bytes })
         }
         Kind::DataV2 { repetition, definition, packed } => {
-            let rest = body.get(repetition..).ok_or(CUT)?;
-            let (levels, values) = rest.split_at_checked(definition).ok_or(CUT)?;
+            let (repetitions, rest) = body.split_at_checked(repetition).ok_or(CUT)?;
+            let (definitions, values) = rest.split_at_checked(definition).ok_or(CUT)?;
             let size =
                 head.unpacked.checked_sub(repetition).and_then(|n| n.checked_sub(definition));
             let values = match size.ok_or(CUT)? {
@@ -267,82 +268,7 @@ fn split<'a>(
                 }
                 _ => values,
             };
-            Ok((layout.optional.then_some(levels), values))
+            Ok(Split { repetitions, definitions, values })
         }
     }
-}
-
-/// How the levels of a nested column's leaf lie in its pages.
-#[derive(Debug, Clone, Copy)]
-pub struct Levels {
-    /// Greatest repetition level.
-    pub repetition: u32,
-    /// Greatest definition level.
-    pub definition: u32,
-    /// Whether pages are compressed.
-    pub packed: bool,
-}
-
-/// Whether the rows `wanted` of a nested column are all null, by a page of its first leaf.
-pub fn is_null(
-    levels: Levels,
-    page: &[u8],
-    wanted: &[Range<usize>],
-    scratch: &mut Scratch,
-) -> Result<bool, Fault> {
-    const CUT: Fault = Fault::Page("its levels are cut off");
-    let (head, body) = open(page)?;
-    let Kind::Data(encoding::RLE, encoding::RLE) = head.kind else {
-        return Err(Fault::Unsupported);
-    };
-    let mut bytes = body;
-    if levels.packed {
-        unpack(&scratch.context, body, head.unpacked, &mut scratch.unpacked)?;
-        bytes = &scratch.unpacked;
-    }
-    let mut take = |greatest: u32| {
-        let (len, rest) = bytes.split_first_chunk::<4>()?;
-        let (levels, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-        bytes = rest;
-        Some(Each::new(levels, greatest.checked_ilog2().map_or(0, |bits| bits as usize + 1)))
-    };
-    let repetitions = take(levels.repetition).ok_or(CUT)?;
-    let mut definitions = take(levels.definition).ok_or(CUT)?;
-    let mut wanted = wanted.iter();
-    let mut range = wanted.next();
-    let mut rows = 0usize;
-    for repetition in repetitions.take(head.values) {
-        rows += usize::from(repetition == 0);
-        let row = rows.checked_sub(1).ok_or(CUT)?;
-        let definition = definitions.next().ok_or(CUT)?;
-        while range.is_some_and(|range| range.end <= row) {
-            range = wanted.next();
-        }
-        match range {
-            None => return Ok(true),
-            Some(range) if range.start <= row && definition > 0 => return Ok(false),
-            Some(_) => {}
-        }
-    }
-    // The last of the rows may be at the page's end.
-    if range.is_none_or(|range| range.end <= rows) && wanted.next().is_none() {
-        return Ok(true);
-    }
-    Err(Fault::Page("it has fewer rows than the index says"))
-}
-
-/// Where the values at `places` lie in `page`, in which each has its length before it.
-fn texts(page: &[u8], places: &[Range<usize>], out: &mut Vec<Range<usize>>) -> Option<()> {
-    let (mut rest, mut at) = (page, 0);
-    for range in places {
-        while at < range.end {
-            let value = take_bytes(&mut rest)?;
-            let end = page.len() - rest.len();
-            if at >= range.start {
-                out.push(end - value.len()..end);
-            }
-            at += 1;
-        }
-    }
-    Some(())
 }

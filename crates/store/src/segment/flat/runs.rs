@@ -139,6 +139,31 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// Begins anew: rows come by [`Self::push`].
+    pub fn clear(&mut self) {
+        (self.alike, self.rows) = (None, 0);
+        self.bits.clear();
+    }
+
+    /// Appends a row.
+    pub fn push(&mut self, valid: bool) {
+        if self.rows.is_multiple_of(8) {
+            self.bits.push(0);
+        }
+        if let Some(last) = self.bits.last_mut() {
+            *last |= u8::from(valid) << (self.rows % 8);
+        }
+        self.rows += 1;
+    }
+
+    /// The last row has been pushed; how many there are.
+    pub fn finish(&mut self) -> usize {
+        if self.count(0..self.rows) == self.rows {
+            self.alike = Some(true);
+        }
+        self.rows
+    }
+
     /// All of `rows` have a value.
     pub fn all(&mut self, rows: usize) {
         (self.alike, self.rows) = (Some(true), rows);

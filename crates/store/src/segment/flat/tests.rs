@@ -11,14 +11,17 @@ use ::parquet::file::metadata::PageIndexPolicy;
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use ::parquet::schema::types::ColumnPath;
 use arrow::array::{
-    Array, ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array,
-    Int64Array, ListBuilder, RecordBatch, StringViewArray, TimestampNanosecondArray, UInt8Array,
+    Array, ArrayBuilder, ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray,
+    Float64Array, Int32Array, Int64Array, ListBuilder, RecordBatch, StringViewArray,
+    StringViewBuilder, StructBuilder, TimestampNanosecondArray, UInt8Array, UInt8Builder,
     UInt32Array, UInt64Array, UInt64Builder, new_null_array,
 };
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Fields, Schema};
 use proptest::prelude::*;
 
+use super::page::Layout;
+use super::sink::Shape;
 use super::*;
 use crate::files::{Files, OsFiles};
 use crate::segment::blocks::BlockWriter;
@@ -91,6 +94,22 @@ impl Style {
     }
 }
 
+fn pair_fields() -> Fields {
+    Fields::from(vec![
+        Field::new("key", DataType::Utf8View, false),
+        Field::new("type", DataType::UInt8, false),
+    ])
+}
+
+fn event_fields() -> Fields {
+    let pairs = Field::new("item", DataType::Struct(pair_fields()), false);
+    Fields::from(vec![
+        Field::new("time", DataType::UInt64, false),
+        Field::new("note", DataType::Utf8View, true),
+        Field::new("pairs", DataType::List(Arc::new(pairs)), false),
+    ])
+}
+
 /// Rows of all types: column `i` has values and nulls by turns as the bits say.
 fn record(rows: usize, seed: u64, values: u64, nulls: u8) -> RecordBatch {
     let mix = crate::trace_index::mix;
@@ -108,7 +127,8 @@ fn record(rows: usize, seed: u64, values: u64, nulls: u8) -> RecordBatch {
     };
     let text = |n: u64| format!("{n}{}", "-more than twelve".repeat((n % 3) as usize));
     let all = 0..rows;
-    let mut lists = ListBuilder::new(UInt64Builder::new());
+    let item = Field::new("item", DataType::UInt64, false);
+    let mut lists = ListBuilder::new(UInt64Builder::new()).with_field(item);
     for row in all.clone() {
         match value(10, row) {
             None => lists.append(false),
@@ -117,6 +137,30 @@ fn record(rows: usize, seed: u64, values: u64, nulls: u8) -> RecordBatch {
                 lists.append(true);
             }
         }
+    }
+    let mut events = ListBuilder::new(StructBuilder::from_fields(event_fields(), 0))
+        .with_field(Field::new("item", DataType::Struct(event_fields()), false));
+    for row in all.clone() {
+        let Some(n) = value(14, row) else {
+            events.append(false);
+            continue;
+        };
+        for item in 0..n % 4 {
+            let event = events.values();
+            event.field_builder::<UInt64Builder>(0).unwrap().append_value(n + item);
+            let note = (item == 2).then(|| text(n));
+            event.field_builder::<StringViewBuilder>(1).unwrap().append_option(note);
+            let pairs = event.field_builder::<ListBuilder<Box<dyn ArrayBuilder>>>(2).unwrap();
+            for pair in 0..(n + item) % 3 {
+                let pairs = pairs.values().as_any_mut().downcast_mut::<StructBuilder>().unwrap();
+                pairs.field_builder::<StringViewBuilder>(0).unwrap().append_value(text(pair));
+                pairs.field_builder::<UInt8Builder>(1).unwrap().append_value(pair as u8);
+                pairs.append(true);
+            }
+            pairs.append(true);
+            event.append(true);
+        }
+        events.append(true);
     }
     let bytes = |n: u64| [&n.to_le_bytes()[..], &n.to_be_bytes()].concat();
     let ids = all.clone().map(|row| value(5, row).map(bytes));
@@ -137,6 +181,7 @@ fn record(rows: usize, seed: u64, values: u64, nulls: u8) -> RecordBatch {
         ("bytes", Arc::new(numbers(8).map(|n| n.map(bytes)).collect::<BinaryViewArray>())),
         ("uint8", Arc::new(numbers(9).map(|n| n.map(|n| n as u8)).collect::<UInt8Array>())),
         ("list", Arc::new(lists.finish())),
+        ("events", Arc::new(events.finish())),
         ("int32", Arc::new(numbers(11).map(|n| n.map(|n| n as i32)).collect::<Int32Array>())),
         (
             "always",
@@ -239,8 +284,7 @@ proptest! {
                         prop_assert_eq!(&nulls, column, "{}", field.name());
                     }
                     Read::Unsupported => {
-                        let nested = column.data_type().is_nested() && column.null_count() < column.len();
-                        prop_assert!(nested || style.is_foreign(), "{}", field.name());
+                        prop_assert!(style.is_foreign(), "{}", field.name());
                     }
                 }
             }
@@ -313,7 +357,8 @@ proptest! {
             DataType::Utf8View, DataType::BinaryView,
         ];
         for (shape, data_type) in shapes.into_iter().zip(&types) {
-            let layout = Layout { shape, optional, packed };
+            let definition = u32::from(optional);
+            let layout = Layout { shape, repetition: 0, definition, place: 0, packed };
             let dictionary = || {
                 let page = if shape == Shape::Text { vec![0; 4] } else { vec![0; 16] };
                 Dictionary::decode(shape, page, 1).map(Arc::new).ok_or(Fault::Unsupported)
@@ -334,10 +379,18 @@ proptest! {
                     array.to_data().validate_full().unwrap();
                 }
                 let _ = page::dictionary(layout, page, &context);
-                let levels = Levels { repetition: 1, definition: 2, packed };
-                let all = 0..rows;
-                let all = std::slice::from_ref(&all);
-                let _ = page::is_null(levels, page, all, &mut scratch);
+                for repetition in 1..3 {
+                    let layout = Layout { repetition, definition: 3, place: 2, ..layout };
+                    let (mut sink, mut levels) = (Sink::new(shape, data_type), Levels::default());
+                    let wanted = [0..rows / 2, rows / 2..rows];
+                    let _ = page::read_nested(
+                        layout, page, &wanted, &mut scratch, dictionary, &mut levels, Some(&mut sink),
+                    );
+                    let leaf = (levels, new_null_array(data_type, rows));
+                    let item = Arc::new(Field::new("item", data_type.clone(), false));
+                    let list = Field::new("item", DataType::List(item), false);
+                    let _ = nested::assemble(&DataType::List(Arc::new(list)), true, &[leaf]);
+                }
             }
         }
     }
