@@ -1,8 +1,17 @@
-//! The `OTEL_*` variables: what they may say, and a warning for what they must not.
+//! The `OTEL_*` variables: what they may say, and what they say.
 //!
-//! The SDK falls back to a default on most malformed values without a word. [`check`] says the word.
+//! The SDK falls back to a default on most malformed values without a word, and takes some that make
+//! no sense (a delay of zero). What it takes is therefore given to it from here, read with the same
+//! tests with which [`check`] finds what to warn of.
 
+mod checks;
+
+pub(crate) use checks::{Malformed, check, unsupported};
+
+use checks::{MOST_MILLIS, MOST_RECORDS, is_ratio};
+use opentelemetry_sdk::trace::Sampler;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Looks a variable up; a seam for tests, since the process's environment is shared.
 pub(crate) trait Lookup {
@@ -25,19 +34,6 @@ impl Lookup for HashMap<&str, &str> {
     fn get(&self, name: &str) -> Option<String> {
         HashMap::get(self, name).map(|v| (*v).to_owned()).filter(|v| !v.is_empty())
     }
-}
-
-/// A variable whose value is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Malformed {
-    /// The variable.
-    pub(crate) name: String,
-    /// Its value as found.
-    pub(crate) value: String,
-    /// What it may be.
-    pub(crate) accepted: &'static str,
-    /// What is used instead.
-    pub(crate) default: &'static str,
 }
 
 /// Transport of one signal.
@@ -89,25 +85,100 @@ pub(crate) fn disabled(env: &impl Lookup) -> bool {
     env.get("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"))
 }
 
-/// True when the signal's endpoint is set and is not a URL, so the default must be given outright.
-pub(crate) fn endpoint_is_malformed(env: &impl Lookup, signal: &str) -> bool {
-    let own = env.get(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT"));
-    own.or_else(|| env.get("OTEL_EXPORTER_OTLP_ENDPOINT")).is_some_and(|v| !is_endpoint(&v))
-}
-
-/// A whole number from a variable, or the default.
-pub(crate) fn number(env: &impl Lookup, name: &str, default: usize) -> usize {
-    env.get(name).and_then(|v| v.parse().ok()).filter(|n| *n > 0).unwrap_or(default)
-}
-
-fn is_endpoint(value: &str) -> bool {
-    // gRPC endpoints may be a bare host:port; anything else needs a scheme.
-    let rest = match value.split_once("://") {
-        Some(("http" | "https", rest)) => rest,
-        Some(_) => return false,
-        None => value,
+/// Where `signal` is sent, and the value that is not: an endpoint that means nothing to its protocol.
+/// The default takes its place then, and whenever none is set.
+pub(crate) fn endpoint(
+    env: &impl Lookup,
+    signal: &str,
+    protocol: Protocol,
+    path: &str,
+) -> (String, Option<Malformed>) {
+    let own = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
+    let (name, value, is_own) = match (env.get(&own), env.get(ENDPOINT)) {
+        (Some(value), _) => (own, value, true),
+        (None, Some(value)) => (ENDPOINT.to_owned(), value, false),
+        (None, None) => return (protocol.default_endpoint(path), None),
     };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    if let Err(accepted) = is_endpoint(&value, protocol) {
+        let default = match protocol {
+            Protocol::Grpc => "http://localhost:4317",
+            Protocol::HttpProtobuf | Protocol::HttpJson => "http://localhost:4318",
+        };
+        return (
+            protocol.default_endpoint(path),
+            Some(Malformed { name, value, accepted, default }),
+        );
+    }
+    let url = match protocol {
+        // The SDK reads a missing scheme as https.
+        Protocol::Grpc if !value.contains("://") => format!("http://{value}"),
+        Protocol::Grpc => value,
+        // A signal's own endpoint is used as it is; the general one is a base.
+        _ if is_own => value,
+        _ => format!("{}/{path}", value.strip_suffix('/').unwrap_or(&value)),
+    };
+    (url, None)
+}
+
+/// The general endpoint.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
+/// A whole number of records above 0, or the default.
+pub(crate) fn records(env: &impl Lookup, name: &str, default: usize) -> usize {
+    let known = env.get(name).and_then(|v| v.parse().ok());
+    known.filter(|n| (1..=MOST_RECORDS).contains(n)).unwrap_or(default)
+}
+
+/// A time above 0, by the first of the variables that has one, or the default.
+pub(crate) fn millis<const N: usize>(
+    env: &impl Lookup,
+    names: [&str; N],
+    default: u64,
+) -> Duration {
+    let known = names.iter().find_map(|name| {
+        env.get(name)?.parse().ok().filter(|n: &u64| (1..=MOST_MILLIS).contains(n))
+    });
+    Duration::from_millis(known.unwrap_or(default))
+}
+
+/// The sampler that `OTEL_TRACES_SAMPLER` and its argument name.
+pub(crate) fn sampler(env: &impl Lookup) -> Sampler {
+    let ratio = || {
+        let argument = env.get("OTEL_TRACES_SAMPLER_ARG").filter(|v| is_ratio(v));
+        Sampler::TraceIdRatioBased(argument.and_then(|v| v.parse().ok()).unwrap_or(1.0))
+    };
+    let name = env.get("OTEL_TRACES_SAMPLER").unwrap_or_default();
+    let based = |sampler| Sampler::ParentBased(Box::new(sampler));
+    match name.as_str() {
+        "always_on" => Sampler::AlwaysOn,
+        "always_off" => Sampler::AlwaysOff,
+        "traceidratio" => ratio(),
+        "parentbased_always_off" => based(Sampler::AlwaysOff),
+        "parentbased_traceidratio" => based(ratio()),
+        _ => based(Sampler::AlwaysOn),
+    }
+}
+
+/// What was wrong is said by what would have been right.
+pub(crate) fn is_endpoint(value: &str, protocol: Protocol) -> Result<(), &'static str> {
+    let accepted = match protocol {
+        Protocol::Grpc => {
+            "host:port, or a URL with http:// (with the crate feature `tls`: https://)"
+        }
+        Protocol::HttpProtobuf | Protocol::HttpJson => {
+            "a URL with http:// (with the crate feature `tls`: https://)"
+        }
+    };
+    let rest = match value.split_once("://") {
+        Some(("http", rest)) => Some(rest),
+        Some(("https", rest)) if cfg!(feature = "tls") => Some(rest),
+        Some(("https", _)) => return Err("http://, since this build has no crate feature `tls`"),
+        Some(_) => None,
+        None if protocol == Protocol::Grpc => Some(value),
+        None => None,
+    };
+    let Some(rest) = rest else { return Err(accepted) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let port_ok = match authority.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
             port.parse::<u16>().is_ok()
@@ -115,168 +186,16 @@ fn is_endpoint(value: &str) -> bool {
         Some((host, _)) => !host.is_empty(),
         None => value.contains("://"),
     };
-    !authority.is_empty() && port_ok && !value.contains(char::is_whitespace)
-}
-
-fn is_pairs(value: &str) -> bool {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|p| !p.is_empty())
-        .all(|pair| pair.split_once('=').is_some_and(|(k, _)| !k.trim().is_empty()))
-}
-
-fn is_number(value: &str) -> bool {
-    value.parse::<u64>().is_ok()
-}
-
-fn is_positive(value: &str) -> bool {
-    value.parse::<u64>().is_ok_and(|n| n > 0)
-}
-
-const SAMPLERS: [&str; 6] = [
-    "always_on",
-    "always_off",
-    "traceidratio",
-    "parentbased_always_on",
-    "parentbased_always_off",
-    "parentbased_traceidratio",
-];
-
-/// A check of one variable: name, test, what is accepted, what is used instead.
-type Check = (String, fn(&str) -> bool, &'static str, &'static str);
-
-fn checks() -> Vec<Check> {
-    let mut checks: Vec<Check> = Vec::new();
-    let mut add = |name: &str, ok: fn(&str) -> bool, accepted, default| {
-        checks.push((name.to_owned(), ok, accepted, default));
-    };
-    let is_bool: fn(&str) -> bool =
-        |v| v.eq_ignore_ascii_case("true") || v.eq_ignore_ascii_case("false");
-    let is_protocol: fn(&str) -> bool = |v| Protocol::parse(v).is_some();
-    let is_exporter: fn(&str) -> bool = |v| matches!(v, "otlp" | "none");
-    let is_compression: fn(&str) -> bool = |v| matches!(v, "gzip" | "none");
-
-    add("OTEL_SDK_DISABLED", is_bool, "true, false", "false");
-    add(
-        "OTEL_TRACES_SAMPLER",
-        |v| SAMPLERS.contains(&v),
-        "always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off, parentbased_traceidratio",
-        "parentbased_always_on",
-    );
-    add(
-        "OTEL_TRACES_SAMPLER_ARG",
-        |v| v.parse::<f64>().is_ok_and(|r| (0.0..=1.0).contains(&r)),
-        "a number from 0 to 1",
-        "1",
-    );
-    add(
-        "OTEL_PROPAGATORS",
-        |v| v.split(',').all(|p| matches!(p.trim(), "tracecontext" | "baggage" | "none")),
-        "a list of tracecontext, baggage, or none",
-        "tracecontext,baggage",
-    );
-    add("OTEL_RESOURCE_ATTRIBUTES", is_pairs, "key=value,key=value", "the well-formed pairs only");
-    for (processor, delay) in [("BSP", "5000"), ("BLRP", "1000")] {
-        add(
-            &format!("OTEL_{processor}_SCHEDULE_DELAY"),
-            is_number,
-            "milliseconds, a whole number",
-            delay,
-        );
-        add(
-            &format!("OTEL_{processor}_EXPORT_TIMEOUT"),
-            is_number,
-            "milliseconds, a whole number",
-            "30000",
-        );
-        add(
-            &format!("OTEL_{processor}_MAX_QUEUE_SIZE"),
-            is_positive,
-            "records, a whole number above 0",
-            "2048",
-        );
-        add(
-            &format!("OTEL_{processor}_MAX_EXPORT_BATCH_SIZE"),
-            is_positive,
-            "records, a whole number above 0",
-            "512",
-        );
+    if authority.is_empty() || !port_ok || value.contains(char::is_whitespace) {
+        return Err(accepted);
     }
-    add("OTEL_METRIC_EXPORT_INTERVAL", is_number, "milliseconds, a whole number", "60000");
-    add("OTEL_METRIC_EXPORT_TIMEOUT", is_number, "milliseconds, a whole number", "30000");
-    for signal in SIGNALS {
-        add(&format!("OTEL_{signal}_EXPORTER"), is_exporter, "otlp, none", "otlp");
-    }
-    for infix in ["", "TRACES_", "LOGS_", "METRICS_"] {
-        let name = |suffix: &str| format!("OTEL_EXPORTER_OTLP_{infix}{suffix}");
-        add(
-            &name("ENDPOINT"),
-            is_endpoint,
-            "a URL with http:// or https:// (gRPC: also host:port)",
-            "http://localhost:4318, with grpc http://localhost:4317",
-        );
-        add(&name("PROTOCOL"), is_protocol, "grpc, http/protobuf, http/json", "http/protobuf");
-        add(&name("TIMEOUT"), is_number, "milliseconds, a whole number", "10000");
-        add(&name("COMPRESSION"), is_compression, "gzip, none", "none");
-        add(&name("HEADERS"), is_pairs, "key=value,key=value", "the well-formed pairs only");
-    }
-    checks
-}
-
-/// Every set variable whose value will not be used.
-pub(crate) fn check(env: &impl Lookup) -> Vec<Malformed> {
-    checks()
-        .into_iter()
-        .filter_map(|(name, ok, accepted, default)| {
-            let value = env.get(&name)?;
-            if ok(&value) {
-                return None;
-            }
-            // Headers carry keys to the backend; they must not end up in a log.
-            let value = if name.ends_with("_HEADERS") { "(not shown)".into() } else { value };
-            Some(Malformed { name, value, accepted, default })
-        })
-        .collect()
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn good_values_pass() {
-        let env = HashMap::from([
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318"),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://otel.example.org/v1/traces"),
-            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://[::1]:4317"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "50"),
-            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
-            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c=d"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", ""),
-        ]);
-        assert_eq!(check(&env), vec![]);
-    }
-
-    #[test]
-    fn each_bad_value_is_named_with_what_is_accepted() {
-        let env = HashMap::from([
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost port 4318"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
-            ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
-            ("OTEL_TRACES_SAMPLER_ARG", "2"),
-            ("OTEL_METRICS_EXPORTER", "prometheus"),
-        ]);
-        let found = check(&env);
-        assert_eq!(found.len(), 6, "{found:?}");
-        assert!(found.iter().all(|m| !m.accepted.is_empty() && !m.default.is_empty()));
-        assert_eq!(protocol(&env, "TRACES"), Protocol::HttpProtobuf);
-        assert!(endpoint_is_malformed(&env, "TRACES"));
-    }
 
     #[test]
     fn a_signals_own_protocol_wins_and_a_bad_one_falls_through() {
@@ -290,21 +209,82 @@ mod tests {
         assert_eq!(protocol(&env, "METRICS"), Protocol::Grpc);
     }
 
+    #[test]
+    fn an_endpoint_is_read_by_its_protocol() {
+        let at = |value, protocol| {
+            let env = HashMap::from([(ENDPOINT, value)]);
+            let (url, malformed) = endpoint(&env, "TRACES", protocol, "v1/traces");
+            (url, malformed.is_some())
+        };
+        let bare = "collector:4317";
+        assert_eq!(at(bare, Protocol::Grpc), ("http://collector:4317".into(), false));
+        assert_eq!(at(bare, Protocol::HttpJson), ("http://localhost:4318/v1/traces".into(), true));
+        let base = "http://collector:4318/";
+        assert_eq!(
+            at(base, Protocol::HttpProtobuf),
+            ("http://collector:4318/v1/traces".into(), false)
+        );
+        let env = HashMap::from([
+            (ENDPOINT, "http://general:4318"),
+            ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://own:9/as/it/is"),
+        ]);
+        let own = endpoint(&env, "LOGS", Protocol::HttpProtobuf, "v1/logs").0;
+        assert_eq!(own, "http://own:9/as/it/is");
+        assert_eq!(
+            endpoint(&HashMap::new(), "LOGS", Protocol::Grpc, "").0,
+            "http://localhost:4317"
+        );
+    }
+
+    #[test]
+    fn https_is_an_endpoint_where_tls_is_linked() {
+        for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+            let env = HashMap::from([(ENDPOINT, "https://collector:4318")]);
+            let (url, malformed) = endpoint(&env, "TRACES", protocol, "v1/traces");
+            assert_eq!(malformed.is_none(), cfg!(feature = "tls"));
+            assert_eq!(url.starts_with("https://"), cfg!(feature = "tls"));
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_the_default() {
+        let env = HashMap::from([
+            ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "18446744073709551615"),
+            ("OTEL_TRACES_SAMPLER", "traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "-0.5"),
+        ]);
+        assert_eq!(check(&env).len(), 4);
+        assert_eq!(millis(&env, ["OTEL_BSP_SCHEDULE_DELAY"], 5000), Duration::from_secs(5));
+        assert_eq!(records(&env, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), 512);
+        assert_eq!(records(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048), 2048);
+        assert!(matches!(sampler(&env), Sampler::TraceIdRatioBased(r) if r == 1.0));
+        let env = HashMap::from([
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ]);
+        assert!(format!("{:?}", sampler(&env)).contains("0.25"));
+    }
+
     proptest! {
         #[test]
-        fn no_value_panics(value in "\\PC{0,60}") {
-            let value = value.as_str();
-            for (_, ok, _, _) in checks() {
-                let _ = ok(value);
-            }
+        fn urls_with_a_host_and_port_are_endpoints(host in "[a-z][a-z0-9.-]{0,20}", port in 1u16..) {
+            let url = format!("http://{host}:{port}/v1/traces");
+            let bare = format!("{host}:{port}");
+            prop_assert!(is_endpoint(&url, Protocol::HttpJson).is_ok());
+            prop_assert!(is_endpoint(&url, Protocol::Grpc).is_ok());
+            prop_assert!(is_endpoint(&bare, Protocol::Grpc).is_ok());
+            prop_assert!(is_endpoint(&bare, Protocol::HttpJson).is_err());
         }
 
         #[test]
-        fn urls_with_a_host_and_port_are_endpoints(host in "[a-z][a-z0-9.-]{0,20}", port in 1u16..) {
-            let https = format!("https://{host}:{port}/v1/traces");
-            let bare = format!("{host}:{port}");
-            prop_assert!(is_endpoint(&https));
-            prop_assert!(is_endpoint(&bare));
+        fn no_endpoint_panics(value in "\\PC{0,60}") {
+            let env = HashMap::from([(ENDPOINT, value.as_str())]);
+            for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
+                let (url, _) = endpoint(&env, "TRACES", protocol, "v1/traces");
+                prop_assert!(url.starts_with("http"));
+            }
         }
     }
 }

@@ -9,10 +9,13 @@ use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::logs::{LogBatch, LogExporter, LogProcessor, SdkLogRecord};
+use opentelemetry_sdk::metrics::Temporality;
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,6 +27,8 @@ pub(crate) struct Queue {
     waiting: AtomicUsize,
     full: AtomicU64,
     failed: AtomicU64,
+    /// Why the last failed export failed.
+    error: Mutex<Option<String>>,
 }
 
 impl Queue {
@@ -34,6 +39,7 @@ impl Queue {
             waiting: AtomicUsize::new(0),
             full: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            error: Mutex::new(None),
         })
     }
 
@@ -59,9 +65,15 @@ impl Queue {
     }
 
     fn settle(&self, n: usize, result: &OTelSdkResult) {
-        if result.is_err() {
+        if let Err(error) = result {
             self.failed.fetch_add(n as u64, Ordering::Relaxed);
+            *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
         }
+    }
+
+    /// Why the last failed export failed, told once.
+    fn last_error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Records dropped so far: queue full, export failed.
@@ -205,6 +217,50 @@ impl<E: LogExporter> LogExporter for CountedLogs<E> {
     }
 }
 
+/// Counts the points of the exports that failed. With cumulative temporality the next export that
+/// succeeds makes up for sums and histograms; what lay between is lost all the same.
+#[derive(Debug)]
+pub(crate) struct CountedMetrics<E> {
+    pub(crate) inner: E,
+    pub(crate) queue: Arc<Queue>,
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for CountedMetrics<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let result = self.inner.export(metrics).await;
+        if result.is_err() {
+            let all = metrics.scope_metrics().flat_map(|s| s.metrics());
+            self.queue.settle(all.map(|m| points(m.data())).sum(), &result);
+        }
+        result
+    }
+    fn force_flush(&self) -> OTelSdkResult {
+        self.inner.force_flush()
+    }
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.inner.shutdown_with_timeout(timeout)
+    }
+    fn temporality(&self) -> Temporality {
+        self.inner.temporality()
+    }
+}
+
+fn points(data: &AggregatedMetrics) -> usize {
+    fn of<T>(data: &MetricData<T>) -> usize {
+        match data {
+            MetricData::Gauge(d) => d.data_points().count(),
+            MetricData::Sum(d) => d.data_points().count(),
+            MetricData::Histogram(d) => d.data_points().count(),
+            MetricData::ExponentialHistogram(d) => d.data_points().count(),
+        }
+    }
+    match data {
+        AggregatedMetrics::F64(d) => of(d),
+        AggregatedMetrics::U64(d) => of(d),
+        AggregatedMetrics::I64(d) => of(d),
+    }
+}
+
 /// Counts of the queues as a metric: `lacuna.instrument.dropped` by `signal` and `reason`.
 pub(crate) fn observe(queues: Vec<Arc<Queue>>) {
     let _ = meter()
@@ -272,6 +328,7 @@ fn report(queue: &Queue, seen: &mut (u64, u64)) {
             queue_full = full,
             export_failed = failed,
             queue_size = queue.capacity,
+            error = queue.last_error(),
             "telemetry was dropped: the OTLP backend is slow, refusing or unreachable"
         );
     }

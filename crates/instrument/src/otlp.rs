@@ -1,6 +1,6 @@
 //! OTLP exporters by the standard variables: http/protobuf, http/json and gRPC.
 
-use crate::env::{self, Lookup, Protocol};
+use crate::env::{self, Lookup, Malformed, Protocol};
 use crate::telemetry::InitError;
 use opentelemetry_otlp::{
     ExporterBuildError, LogExporter, MetricExporter, Protocol as OtlpProtocol, SpanExporter,
@@ -9,57 +9,84 @@ use opentelemetry_otlp::{
 use tokio::runtime::Runtime;
 
 /// Builds exporters and keeps what they need to live.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Parts {
     /// gRPC needs a runtime. It gets one of its own, so that exporting neither depends on the
     /// service's runtime being alive at shutdown nor competes with its tasks.
     runtime: Option<Runtime>,
+    /// What was wrong on the way, to be told when there is somebody to listen.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Something of the environment that an exporter could not take.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// An endpoint that is not used.
+    Endpoint(Malformed),
+    /// What an exporter's builder said, and where the signal goes instead, if anywhere.
+    Exporter { signal: &'static str, error: ExporterBuildError, instead: Option<String> },
 }
 
 macro_rules! build {
     ($self:ident, $env:ident, $exporter:ident, $signal:literal, $name:literal, $path:literal) => {{
         let protocol = env::protocol($env, $signal);
-        let endpoint =
-            env::endpoint_is_malformed($env, $signal).then(|| protocol.default_endpoint($path));
-        let _guard = $self.enter(protocol)?;
-        let built: Result<$exporter, ExporterBuildError> = match protocol {
-            Protocol::Grpc => {
-                let builder = $exporter::builder().with_tonic();
-                match endpoint {
-                    Some(endpoint) => builder.with_endpoint(endpoint).build(),
-                    None => builder.build(),
-                }
-            }
+        let (endpoint, malformed) = env::endpoint($env, $signal, protocol, $path);
+        let default = protocol.default_endpoint($path);
+        // Two signals share the general endpoint: one warning is enough.
+        if let Some(malformed) = malformed
+            && !$self.problems.iter().any(
+                |p| matches!(p, Problem::Endpoint(known) if known.name == malformed.name),
+            )
+        {
+            $self.problems.push(Problem::Endpoint(malformed));
+        }
+        let own = concat!("OTEL_EXPORTER_OTLP_", $signal, "_TIMEOUT");
+        let timeout = env::millis($env, [own, "OTEL_EXPORTER_OTLP_TIMEOUT"], 10_000);
+        $self.start_runtime(protocol)?;
+        provide_cryptography();
+        let _guard = $self.runtime.as_ref().map(Runtime::enter);
+        let build = |endpoint: String| match protocol {
+            Protocol::Grpc => $exporter::builder()
+                .with_tonic()
+                .with_endpoint(endpoint)
+                .with_timeout(timeout)
+                .build(),
             Protocol::HttpProtobuf | Protocol::HttpJson => {
                 let wire = if protocol == Protocol::HttpJson {
                     OtlpProtocol::HttpJson
                 } else {
                     OtlpProtocol::HttpBinary
                 };
-                let builder = $exporter::builder().with_http().with_protocol(wire);
-                match endpoint {
-                    Some(endpoint) => builder.with_endpoint(endpoint).build(),
-                    None => builder.build(),
-                }
+                $exporter::builder()
+                    .with_http()
+                    .with_protocol(wire)
+                    .with_endpoint(endpoint)
+                    .with_timeout(timeout)
+                    .build()
             }
         };
-        built.map_err(|source| InitError::Exporter { signal: $name, source })
+        // Whatever the builder finds wrong, the service starts.
+        let (built, failed) = match build(endpoint) {
+            Ok(exporter) => (Some(exporter), None),
+            Err(error) => (build(default.clone()).ok(), Some(error)),
+        };
+        if let Some(error) = failed {
+            let instead = built.is_some().then_some(default);
+            $self.problems.push(Problem::Exporter { signal: $name, error, instead });
+        }
+        Ok(built)
     }};
 }
 
-impl Parts {
-    pub(crate) fn new() -> Self {
-        Self { runtime: None }
-    }
+/// Gives both transports one provider, unless the service chose its own.
+fn provide_cryptography() {
+    #[cfg(feature = "tls")]
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
 
-    fn enter(
-        &mut self,
-        protocol: Protocol,
-    ) -> Result<Option<tokio::runtime::EnterGuard<'_>>, InitError> {
-        if protocol != Protocol::Grpc {
-            return Ok(None);
-        }
-        if self.runtime.is_none() {
+impl Parts {
+    fn start_runtime(&mut self, protocol: Protocol) -> Result<(), InitError> {
+        if protocol == Protocol::Grpc && self.runtime.is_none() {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name("lacuna.otlp")
@@ -68,18 +95,21 @@ impl Parts {
                 .map_err(InitError::Thread)?;
             self.runtime = Some(runtime);
         }
-        Ok(self.runtime.as_ref().map(Runtime::enter))
+        Ok(())
     }
 
-    pub(crate) fn spans(&mut self, env: &impl Lookup) -> Result<SpanExporter, InitError> {
+    pub(crate) fn spans(&mut self, env: &impl Lookup) -> Result<Option<SpanExporter>, InitError> {
         build!(self, env, SpanExporter, "TRACES", "traces", "v1/traces")
     }
 
-    pub(crate) fn logs(&mut self, env: &impl Lookup) -> Result<LogExporter, InitError> {
+    pub(crate) fn logs(&mut self, env: &impl Lookup) -> Result<Option<LogExporter>, InitError> {
         build!(self, env, LogExporter, "LOGS", "logs", "v1/logs")
     }
 
-    pub(crate) fn metrics(&mut self, env: &impl Lookup) -> Result<MetricExporter, InitError> {
+    pub(crate) fn metrics(
+        &mut self,
+        env: &impl Lookup,
+    ) -> Result<Option<MetricExporter>, InitError> {
         build!(self, env, MetricExporter, "METRICS", "metrics", "v1/metrics")
     }
 

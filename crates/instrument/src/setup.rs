@@ -6,8 +6,10 @@ use opentelemetry::KeyValue;
 use opentelemetry::propagation::{TextMapCompositePropagator, TextMapPropagator};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::EnvFilter;
@@ -82,23 +84,111 @@ pub(crate) fn for_logs(metadata: &Metadata<'_>) -> bool {
 
 /// After the usual panic message, sends what is buffered. Only a panic of the main thread or one
 /// that will abort waits for it (two seconds at most): a panicking task must not stall the runtime.
-pub(crate) fn flush_on_panic(traces: &SdkTracerProvider, logs: &SdkLoggerProvider) {
-    let (traces, logs) = (traces.clone(), logs.clone());
+/// However many panic at once, one thread flushes at a time.
+pub(crate) fn flush_on_panic(
+    traces: &SdkTracerProvider,
+    logs: &SdkLoggerProvider,
+    metrics: &SdkMeterProvider,
+) {
+    let (traces, logs, metrics) = (traces.clone(), logs.clone(), metrics.clone());
+    let flusher = Arc::new(Flusher::new(move || {
+        let _ = traces.force_flush();
+        let _ = logs.force_flush();
+        let _ = metrics.force_flush();
+    }));
     let previous = std::panic::take_hook();
     let hook = move |info: &std::panic::PanicHookInfo<'_>| {
         previous(info);
         tracing::error!(layer = "application", panic = %info, "panic");
-        let (traces, logs) = (traces.clone(), logs.clone());
-        let (done, flushed) = std::sync::mpsc::channel();
-        let thread = std::thread::Builder::new().name("lacuna.flush".into()).spawn(move || {
-            let _ = traces.force_flush();
-            let _ = logs.force_flush();
-            let _ = done.send(());
-        });
+        let asked = Flusher::ask(&flusher);
         let ends_process = cfg!(panic = "abort") || std::thread::current().name() == Some("main");
-        if thread.is_ok() && ends_process {
-            let _ = flushed.recv_timeout(Duration::from_secs(2));
+        if ends_process {
+            flusher.wait(asked, Duration::from_secs(2));
         }
     };
     std::panic::set_hook(Box::new(hook));
+}
+
+/// Runs one flush at a time, on a thread of its own; what is asked for meanwhile is one more after it.
+struct Flusher {
+    flush: Box<dyn Fn() + Send + Sync>,
+    state: Mutex<Asked>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Asked {
+    running: bool,
+    asked: u64,
+    done: u64,
+}
+
+impl Flusher {
+    fn new(flush: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { flush: Box::new(flush), state: Mutex::default(), done: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a flush that begins after now; the number to wait for.
+    fn ask(this: &Arc<Self>) -> u64 {
+        let mut state = this.lock();
+        state.asked += 1;
+        if !state.running {
+            let flusher = this.clone();
+            let thread = std::thread::Builder::new().name("lacuna.flush".into());
+            state.running = thread.spawn(move || flusher.work()).is_ok();
+        }
+        state.asked
+    }
+
+    fn work(&self) {
+        loop {
+            let target = self.lock().asked;
+            (self.flush)();
+            let mut state = self.lock();
+            state.done = target;
+            self.done.notify_all();
+            if state.asked == target {
+                state.running = false;
+                return;
+            }
+        }
+    }
+
+    fn wait(&self, asked: u64, limit: Duration) {
+        let pending = |s: &mut Asked| s.running && s.done < asked;
+        let waited = self.done.wait_timeout_while(self.lock(), limit, pending);
+        drop(waited);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    #[test]
+    fn however_many_ask_one_flush_runs_and_one_more() {
+        let (entered, has_entered) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (released, count) = (Mutex::new(released), Arc::new(AtomicUsize::new(0)));
+        let counted = count.clone();
+        let flusher = Arc::new(Flusher::new(move || {
+            counted.fetch_add(1, Ordering::SeqCst);
+            entered.send(()).unwrap();
+            released.lock().unwrap().recv().unwrap();
+        }));
+        Flusher::ask(&flusher);
+        has_entered.recv().unwrap();
+        let last = (0..100).map(|_| Flusher::ask(&flusher)).next_back().unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 1, "the others wait for this one");
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        flusher.wait(last, Duration::from_secs(60));
+        assert_eq!(count.load(Ordering::SeqCst), 2, "one more for all that asked meanwhile");
+    }
 }

@@ -3,11 +3,12 @@
 use crate::correlation::{CorrelatedSpans, CorrelationLogProcessor};
 use crate::env::{self, Lookup, ProcessEnv};
 use crate::export::{
-    BoundedLogs, BoundedSpans, CountedLogs, CountedSpans, DropReporter, EachAttributeOnce, Queue,
-    observe,
+    BoundedLogs, BoundedSpans, CountedLogs, CountedMetrics, CountedSpans, DropReporter,
+    EachAttributeOnce, Queue, observe,
 };
 use crate::jsonlog::{JsonLines, Sink};
 use crate::openmetrics::MetricsText;
+use crate::otlp::Problem;
 use crate::setup::{flush_on_panic, for_logs, for_spans, log_filter, propagator, resource};
 use crate::{otlp, outcome, span, switch};
 use opentelemetry::global;
@@ -32,8 +33,8 @@ use tracing_subscriber::{Layer, registry};
 /// How often drops are reported.
 const DROP_REPORT_EVERY: Duration = Duration::from_secs(60);
 
-/// Why telemetry could not be started. A backend that is not there is not among them: exporters
-/// connect when they send.
+/// Why telemetry could not be started. Neither a backend that is not there nor a variable that means
+/// nothing is among them: exporters connect when they send, and warnings name what is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
@@ -41,15 +42,6 @@ pub enum InitError {
     /// earlier `init`.
     #[error("a tracing subscriber is already installed: call init once, before any other set-up")]
     AlreadyInstalled(#[source] tracing_subscriber::util::TryInitError),
-    /// An exporter could not be built from the environment.
-    #[error("the OTLP exporter for {signal} cannot be built")]
-    Exporter {
-        /// `traces`, `logs` or `metrics`.
-        signal: &'static str,
-        /// What the exporter found wrong.
-        #[source]
-        source: opentelemetry_otlp::ExporterBuildError,
-    },
     /// A helper thread or runtime could not be started.
     #[error("a background thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -181,7 +173,7 @@ type WithLogs = Box<
         opentelemetry_sdk::logs::LoggerProviderBuilder,
     ) -> opentelemetry_sdk::logs::LoggerProviderBuilder,
 >;
-type WithMetrics = Box<dyn FnOnce(MeterProviderBuilder) -> MeterProviderBuilder>;
+type WithMetrics = Box<dyn FnOnce(MeterProviderBuilder, Duration) -> MeterProviderBuilder>;
 
 /// How telemetry starts, where the environment's answer is not enough.
 #[must_use]
@@ -192,6 +184,7 @@ pub struct TelemetryBuilder {
     traces: Vec<Box<dyn SpanProcessor>>,
     logs: Vec<WithLogs>,
     metrics: Vec<WithMetrics>,
+    report_drops_every: Duration,
 }
 
 impl std::fmt::Debug for TelemetryBuilder {
@@ -212,6 +205,7 @@ impl TelemetryBuilder {
             traces: vec![],
             logs: vec![],
             metrics: vec![],
+            report_drops_every: DROP_REPORT_EVERY,
         }
     }
 
@@ -253,7 +247,15 @@ impl TelemetryBuilder {
 
     /// One more metric exporter, called each `OTEL_METRIC_EXPORT_INTERVAL` and at flush.
     pub fn metric_exporter(mut self, exporter: impl PushMetricExporter) -> Self {
-        self.metrics.push(Box::new(|b| b.with_reader(PeriodicReader::builder(exporter).build())));
+        self.metrics.push(Box::new(|b, every| {
+            b.with_reader(PeriodicReader::builder(exporter).with_interval(every).build())
+        }));
+        self
+    }
+
+    /// How often what was dropped is told, if anything was: a minute, unless said here.
+    pub fn report_drops_every(mut self, period: Duration) -> Self {
+        self.report_drops_every = period;
         self
     }
 
@@ -275,7 +277,7 @@ impl TelemetryBuilder {
             .get(&opentelemetry::Key::from_static_str("service.name"))
             .map_or_else(|| self.service.clone(), |v| v.to_string());
 
-        let mut parts = otlp::Parts::new();
+        let mut parts = otlp::Parts::default();
         let mut spans = self.traces;
         let mut logs = SdkLoggerProvider::builder()
             .with_resource(resource.clone())
@@ -284,35 +286,67 @@ impl TelemetryBuilder {
         let mut metrics = SdkMeterProvider::builder()
             .with_resource(resource.clone())
             .with_reader(metrics_text.reader());
+        let every = env::millis(&env, ["OTEL_METRIC_EXPORT_INTERVAL"], 60_000);
         let mut queues = vec![];
-        if otlp && env::exports(&env, "TRACES") {
-            let size = env::number(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
+        if otlp
+            && env::exports(&env, "TRACES")
+            && let Some(exporter) = parts.spans(&env)?
+        {
+            let size = env::records(&env, "OTEL_BSP_MAX_QUEUE_SIZE", 2048);
             let queue = Queue::new("traces", size);
             let exporter =
-                CountedSpans { inner: EachAttributeOnce(parts.spans(&env)?), queue: queue.clone() };
-            let config = SpanBatchConfig::default().with_max_queue_size(size).build();
-            let inner = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
+                CountedSpans { inner: EachAttributeOnce(exporter), queue: queue.clone() };
+            let config = SpanBatchConfig::default()
+                .with_max_queue_size(size)
+                .with_max_export_batch_size(env::records(
+                    &env,
+                    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+                    512,
+                ))
+                .with_scheduled_delay(env::millis(&env, ["OTEL_BSP_SCHEDULE_DELAY"], 5_000));
+            let inner =
+                BatchSpanProcessor::builder(exporter).with_batch_config(config.build()).build();
             spans.push(Box::new(BoundedSpans { inner, queue: queue.clone() }));
             queues.push(queue);
         }
-        if otlp && env::exports(&env, "LOGS") {
-            let size = env::number(&env, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048);
+        if otlp
+            && env::exports(&env, "LOGS")
+            && let Some(exporter) = parts.logs(&env)?
+        {
+            let size = env::records(&env, "OTEL_BLRP_MAX_QUEUE_SIZE", 2048);
             let queue = Queue::new("logs", size);
-            let exporter = CountedLogs { inner: parts.logs(&env)?, queue: queue.clone() };
-            let config = LogBatchConfig::default().with_max_queue_size(size).build();
-            let inner = BatchLogProcessor::builder(exporter).with_batch_config(config).build();
+            let exporter = CountedLogs { inner: exporter, queue: queue.clone() };
+            let config = LogBatchConfig::default()
+                .with_max_queue_size(size)
+                .with_max_export_batch_size(env::records(
+                    &env,
+                    "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE",
+                    512,
+                ))
+                .with_scheduled_delay(env::millis(&env, ["OTEL_BLRP_SCHEDULE_DELAY"], 1_000));
+            let inner =
+                BatchLogProcessor::builder(exporter).with_batch_config(config.build()).build();
             logs = logs.with_log_processor(BoundedLogs { inner, queue: queue.clone() });
             queues.push(queue);
         }
-        if otlp && env::exports(&env, "METRICS") {
-            metrics = metrics.with_reader(PeriodicReader::builder(parts.metrics(&env)?).build());
+        if otlp
+            && env::exports(&env, "METRICS")
+            && let Some(inner) = parts.metrics(&env)?
+        {
+            // Points wait in no queue: each collection is one request.
+            let queue = Queue::new("metrics", 0);
+            let exporter = CountedMetrics { inner, queue: queue.clone() };
+            let reader = PeriodicReader::builder(exporter).with_interval(every).build();
+            metrics = metrics.with_reader(reader);
+            queues.push(queue);
         }
         let traces = SdkTracerProvider::builder()
             .with_resource(resource.clone())
+            .with_sampler(env::sampler(&env))
             .with_span_processor(CorrelatedSpans::new(spans))
             .build();
         let logs = self.logs.into_iter().fold(logs, |b, with| with(b)).build();
-        let metrics = self.metrics.into_iter().fold(metrics, |b, with| with(b)).build();
+        let metrics = self.metrics.into_iter().fold(metrics, |b, with| with(b, every)).build();
 
         let (filter, bad_filter) = log_filter(env.get("RUST_LOG"));
         registry()
@@ -333,9 +367,21 @@ impl TelemetryBuilder {
         span::remember_tracer(&traces);
         outcome::remember_logger(&logs);
         observe(queues.clone());
-        let reporter = DropReporter::start(queues, DROP_REPORT_EVERY).map_err(InitError::Thread)?;
-        flush_on_panic(&traces, &logs);
+        let reporter =
+            DropReporter::start(queues, self.report_drops_every).map_err(InitError::Thread)?;
+        flush_on_panic(&traces, &logs, &metrics);
 
+        let mut malformed = malformed;
+        for problem in std::mem::take(&mut parts.problems) {
+            match problem {
+                Problem::Endpoint(endpoint) => malformed.push(endpoint),
+                Problem::Exporter { signal, error, instead } => tracing::warn!(
+                    layer = "infrastructure", signal, %error, instead,
+                    "an OTLP exporter could not be built as the environment says: \
+                     its signal goes to the default endpoint, or nowhere if none is named here"
+                ),
+            }
+        }
         for m in malformed {
             tracing::warn!(
                 layer = "infrastructure",
@@ -344,6 +390,14 @@ impl TelemetryBuilder {
                 accepted = m.accepted,
                 default = m.default,
                 "malformed environment variable: using the default"
+            );
+        }
+        for u in env::unsupported(&env) {
+            tracing::warn!(
+                layer = "infrastructure",
+                variable = u.name,
+                instead = u.instead,
+                "environment variable without effect: it is not supported"
             );
         }
         for problem in switches.problems {

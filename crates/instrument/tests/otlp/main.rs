@@ -5,169 +5,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // tests say what broke by panicking
 
+mod backend;
+#[path = "../common/mod.rs"]
 mod common;
+mod environment;
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
-use bytes::Bytes;
+use axum::http::StatusCode;
+use backend::{grpc_backend, http_backend};
 use opentelemetry::context::FutureExt;
 use opentelemetry::{Context, global};
-use opentelemetry_proto::tonic::collector::logs::v1 as logs;
-use opentelemetry_proto::tonic::collector::metrics::v1 as metrics;
-use opentelemetry_proto::tonic::collector::trace::v1 as trace;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use prost::Message;
 use std::process::{Command, Output};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-#[derive(Default, Clone)]
-struct Received(Arc<Mutex<Inbox>>);
-
-#[derive(Default)]
-struct Inbox {
-    traces: Vec<trace::ExportTraceServiceRequest>,
-    logs: Vec<logs::ExportLogsServiceRequest>,
-    metrics: Vec<metrics::ExportMetricsServiceRequest>,
-    content_types: Vec<String>,
-}
-
-impl Received {
-    fn span_names(&self) -> Vec<String> {
-        let inbox = self.0.lock().unwrap();
-        let spans =
-            inbox.traces.iter().flat_map(|r| &r.resource_spans).flat_map(|r| &r.scope_spans);
-        spans.flat_map(|s| &s.spans).map(|s| s.name.clone()).collect()
-    }
-
-    /// Everything that the child sends, each signal once and joined to the others.
-    fn assert_complete(&self) {
-        assert!(self.span_names().contains(&"work".to_owned()), "{:?}", self.span_names());
-        let inbox = self.0.lock().unwrap();
-        let resource = inbox.traces[0].resource_spans[0].resource.as_ref().unwrap();
-        let attribute = |name: &str| {
-            let found = resource.attributes.iter().find(|kv| kv.key == name)?;
-            match found.value.as_ref()?.value.as_ref()? {
-                Value::StringValue(s) => Some(s.clone()),
-                other => Some(format!("{other:?}")),
-            }
-        };
-        assert_eq!(attribute("service.name").as_deref(), Some("child_service"));
-        assert_eq!(attribute("deployment.environment.name").as_deref(), Some("test"));
-        assert!(attribute("service.instance.id").is_some());
-
-        let span = inbox.traces.iter().flat_map(|r| &r.resource_spans).flat_map(|r| &r.scope_spans);
-        let span = span.flat_map(|s| &s.spans).find(|s| s.name == "work").unwrap().clone();
-        let records = inbox.logs.iter().flat_map(|r| &r.resource_logs).flat_map(|r| &r.scope_logs);
-        let mut records = records.flat_map(|s| &s.log_records);
-        let record = records
-            .find(|r| {
-                let body = r.body.as_ref().and_then(|b| b.value.as_ref());
-                matches!(body, Some(Value::StringValue(s)) if s == "from the child")
-            })
-            .expect("the log line came");
-        assert_eq!(record.trace_id, span.trace_id);
-        assert_eq!(record.span_id, span.span_id);
-
-        let points =
-            inbox.metrics.iter().flat_map(|r| &r.resource_metrics).flat_map(|r| &r.scope_metrics);
-        let names: Vec<_> = points.flat_map(|s| &s.metrics).map(|m| m.name.as_str()).collect();
-        assert!(names.contains(&"child_counter_total"), "{names:?}");
-    }
-}
-
-async fn http_backend(status: StatusCode) -> (String, Received) {
-    let received = Received::default();
-    async fn take<M: Message + Default>(
-        headers: HeaderMap,
-        body: Bytes,
-        received: Received,
-        add: impl FnOnce(&mut Inbox, M),
-    ) {
-        let mut inbox = received.0.lock().unwrap();
-        let content_type =
-            headers.get("content-type").map_or("", |v| v.to_str().unwrap()).to_owned();
-        if content_type == "application/x-protobuf" {
-            add(&mut inbox, M::decode(body).unwrap());
-        }
-        inbox.content_types.push(content_type);
-    }
-    let app = Router::new()
-        .route(
-            "/v1/traces",
-            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
-                take(h, b, r, |i, m| i.traces.push(m)).await;
-                status
-            }),
-        )
-        .route(
-            "/v1/logs",
-            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
-                take(h, b, r, |i, m| i.logs.push(m)).await;
-                status
-            }),
-        )
-        .route(
-            "/v1/metrics",
-            post(move |State(r): State<Received>, h: HeaderMap, b: Bytes| async move {
-                take(h, b, r, |i, m| i.metrics.push(m)).await;
-                status
-            }),
-        )
-        .with_state(received.clone());
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    (url, received)
-}
-
-macro_rules! grpc_service {
-    ($service:path, $request:ty, $response:ty, $field:ident) => {
-        #[tonic::async_trait]
-        impl $service for Received {
-            async fn export(
-                &self,
-                request: tonic::Request<$request>,
-            ) -> Result<tonic::Response<$response>, tonic::Status> {
-                self.0.lock().unwrap().$field.push(request.into_inner());
-                Ok(tonic::Response::new(Default::default()))
-            }
-        }
-    };
-}
-grpc_service!(
-    trace::trace_service_server::TraceService,
-    trace::ExportTraceServiceRequest,
-    trace::ExportTraceServiceResponse,
-    traces
-);
-grpc_service!(
-    logs::logs_service_server::LogsService,
-    logs::ExportLogsServiceRequest,
-    logs::ExportLogsServiceResponse,
-    logs
-);
-grpc_service!(
-    metrics::metrics_service_server::MetricsService,
-    metrics::ExportMetricsServiceRequest,
-    metrics::ExportMetricsServiceResponse,
-    metrics
-);
-
-async fn grpc_backend() -> (String, Received) {
-    let received = Received::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let server = tonic::transport::Server::builder()
-        .add_service(trace::trace_service_server::TraceServiceServer::new(received.clone()))
-        .add_service(logs::logs_service_server::LogsServiceServer::new(received.clone()))
-        .add_service(metrics::metrics_service_server::MetricsServiceServer::new(received.clone()))
-        .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener));
-    tokio::spawn(async move { server.await.unwrap() });
-    (url, received)
-}
 
 /// Runs one `child_*` test of this binary with only these `OTEL_*` and `LACUNA_*` variables.
 async fn child(test: &str, variables: &[(&str, &str)]) -> Output {
@@ -233,6 +82,45 @@ async fn child_floods() {
     let _ = telemetry.shutdown().await;
 }
 
+/// Emits, and goes on until its own log told of the drops; only then ends.
+#[tokio::test]
+async fn child_is_told_of_drops_while_it_runs() {
+    if !is_child("child_is_told_of_drops_while_it_runs") {
+        return;
+    }
+    let lines = common::Lines::default();
+    let telemetry = lacuna_instrument::Telemetry::builder("child_service")
+        .log_lines_to(lines.clone())
+        .report_drops_every(Duration::from_millis(50))
+        .init()
+        .unwrap();
+    global::meter("child").u64_counter("child_counter_total").build().add(1, &[]);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let told = |signal: &str| {
+        let lines = lines.json();
+        lines.into_iter().find(|l| l["signal"] == signal && l["export_failed"].as_u64() > Some(0))
+    };
+    let (traces, metrics) = loop {
+        tracing::info_span!("lost").in_scope(|| ());
+        match (told("traces"), told("metrics")) {
+            (Some(traces), Some(metrics)) => break (traces, metrics),
+            _ => assert!(Instant::now() < deadline, "both losses are told: {:#?}", lines.json()),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    for line in [traces, metrics] {
+        assert!(!line["error"].as_str().unwrap().is_empty(), "{line:#?}");
+    }
+    let page = telemetry.metrics_text().render();
+    assert!(
+        page.contains(
+            r#"lacuna_instrument_dropped_total{reason="export_failed",signal="metrics"}"#
+        ),
+        "{page}"
+    );
+    let _ = telemetry.shutdown().await;
+}
+
 #[test]
 fn child_panics() {
     if !is_child("child_panics") {
@@ -243,6 +131,7 @@ fn child_panics() {
     let main = std::thread::Builder::new().name("main".into());
     let panicked = main.spawn(|| {
         tracing::info_span!("last words").in_scope(|| ());
+        global::meter("child").u64_counter("last_words_total").build().add(1, &[]);
         panic!("on purpose");
     });
     assert!(panicked.unwrap().join().is_err());
@@ -365,35 +254,6 @@ async fn a_refusing_backend_is_told_as_failed_exports() {
 }
 
 #[tokio::test]
-async fn malformed_values_are_named_with_what_is_accepted_and_the_default_is_used() {
-    let (url, received) = http_backend(StatusCode::OK).await;
-    let output = child(
-        "child_emits_one_of_each",
-        &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http"),
-            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
-            ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
-            ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
-            ("LACUNA_INSTRUMENT", "redis=loud,kafka=off"),
-            ("RUST_LOG", "info,=,="),
-        ],
-    )
-    .await;
-    received.assert_complete();
-    let lines = lines(&output);
-    let warned = |variable: &str| {
-        let line = lines.iter().find(|l| l["variable"] == variable);
-        line.unwrap_or_else(|| panic!("no warning for {variable}: {lines:#?}"))
-    };
-    assert_eq!(warned("OTEL_EXPORTER_OTLP_PROTOCOL")["accepted"], "grpc, http/protobuf, http/json");
-    assert_eq!(warned("OTEL_BSP_SCHEDULE_DELAY")["default"], "5000");
-    assert!(warned("LACUNA_INSTRUMENT")["message"].as_str().unwrap().contains("redis=loud"));
-    assert_eq!(warned("RUST_LOG")["default"], "info");
-    assert_eq!(warned("OTEL_EXPORTER_OTLP_HEADERS")["value"], "(not shown)");
-}
-
-#[tokio::test]
 async fn a_panic_of_the_main_thread_sends_what_is_buffered() {
     let (url, received) = http_backend(StatusCode::OK).await;
     child(
@@ -403,9 +263,37 @@ async fn a_panic_of_the_main_thread_sends_what_is_buffered() {
     .await;
     assert!(received.span_names().contains(&"last words".to_owned()));
     let inbox = received.0.lock().unwrap();
+    let points = inbox.metrics.iter().flat_map(|r| &r.resource_metrics);
+    let mut metrics = points.flat_map(|r| &r.scope_metrics).flat_map(|s| &s.metrics);
+    assert!(metrics.any(|m| m.name == "last_words_total"), "metrics are flushed as well");
     let records = inbox.logs.iter().flat_map(|r| &r.resource_logs).flat_map(|r| &r.scope_logs);
     assert!(
         records.flat_map(|s| &s.log_records).any(|r| r.severity_number == 17),
         "the panic is an ERROR record"
     );
+}
+
+#[tokio::test]
+async fn a_running_service_tells_of_drops_with_the_reason() {
+    let (url, _) = http_backend(StatusCode::FORBIDDEN).await;
+    child(
+        "child_is_told_of_drops_while_it_runs",
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+            ("OTEL_BSP_SCHEDULE_DELAY", "20"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "20"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn child_emits_one_of_each_or_loses_it() {
+    if !is_child("child_emits_one_of_each_or_loses_it") {
+        return;
+    }
+    let telemetry = lacuna_instrument::init("child_service").unwrap();
+    tracing::info_span!("work").in_scope(|| tracing::info!("from the child"));
+    // Nobody listens at the default endpoint, or somebody does: both are well.
+    let _ = telemetry.shutdown().await;
 }
