@@ -44,7 +44,7 @@ pub fn write(
     let data_path = file_path(folder, meta.id, codec.extension());
     let data = files.create(&data_path).map_err(|e| StoreError::io(&data_path, "create", e))?;
     let out = BlockWriter::new(data);
-    let mut writer = codec.write(kind, schema.clone(), &summary, out)?;
+    let mut writer = codec.write(schema.clone(), out)?;
     let unindexed = postings::unindexed(&summary);
     let mut values = PostingsBuilder::new(unindexed.clone());
     for (number, slice) in order.chunks(GROUP_ROWS).enumerate() {

@@ -11,20 +11,13 @@ use super::cells::Cells;
 use crate::error::StoreError;
 use crate::part::{Filter, Want};
 use crate::rows::RowSet;
-use crate::summary::Summary;
 
 /// A format of data files.
 pub trait Codec: Send + Sync {
     /// Extension of the files.
     fn extension(&self) -> &'static str;
-    /// Begins a file with columns `schema`; `summary` tells what will be in them.
-    fn write(
-        &self,
-        kind: SignalKind,
-        schema: SchemaRef,
-        summary: &Summary,
-        out: BlockWriter,
-    ) -> Result<Box<dyn RowWriter>, StoreError>;
+    /// Begins a file with columns `schema`.
+    fn write(&self, schema: SchemaRef, out: BlockWriter) -> Result<Box<dyn RowWriter>, StoreError>;
     /// Opens a file.
     fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError>;
 }

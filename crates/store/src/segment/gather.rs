@@ -136,8 +136,11 @@ impl<'a> Group<'a> {
     ) -> Result<Option<Coded>, ArrowError> {
         let origins = || self.origins.iter().zip(taken);
         let plain = origins().filter(|(_, taken)| matches!(taken, Taken::Plain(_)));
-        // Where values hardly repeat within a part, they do not in many.
-        if plain.map(|(origin, _)| origin.from.len()).sum::<usize>() * 2 > self.rows {
+        // Where values hardly repeat within a part, they do not in many; but parts in memory have no
+        // codes for what is as short as they are.
+        if *data_type != DataType::UInt8
+            && plain.map(|(origin, _)| origin.from.len()).sum::<usize>() * 2 > self.rows
+        {
             return Ok(None);
         }
         let Some(mut union) = Union::new(data_type) else { return Ok(None) };

@@ -3,6 +3,8 @@
 //! A run is its length doubled (varint) and the value; packed values are the number of groups of
 //! eight, doubled, plus one (varint) and the groups. Only the last group may be filled up.
 
+use arrow::buffer::NullBuffer;
+
 use super::super::table::put_varint;
 
 /// Groups of eight that a run must take the place of, in bits of a value: a run and the head of
@@ -86,13 +88,56 @@ impl Valid {
         }));
     }
 
+    /// `rows` rows from `start` on, those that `nulls` has no null for.
+    pub fn set_nulls(&mut self, nulls: Option<&NullBuffer>, start: usize, rows: usize) {
+        self.rows = rows;
+        self.words.clear();
+        match nulls {
+            None => self.words.resize(rows.div_ceil(64), u64::MAX),
+            Some(nulls) => {
+                let bits = nulls.inner().slice(start, rows);
+                self.words.extend(bits.bit_chunks().iter_padded().take(rows.div_ceil(64)));
+            }
+        }
+        // Bits beyond the last row do not count.
+        if let Some(last) = self.words.last_mut().filter(|_| !rows.is_multiple_of(64)) {
+            *last &= (1 << (rows % 64)) - 1;
+        }
+    }
+
     /// How many have a value.
     pub fn count(&self) -> usize {
         self.words.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// As levels, packed and in runs.
-    pub fn put_mixed(&self, out: &mut Vec<u8>) {
+    /// The rows that have a value, ascending.
+    pub fn rows(&self) -> impl Iterator<Item = usize> + '_ {
+        let words = self.words.iter().enumerate();
+        words.flat_map(|(number, word)| {
+            let mut word = *word;
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(number * 64 + bit)
+            })
+        })
+    }
+
+    /// As definition levels, their length before.
+    pub fn put_levels(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        let count = self.count();
+        if count == 0 || count == self.rows {
+            put_run(out, self.rows, u16::from(count > 0), 1);
+        } else {
+            self.put_mixed(out);
+        }
+        let len = (out.len() - start - 4) as u32;
+        out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    }
+
+    fn put_mixed(&self, out: &mut Vec<u8>) {
         let groups = self.rows.div_ceil(8);
         let byte = |group: usize| (self.words[group / 8] >> (group % 8 * 8)) as u8;
         // The bits of a last group that is not full mean nothing.
@@ -122,29 +167,5 @@ impl Valid {
             at = end;
         }
         packed(out, start, groups);
-    }
-
-    /// As levels, in runs only: longer, but the same pattern of rows always gives the same bytes,
-    /// which zstd finds again.
-    pub fn put_runs(&self, out: &mut Vec<u8>) {
-        let mut at = 0;
-        while at < self.rows {
-            let value = self.words[at / 64] >> (at % 64) & 1;
-            let mut len = 0;
-            while at + len < self.rows {
-                let place = at + len;
-                let word = self.words[place / 64] >> (place % 64);
-                let same = if value == 1 { word.trailing_ones() } else { word.trailing_zeros() };
-                let left = 64 - place % 64;
-                let same = (same as usize).min(left);
-                len += same;
-                if same < left {
-                    break;
-                }
-            }
-            let len = len.min(self.rows - at);
-            put_run(out, len, value as u16, 1);
-            at += len;
-        }
     }
 }

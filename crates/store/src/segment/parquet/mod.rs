@@ -5,12 +5,15 @@
 //! where few values repeat, since a look-up must read the dictionary whole; delta encoding for
 //! times. `docs/format.md` lists it.
 
-mod chunk;
-mod dictionary;
+mod coded;
+mod delta;
 mod hybrid;
+mod plain;
 mod read;
+mod sink;
 #[cfg(test)]
 mod tests;
+mod values;
 mod write;
 
 use std::sync::Arc;
@@ -24,9 +27,8 @@ use super::codec::{Codec, RowReader, RowWriter};
 use super::flat::Dictionaries;
 use super::pages::Contexts;
 use crate::error::StoreError;
-use crate::summary::Summary;
-pub use dictionary::fixed;
 use read::ParquetReader;
+pub use values::fixed;
 use write::ParquetWriter;
 
 /// Reads and writes Parquet.
@@ -41,14 +43,8 @@ impl Codec for ParquetCodec {
         "parquet"
     }
 
-    fn write(
-        &self,
-        kind: SignalKind,
-        schema: SchemaRef,
-        summary: &Summary,
-        out: BlockWriter,
-    ) -> Result<Box<dyn RowWriter>, StoreError> {
-        Ok(Box::new(ParquetWriter::new(kind, schema, summary, out)?))
+    fn write(&self, schema: SchemaRef, out: BlockWriter) -> Result<Box<dyn RowWriter>, StoreError> {
+        Ok(Box::new(ParquetWriter::new(schema, out)?))
     }
 
     fn open(&self, kind: SignalKind, file: BlockFile) -> Result<Arc<dyn RowReader>, StoreError> {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use ::parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array, Int64Array,
-    ListArray, StringViewArray, TimestampNanosecondArray, UInt8Array, UInt32Array, UInt64Array,
+    Array, ArrayRef, BinaryViewArray, BooleanArray, FixedSizeBinaryArray, Float64Array, Int32Array,
+    Int64Array, ListArray, StringViewArray, TimestampNanosecondArray, UInt8Array, UInt32Array,
+    UInt64Array,
 };
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use bytes::Bytes;
-use lacuna_signal::SignalKind;
 use proptest::prelude::*;
 
 use super::super::blocks::BlockWriter;
@@ -18,7 +18,6 @@ use super::super::cells::{Cells, Coded};
 use super::ParquetCodec;
 use crate::files::{Files, OsFiles};
 use crate::segment::codec::Codec;
-use crate::summary::Summary;
 
 /// Values of one type: `distinct` of them.
 fn values(ty: usize, distinct: usize) -> ArrayRef {
@@ -35,6 +34,16 @@ fn values(ty: usize, distinct: usize) -> ArrayRef {
         4 => Arc::new(Int32Array::from_iter_values(numbers().map(|n| n as i32))),
         5 => Arc::new(UInt32Array::from_iter_values(numbers().map(|n| n as u32))),
         6 => Arc::new(UInt8Array::from_iter_values((0..distinct.min(256)).map(|n| n as u8))),
+        8 => Arc::new(TimestampNanosecondArray::from_iter_values(numbers())),
+        9 => {
+            let ids = numbers().map(i64::to_be_bytes);
+            Arc::new(FixedSizeBinaryArray::try_from_iter(ids).unwrap())
+        }
+        10 => {
+            let bytes = numbers().map(|n| n.to_be_bytes()[..(n & 7) as usize].to_vec());
+            Arc::new(BinaryViewArray::from_iter_values(bytes))
+        }
+        11 => Arc::new(BooleanArray::from_iter((0..distinct.min(2)).map(|n| Some(n == 1)))),
         _ => {
             let ids = numbers().map(|n| [n.to_le_bytes(), n.to_be_bytes()].concat());
             Arc::new(FixedSizeBinaryArray::try_from_iter(ids).unwrap())
@@ -46,6 +55,7 @@ fn values(ty: usize, distinct: usize) -> ArrayRef {
 #[derive(Debug, Clone)]
 struct Shape {
     ty: usize,
+    plain: bool,
     distinct: usize,
     nullable: bool,
     /// Of 16 rows, those that are null.
@@ -58,16 +68,21 @@ fn any_shape() -> impl Strategy<Value = Shape> {
     let distinct = prop_oneof![Just(1usize), 1usize..6, 200usize..300, 300usize..5000];
     let nulls = prop_oneof![Just(0usize), 0usize..16, Just(16usize)];
     (
-        0usize..8,
+        0usize..12,
         distinct,
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         nulls,
         prop_oneof![Just(1usize), 1usize..3000],
         any::<u64>(),
     )
-        .prop_map(|(ty, distinct, nullable, nulls, run, seed)| {
-            let distinct = if ty == 6 { distinct.min(256) } else { distinct };
-            Shape { ty, distinct, nullable, nulls, run, seed }
+        .prop_map(|(ty, distinct, (nullable, plain), nulls, run, seed)| {
+            let distinct = match ty {
+                6 => distinct.min(256),
+                11 => distinct.min(2),
+                _ => distinct,
+            };
+            let plain = plain || ty >= 8;
+            Shape { ty, plain, distinct, nullable, nulls, run, seed }
         })
 }
 
@@ -116,8 +131,7 @@ fn write(schema: &Arc<Schema>, groups: Vec<Vec<Cells>>) -> Bytes {
     let path = dir.path().join("f");
     let out = BlockWriter::new(OsFiles.create(&path).unwrap());
     let codec = ParquetCodec::default();
-    let kind = SignalKind::Spans;
-    let mut writer = codec.write(kind, Arc::clone(schema), &Summary::default(), out).unwrap();
+    let mut writer = codec.write(Arc::clone(schema), out).unwrap();
     for group in groups {
         writer.append(&mut group.into_iter().map(Ok)).unwrap();
     }
@@ -154,8 +168,8 @@ proptest! {
         for rows in &rows {
             let cells = shapes.iter().zip(&mut expected).map(|(shape, expected)| {
                 let (coded, array) = shape.group(*rows);
-                expected.push(array);
-                Cells::Coded(coded)
+                expected.push(Arc::clone(&array));
+                if shape.plain { Cells::Plain(array) } else { Cells::Coded(coded) }
             });
             groups.push(cells.collect());
         }
@@ -175,7 +189,8 @@ proptest! {
 
 #[test]
 fn a_whole_row_group_of_65535_values_reads_back() {
-    let shape = Shape { ty: 1, distinct: 65_535, nullable: true, nulls: 2, run: 1, seed: 5 };
+    let shape =
+        Shape { ty: 1, plain: false, distinct: 65_535, nullable: true, nulls: 2, run: 1, seed: 5 };
     let schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, true)]));
     let (coded, expected) = shape.group(super::super::GROUP_ROWS);
     assert!(coded.values.len() > 50_000);
@@ -189,7 +204,8 @@ fn plain_nested_and_coded_columns_lie_side_by_side() {
     let flags: ArrayRef = Arc::new(BooleanArray::from_iter((0..5000).map(|i| Some(i % 3 == 0))));
     let lists = (0..5000i64).map(|i| (i % 5 > 1).then(|| (0..i % 4).map(Some)));
     let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists));
-    let shape = Shape { ty: 0, distinct: 9, nullable: true, nulls: 5, run: 3, seed: 3 };
+    let shape =
+        Shape { ty: 0, plain: false, distinct: 9, nullable: true, nulls: 5, run: 3, seed: 3 };
     let (coded, texts) = shape.group(5000);
     let field = |name, array: &ArrayRef| Field::new(name, array.data_type().clone(), true);
     let schema = Arc::new(Schema::new(vec![
@@ -214,8 +230,28 @@ fn a_null_where_none_may_be_is_an_error() {
     let out = BlockWriter::new(OsFiles.create(&dir.path().join("f")).unwrap());
     let schema = Arc::new(Schema::new(vec![Field::new("c", DataType::Int64, false)]));
     let codec = ParquetCodec::default();
-    let mut writer = codec.write(SignalKind::Spans, schema, &Summary::default(), out).unwrap();
+    let mut writer = codec.write(schema, out).unwrap();
     let values: ArrayRef = Arc::new(Int64Array::from(vec![7]));
     let cells = Cells::Coded(Coded { codes: vec![1, 0], values });
     assert!(writer.append(&mut std::iter::once(Ok(cells))).is_err());
+}
+
+#[test]
+fn sliced_columns_are_written_as_they_are() {
+    let shapes = [0, 1, 8, 9, 10, 11].map(|ty| Shape {
+        ty,
+        plain: true,
+        distinct: if ty == 11 { 2 } else { 700 },
+        nullable: true,
+        nulls: 4,
+        run: 2,
+        seed: 11 + ty as u64,
+    });
+    let arrays: Vec<ArrayRef> =
+        shapes.iter().map(|shape| shape.group(3000).1.slice(333, 2222)).collect();
+    let fields = arrays.iter().enumerate();
+    let fields = fields.map(|(i, a)| Field::new(format!("c{i}"), a.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let group = arrays.iter().map(|array| Cells::Plain(Arc::clone(array))).collect();
+    assert_eq!(read(&write(&schema, vec![group]), None), arrays);
 }
