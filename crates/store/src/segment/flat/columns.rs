@@ -29,7 +29,8 @@ pub struct Leaf {
     pub layout: Layout,
 }
 
-/// The columns of `schema` by their number, without those that are not to be read here.
+/// The columns of `schema` by their number, without those that are not to be read here. `packed`
+/// tells which leaves are compressed, group after group.
 pub fn of(described: &SchemaDescriptor, schema: &Schema, packed: &[bool]) -> Vec<Option<Column>> {
     let mut leaves: Vec<Vec<(usize, &ColumnDescPtr)>> = vec![Vec::new(); schema.fields().len()];
     for (number, leaf) in described.columns().iter().enumerate() {
@@ -45,7 +46,12 @@ pub fn of(described: &SchemaDescriptor, schema: &Schema, packed: &[bool]) -> Vec
             return None;
         }
         let leaves = places.into_iter().zip(leaves).map(|((data_type, levels), (number, leaf))| {
-            let packed = packed.get(number).copied()?;
+            // A column of ours is compressed in all row groups or in none.
+            let mut groups = packed.iter().skip(number).step_by(described.num_columns());
+            let packed = groups.next().copied()?;
+            if groups.any(|other| *other != packed) {
+                return None;
+            }
             let layout = layout(data_type, levels, leaf, packed)?;
             Some(Leaf { number, data_type: data_type.clone(), layout })
         });

@@ -49,7 +49,8 @@ pub struct CodedWriter {
 }
 
 impl CodedWriter {
-    /// The chunk of `cells`. `mode` is how the column was laid down last.
+    /// The chunk of `cells`. `mode` is how the column was laid down last, `compress` whether its
+    /// pages must be compressed or must not.
     ///
     /// # Errors
     /// The column's type has no dictionary, or a row is null in a column that must not be.
@@ -59,6 +60,7 @@ impl CodedWriter {
         cells: &Coded,
         zstd: &mut Zstd,
         mode: &mut Option<Mode>,
+        compress: Option<bool>,
     ) -> Result<Chunk> {
         let nullable = column.max_def_level() > 0;
         let nulls = cells.codes.iter().filter(|code| **code == 0).count();
@@ -72,8 +74,8 @@ impl CodedWriter {
         let dictionary = values::plain(cells.values.as_ref())?;
         let page_rows = page_rows(&cells.codes);
         let chosen = match *mode {
-            Some(mode) => mode,
-            None => self.choose(cells, nullable, &dictionary, page_rows, zstd)?,
+            Some(mode) if compress.is_none_or(|zstd| zstd == mode.zstd) => mode,
+            _ => self.choose(cells, nullable, &dictionary, page_rows, zstd, compress)?,
         };
         // Few rows tell little about those to come.
         if cells.codes.len() - nulls >= PAGE_ROWS {
@@ -98,12 +100,14 @@ impl CodedWriter {
         dictionary: &[u8],
         page_rows: usize,
         zstd: &mut Zstd,
+        compress: Option<bool>,
     ) -> Result<Mode> {
         let pages = cells.codes.len().div_ceil(page_rows);
         let step = pages.div_ceil(SAMPLES).max(1);
         let short = zstd.pack(dictionary)?.len();
         let mut best = (MODES[0], usize::MAX);
-        for mode in MODES {
+        let may = |mode: &Mode| compress.is_none_or(|zstd| zstd == mode.zstd);
+        for mode in MODES.into_iter().filter(may) {
             let mut size = 0;
             for codes in cells.codes.chunks(page_rows).step_by(step) {
                 self.lay(mode, codes, nullable, cells.values.len());

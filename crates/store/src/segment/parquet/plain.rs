@@ -67,7 +67,8 @@ pub struct PlainWriter {
 }
 
 impl PlainWriter {
-    /// The chunk of `array`. `mode` is how the column was laid down last.
+    /// The chunk of `array`. `mode` is how the column was laid down last, `compress` whether its
+    /// pages must be compressed or must not.
     ///
     /// # Errors
     /// The type is none of those of [`writes`], or a row is null in a column that must not be.
@@ -77,6 +78,7 @@ impl PlainWriter {
         array: &dyn Array,
         zstd: &mut Zstd,
         mode: &mut Option<Mode>,
+        compress: Option<bool>,
     ) -> Result<Chunk> {
         let nullable = column.max_def_level() > 0;
         let nulls = array.null_count();
@@ -86,8 +88,8 @@ impl PlainWriter {
         }
         let rows = page_rows(array)?;
         let chosen = match *mode {
-            Some(mode) => mode,
-            None => self.choose(array, nullable, rows, zstd)?,
+            Some(mode) if compress.is_none_or(|zstd| zstd == mode.zstd) => mode,
+            _ => self.choose(array, nullable, rows, zstd, compress)?,
         };
         // Few rows tell little about those to come.
         if array.len() - nulls >= MAX_PAGE_ROWS {
@@ -109,6 +111,7 @@ impl PlainWriter {
         nullable: bool,
         rows: usize,
         zstd: &mut Zstd,
+        compress: Option<bool>,
     ) -> Result<Mode> {
         let modes: &[Mode] = match array.data_type() {
             DataType::Utf8View | DataType::BinaryView => &TEXTS,
@@ -117,7 +120,8 @@ impl PlainWriter {
         };
         let step = array.len().div_ceil(rows).div_ceil(SAMPLES).max(1) * rows;
         let mut best = (PLAIN[0], usize::MAX);
-        for mode in modes {
+        let may = |mode: &&Mode| compress.is_none_or(|zstd| zstd == mode.zstd);
+        for mode in modes.iter().filter(may) {
             let mut size = 0;
             for start in (0..array.len()).step_by(step) {
                 let rows = rows.min(array.len() - start);

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
-use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::basic::{Compression, CompressionCodec, ZstdLevel};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use ::parquet::file::writer::SerializedFileWriter;
 use arrow::datatypes::SchemaRef;
 
-use super::super::PAGE_ROWS;
 use super::super::blocks::BlockWriter;
 use super::super::cells::Cells;
 use super::super::codec::RowWriter;
+use super::super::{GROUP_ROWS, PAGE_ROWS};
 use super::coded::{self, CodedWriter};
 use super::encode;
 use super::plain::{self, PlainWriter};
@@ -22,6 +22,9 @@ use crate::error::StoreError;
 /// Rows in a page of a column of lists, which few rows have.
 const NESTED_PAGE_ROWS: usize = 4096;
 
+/// Values that tell how a column is best laid down.
+const FEW_VALUES: usize = 8192;
+
 /// A file being written.
 pub struct ParquetWriter {
     file: SerializedFileWriter<BlockWriter>,
@@ -30,8 +33,25 @@ pub struct ParquetWriter {
     zstd: Zstd,
     coded: CodedWriter,
     plain: PlainWriter,
-    /// How each column was laid down last.
-    modes: Vec<(Option<coded::Mode>, Option<plain::Mode>)>,
+    laid: Vec<Laid>,
+}
+
+/// How a column was laid down last.
+#[derive(Clone, Copy, Default)]
+struct Laid {
+    coded: Option<coded::Mode>,
+    plain: Option<plain::Mode>,
+    /// Whether it is compressed: in all row groups, or in none.
+    zstd: Option<bool>,
+}
+
+impl Laid {
+    /// Whether the next `rows` rows, of which `values` have a value, must be compressed.
+    fn compress(&self, rows: usize, values: usize) -> Option<bool> {
+        // Few values tell little about those in row groups to come.
+        let early = rows >= GROUP_ROWS && values < FEW_VALUES;
+        self.zstd.or(early.then_some(true))
+    }
 }
 
 impl ParquetWriter {
@@ -42,9 +62,9 @@ impl ParquetWriter {
         let (file, columns) =
             writer.and_then(ArrowWriter::into_serialized_writer).map_err(encode)?;
         let zstd = Zstd::new().map_err(encode)?;
-        let modes = vec![(None, None); schema.fields().len()];
+        let laid = vec![Laid::default(); schema.fields().len()];
         let (coded, plain) = (CodedWriter::default(), PlainWriter::default());
-        Ok(Self { file, columns, schema, zstd, coded, plain, modes })
+        Ok(Self { file, columns, schema, zstd, coded, plain, laid })
     }
 }
 
@@ -53,20 +73,24 @@ impl RowWriter for ParquetWriter {
         &mut self,
         columns: &mut dyn Iterator<Item = Result<Cells, StoreError>>,
     ) -> Result<(), StoreError> {
-        let Self { file, columns: factory, schema, zstd, coded, plain, modes } = self;
+        let Self { file, columns: factory, schema, zstd, coded, plain, laid } = self;
         let number = file.flushed_row_groups().len();
         let mut writers = factory.create_column_writers(number).map_err(encode)?.into_iter();
         let leaves = file.schema_descr().columns().to_vec();
         let mut group = file.next_row_group().map_err(encode)?;
         let mut next = 0;
-        for ((field, cells), modes) in schema.fields().iter().zip(columns).zip(modes) {
+        for ((field, cells), laid) in schema.fields().iter().zip(columns).zip(laid) {
             let Some(leaf) = leaves.get(next) else { break };
             let (bytes, close) = match cells? {
                 Cells::Coded(cells) => {
-                    coded.write(leaf, &cells, zstd, &mut modes.0).map_err(encode)?
+                    let values = cells.codes.iter().filter(|code| **code != 0).count();
+                    let compress = laid.compress(cells.codes.len(), values);
+                    coded.write(leaf, &cells, zstd, &mut laid.coded, compress).map_err(encode)?
                 }
                 Cells::Plain(array) if plain::writes(field.data_type()) => {
-                    plain.write(leaf, array.as_ref(), zstd, &mut modes.1).map_err(encode)?
+                    let compress = laid.compress(array.len(), array.len() - array.null_count());
+                    let array = array.as_ref();
+                    plain.write(leaf, array, zstd, &mut laid.plain, compress).map_err(encode)?
                 }
                 Cells::Plain(array) => {
                     let parts = compute_leaves(field, &array).map_err(encode)?;
@@ -82,6 +106,7 @@ impl RowWriter for ParquetWriter {
             // The crate's writer of this column is not needed.
             drop(writers.next());
             next += 1;
+            laid.zstd = Some(close.metadata.compression_codec() == CompressionCodec::ZSTD);
             group.append_column(&bytes, close).map_err(encode)?;
         }
         group.close().map_err(encode)?;
