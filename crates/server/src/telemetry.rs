@@ -61,6 +61,7 @@ pub struct Telemetry {
     accepted: Family<SignalLabel, Counter>,
     rejected: Family<SignalLabel, Counter>,
     dropped_attributes: Family<SignalLabel, Counter>,
+    dropped_links: Counter,
     limited: Family<LimitLabels, Counter>,
     received_bytes: Family<SignalLabel, Counter>,
     requests: Family<SignalLabel, Counter>,
@@ -91,6 +92,12 @@ impl Default for Telemetry {
             "ingest_dropped_attributes",
             "Attributes beyond what a batch keeps",
             Family::clone(&dropped_attributes),
+        );
+        let dropped_links = Counter::default();
+        registry.register(
+            "ingest_dropped_links",
+            "Span links without a valid id, left out of their spans",
+            dropped_links.clone(),
         );
         let limited = Family::default();
         registry.register(
@@ -147,6 +154,7 @@ impl Default for Telemetry {
             accepted,
             rejected,
             dropped_attributes,
+            dropped_links,
             limited,
             received_bytes,
             requests,
@@ -174,6 +182,7 @@ impl Telemetry {
         self.accepted.get_or_create(&label).inc_by(items);
         self.rejected.get_or_create(&label).inc_by(rejected.items);
         self.dropped_attributes.get_or_create(&label).inc_by(rejected.attributes);
+        self.dropped_links.inc_by(rejected.links);
         self.received_bytes.get_or_create(&label).inc_by(bytes);
         self.acknowledge.observe(took.as_secs_f64());
     }

@@ -228,6 +228,10 @@ columns! {
     SCOPE_NAME = "scope_name";
     /// Instrumentation scope version.
     SCOPE_VERSION = "scope_version";
+    /// Attributes of the resource that the emitter dropped; null for none.
+    RESOURCE_DROPPED_ATTRIBUTES = "resource_dropped_attributes";
+    /// Attributes of the instrumentation scope that the emitter dropped; null for none.
+    SCOPE_DROPPED_ATTRIBUTES = "scope_dropped_attributes";
     /// Schema URL of the resource.
     RESOURCE_SCHEMA_URL = "resource_schema_url";
     /// Schema URL of the scope.

@@ -315,9 +315,9 @@ fn what_is_beyond_the_limits_is_cut_or_dropped_and_counted() {
     assert_eq!(attributes.of_row(1).count(), 2);
     assert_eq!(decoded.rejected.items, 0);
     // Dropped: the list, which cannot be cut, and the one that came after three. Cut: two of the
-    // first span, and the service's name.
-    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (2, 3));
-    assert_eq!(decoded.rejected.message(), "2 attributes dropped; 3 attributes cut");
+    // first span, the service's name, and the names of both spans.
+    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (2, 5));
+    assert_eq!(decoded.rejected.message(), "2 attributes dropped; 5 values cut");
 
     let limits = Limits { body: body.len() - 1, ..Limits::default() };
     let error = decode_with(SignalKind::Spans, body.clone(), &limits).unwrap_err();
@@ -388,4 +388,87 @@ fn rows_are_bounded_by_the_bytes_of_their_request() {
     assert_eq!(decoded.rejected.items, (1 << 17) - kept as u64);
     let reason = &decoded.rejected.reasons[0];
     assert!(reason.ends_with(&format!("a request of this size may have {kept} rows at most")));
+}
+
+/// Regression: one link without an id took its span with it.
+#[test]
+fn a_link_without_an_id_is_left_out_and_its_span_kept() {
+    let link = |trace: Vec<u8>, id: Vec<u8>| Link {
+        trace_id: trace,
+        span_id: id,
+        attributes: vec![text("k", "v")],
+        ..Default::default()
+    };
+    let mut full = span(1, vec![]);
+    full.dropped_links_count = 4;
+    full.links = vec![
+        link(vec![], vec![1; 8]),
+        link(vec![7; 16], vec![7; 8]),
+        link(vec![1; 16], vec![0; 8]),
+        link(vec![1; 3], vec![1; 8]),
+    ];
+    let body = Bytes::from(request(vec![full, span(2, vec![])]).encode_to_vec());
+    let decoded = decode(SignalKind::Spans, body).unwrap();
+    let rows = SpanRows::new(&decoded.batch);
+    let links: Vec<_> = rows.links(0).collect();
+    assert_eq!((decoded.batch.num_rows(), links.len()), (2, 1));
+    assert_eq!(links[0].trace_id.0, [7; 16]);
+    assert_eq!(links[0].attributes.unwrap().iter().count(), 1);
+    let dropped = decoded.batch.number_column::<arrow::datatypes::UInt32Type>("dropped_links");
+    assert_eq!(dropped.unwrap().values()[..], [7, 0]);
+    assert_eq!((decoded.rejected.items, decoded.rejected.links), (0, 3));
+    let place = "resource_spans[0].scope_spans[0].spans[0].links";
+    assert_eq!(
+        decoded.rejected.message(),
+        format!(
+            "{place}[0]: trace_id has 0 bytes, expected 16; {place}[2]: span_id is all zero; \
+             {place}[3]: trace_id has 3 bytes, expected 16; 3 links dropped"
+        )
+    );
+}
+
+/// Regression: limits saw nothing but attributes of items, resources and scopes.
+#[test]
+fn limits_reach_events_links_names_bodies_and_keys() {
+    let mut full = span(1, vec![text(&"k".repeat(257), "v"), text("k", "v")]);
+    full.name = "n".repeat(20);
+    full.status = Some(Status { message: "m".repeat(20), code: 2 });
+    let many = || vec![text("a", &"x".repeat(20)), text("b", "y"), text("c", "z")];
+    full.events = vec![Event { name: "e".repeat(20), attributes: many(), ..Default::default() }];
+    full.links = vec![Link {
+        trace_id: vec![7; 16],
+        span_id: vec![7; 8],
+        attributes: many(),
+        ..Default::default()
+    }];
+    let mut request = request(vec![full]);
+    request.resource_spans[0].resource = None;
+    let limits = Limits { attributes: 2, attribute_length: 8, ..Limits::default() };
+    let body = Bytes::from(request.encode_to_vec());
+    let decoded = decode_with(SignalKind::Spans, body, &limits).unwrap();
+    let rows = SpanRows::new(&decoded.batch);
+    assert_eq!((rows.name(0), rows.status_message(0)), ("nnnnnnnn", Some("mmmmmmmm")));
+    let event = rows.events(0).next().unwrap();
+    assert_eq!(event.name, "eeeeeeee");
+    for list in [event.attributes, rows.links(0).next().unwrap().attributes] {
+        let list: Vec<_> = list.unwrap().iter().collect();
+        assert_eq!(list, [("a", Value::Str("xxxxxxxx")), ("b", Value::Str("y"))]);
+    }
+    assert_eq!(decoded.batch.attributes(Scope::Span).of_row(0).count(), 1);
+    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (3, 5));
+
+    let body = |value| LogRecord {
+        body: Some(AnyValue { value: Some(value) }),
+        time_unix_nano: 1,
+        ..Default::default()
+    };
+    let list = ArrayValue { values: vec![AnyValue { value: Some(Any::BoolValue(true)) }; 3] };
+    let log_records = vec![body(Any::StringValue("b".repeat(20))), body(Any::ArrayValue(list))];
+    let scope_logs = vec![ScopeLogs { log_records, ..Default::default() }];
+    let resource_logs = vec![ResourceLogs { scope_logs, ..Default::default() }];
+    let logs = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+    let decoded = decode_with(SignalKind::Logs, Bytes::from(logs), &limits).unwrap();
+    let rows = LogRows::new(&decoded.batch);
+    assert_eq!((rows.body(0), rows.body(1)), (Some("bbbbbbbb"), None));
+    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (1, 1));
 }

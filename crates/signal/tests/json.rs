@@ -309,3 +309,24 @@ fn values_nested_too_deep_are_refused() {
     assert_eq!((kept.len(), rejected.items), (1, 1));
     assert!(rejected.reasons[0].ends_with("values nested too deep"));
 }
+
+/// Regression: one link without an id took its span with it.
+#[test]
+fn a_link_without_an_id_is_counted_in_its_span() {
+    let links = r#""links":[{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"zz"},
+        {"traceId":"00000000000000000000000000000000","spanId":"eee19b7ec3c1b174"},
+        {"spanId":"eee19b7ec3c1b174"},
+        {"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174"}]"#;
+    let (bytes, mut rejected) =
+        decode_json(SignalKind::Spans, request_of(&[links]).as_bytes()).unwrap();
+    let decoded = decode(SignalKind::Spans, bytes).unwrap();
+    rejected.merge(decoded.rejected);
+    assert_eq!((decoded.batch.num_rows(), rejected.items, rejected.links), (1, 0, 3));
+    assert_eq!(SpanRows::new(&decoded.batch).links(0).count(), 1);
+    let dropped = decoded.batch.number_column::<arrow::datatypes::UInt32Type>("dropped_links");
+    assert_eq!(dropped.unwrap().value(0), 3);
+    assert_eq!(
+        rejected.reasons[0],
+        "resourceSpans[0].scopeSpans[0].spans[0].links[0].spanId: \"zz\" is not hex: expected 16 digits"
+    );
+}

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use lacuna_signal::otlp::decode;
+use lacuna_signal::otlp::{Limits, decode, decode_with};
 use lacuna_signal::rows::{MetricType, Number, PointRows};
 use lacuna_signal::schema::Scope;
 use lacuna_signal::{Batch, SignalKind, Value};
@@ -140,7 +140,6 @@ fn all_types() -> Vec<Metric> {
             }),
         ),
         metric("rpc", Data::Summary(Summary { data_points: vec![summary] })),
-        Metric { name: "without data".into(), ..Default::default() },
     ]
 }
 
@@ -309,4 +308,44 @@ fn the_frame_may_come_in_any_order_and_in_parts() {
         .collect();
     let expected = |value| ("late", Some(MetricType::Gauge), Some(Number::Int(value)));
     assert_eq!(values, [expected(1), expected(2)]);
+}
+
+/// Regression: a metric whose data is of no type that is known was taken, and thrown away.
+#[test]
+fn a_metric_of_an_unknown_type_is_refused_by_its_name() {
+    let gauge = Data::Gauge(Gauge { data_points: vec![point(5, NumberValue::AsInt(1), vec![])] });
+    let request =
+        request(vec![metric("kept", gauge), Metric { name: "lost".into(), ..Default::default() }]);
+    let decoded = decode_points(&request);
+    assert_eq!((decoded.batch.num_rows(), decoded.rejected.items), (1, 1));
+    assert_eq!(
+        decoded.rejected.message(),
+        "resource_metrics[0].scope_metrics[0].metrics[1]: metric `lost` has no data of a known type: \
+         expected gauge, sum, histogram, exponential_histogram or summary"
+    );
+    let json = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+        {"name":"old","intGauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}"#;
+    let (body, _) = lacuna_signal::otlp::decode_json(SignalKind::Points, json).unwrap();
+    let error = decode(SignalKind::Points, body).unwrap_err().to_string();
+    assert!(error.contains("metric `old` has no data of a known type"), "{error}");
+}
+
+#[test]
+fn limits_reach_the_attributes_of_exemplars() {
+    let mut limited = point(5, NumberValue::AsInt(1), vec![]);
+    limited.exemplars = vec![Exemplar {
+        filtered_attributes: vec![text("a", "123456789"), text("b", "2"), text("c", "3")],
+        ..Default::default()
+    }];
+    let gauge = Data::Gauge(Gauge { data_points: vec![limited] });
+    let mut request = request(vec![metric("m", gauge)]);
+    request.resource_metrics[0].resource = None;
+    let limits = Limits { attributes: 2, attribute_length: 8, ..Limits::default() };
+    let body = Bytes::from(request.encode_to_vec());
+    let decoded = decode_with(SignalKind::Points, body, &limits).unwrap();
+    let rows = PointRows::new(&decoded.batch);
+    let exemplar = rows.exemplars(0).next().unwrap();
+    let list: Vec<_> = exemplar.attributes.unwrap().iter().collect();
+    assert_eq!(list, [("a", Value::Str("12345678")), ("b", Value::Str("2"))]);
+    assert_eq!((decoded.rejected.attributes, decoded.rejected.truncated), (1, 1));
 }

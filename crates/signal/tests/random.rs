@@ -138,6 +138,15 @@ fn check_frame(
     assert_eq!(row_pairs(batch.attributes(Scope::Resource).of_row(row)), attributes);
     let attributes = scope.map(|scope| pairs(&scope.attributes)).unwrap_or_default();
     assert_eq!(row_pairs(batch.attributes(Scope::Instrumentation).of_row(row)), attributes);
+    for (column, count) in [
+        (schema::RESOURCE_DROPPED_ATTRIBUTES, resource.map_or(0, |r| r.dropped_attributes_count)),
+        (schema::SCOPE_DROPPED_ATTRIBUTES, scope.map_or(0, |s| s.dropped_attributes_count)),
+    ] {
+        use arrow::array::Array;
+        let found = batch.number_column::<arrow::datatypes::UInt32Type>(column);
+        let found = found.filter(|c| c.is_valid(row)).map_or(0, |c| c.value(row));
+        assert_eq!(found, count, "{column}");
+    }
     for (column, text) in [
         (schema::SCOPE_NAME, scope.map_or("", |scope| &scope.name)),
         (schema::SCOPE_VERSION, scope.map_or("", |scope| &scope.version)),

@@ -86,7 +86,7 @@ async fn attributes_are_limited_once_and_for_all() {
     let protobuf = headers(Encoding::Protobuf, "identity");
     let answer = server.send("traces", &protobuf, body).await.ok();
     let told = String::from_utf8_lossy(&answer.body).into_owned();
-    assert!(told.contains("2 attributes dropped; 1 attributes cut"), "{told}");
+    assert!(told.contains("2 attributes dropped; 1 values cut"), "{told}");
     assert_eq!(limited(&server, "attributes").await, 2.0);
     assert_eq!(limited(&server, "attribute_length").await, 1.0);
     let path = format!("/api/v3/traces/{:032x}", crate::support::otlp::trace_id(1));

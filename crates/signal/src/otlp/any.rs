@@ -1,6 +1,6 @@
 //! `AnyValue` and `KeyValue` as they stand in a request.
 
-use crate::column::{AttributeListColumn, Buffers, Text};
+use crate::column::{Buffers, Text};
 use crate::schema::AttrType;
 use crate::value::{base64, double_text};
 
@@ -124,19 +124,6 @@ impl<'a> KeyValue<'a> {
             value: AnyValue::parse(value, buffers, check_text)?,
         })
     }
-}
-
-/// Appends `list` to a column of nested attribute lists.
-pub fn push_attributes(
-    column: &mut AttributeListColumn,
-    buffers: &mut Buffers,
-    list: &[KeyValue<'_>],
-) {
-    for attribute in list {
-        let value = attribute.value.nested_text(buffers);
-        column.push(buffers, Text::Body(attribute.key), attribute.value.ty().code(), value);
-    }
-    column.end();
 }
 
 fn key_and_value(bytes: &[u8]) -> Result<(&[u8], &[u8]), WireError> {

@@ -7,12 +7,15 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
 use hashbrown::HashTable;
 
-use crate::column::{BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
+use crate::column::{AttributeListColumn, BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
 use crate::schema::{AttrType, OVERFLOW, Scope, attribute_column, attribute_list_type};
 
 use super::any::{AnyValue, KeyValue};
 use super::overflow::Overflow;
 use super::{BuildError, Limits};
+
+/// A key of up to so many bytes is kept, however short values have to be.
+const LEAST_KEY: usize = 256;
 
 #[derive(Debug)]
 enum Values {
@@ -145,7 +148,7 @@ impl<'a> AttributeColumns<'a> {
         row: usize,
         n: usize,
     ) {
-        if self.position >= self.limits.attributes || !self.fit(&mut attribute.value) {
+        if self.position >= self.limits.attributes || !self.fit(&mut attribute) {
             self.dropped += 1;
             return;
         }
@@ -161,16 +164,30 @@ impl<'a> AttributeColumns<'a> {
         self.dropped += self.overflow.add(scope, attribute, row, n);
     }
 
+    /// Cuts an attribute's value to the length that is kept; false if it cannot be cut, or its key
+    /// is too long: cut, it would be another.
+    fn fit(&mut self, attribute: &mut KeyValue<'a>) -> bool {
+        attribute.key.len() <= self.limits.attribute_length.max(LEAST_KEY)
+            && self.fit_value(&mut attribute.value)
+    }
+
+    /// Cuts `text` to the length that is kept.
+    pub fn cut(&mut self, text: &'a [u8]) -> &'a [u8] {
+        let most = self.limits.attribute_length;
+        if text.len() <= most {
+            return text;
+        }
+        self.truncated += 1;
+        // Not inside a character: UTF-8's continuation bytes are 10xxxxxx.
+        let end = (0..=most).rev().find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(0);
+        &text[..end]
+    }
+
     /// Cuts a value to the length that is kept; false if it cannot be cut.
-    fn fit(&mut self, value: &mut AnyValue<'a>) -> bool {
+    pub fn fit_value(&mut self, value: &mut AnyValue<'a>) -> bool {
         let most = self.limits.attribute_length;
         match value {
-            AnyValue::Str(text) if text.len() > most => {
-                // Not inside a character: UTF-8's continuation bytes are 10xxxxxx.
-                let end = (0..=most).rev().find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(0);
-                *text = &text[..end];
-                self.truncated += 1;
-            }
+            AnyValue::Str(text) => *text = self.cut(text),
             AnyValue::Bytes(bytes) if bytes.len() > most => {
                 *bytes = &bytes[..most];
                 self.truncated += 1;
@@ -239,4 +256,25 @@ impl<'a> AttributeColumns<'a> {
         }
         Ok((finished, buffers))
     }
+}
+
+/// Appends `list`, within the limits of `limits`, to a column of nested attribute lists.
+pub fn push_attributes<'a>(
+    column: &mut AttributeListColumn,
+    buffers: &mut Buffers,
+    list: &[KeyValue<'a>],
+    limits: &mut AttributeColumns<'a>,
+) {
+    let mut kept = 0;
+    for attribute in list {
+        let mut attribute = *attribute;
+        if kept >= limits.limits.attributes || !limits.fit(&mut attribute) {
+            limits.dropped += 1;
+            continue;
+        }
+        kept += 1;
+        let value = attribute.value.nested_text(buffers);
+        column.push(buffers, Text::Body(attribute.key), attribute.value.ty().code(), value);
+    }
+    column.end();
 }

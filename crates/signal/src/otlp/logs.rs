@@ -89,7 +89,12 @@ impl<'a> Items<'a> for Logs<'a> {
         self.severity.push(u8::try_from(severity).ok().filter(|n| *n <= 24).unwrap_or(0));
         self.severity_text.push_nonempty(buffers, severity_text);
         match body {
-            Some(Body::Text(text)) => self.body.push(buffers, Text::Body(text)),
+            Some(Body::Text(text)) => {
+                self.body.push(buffers, Text::Body(sink.attributes.cut(text)));
+            }
+            Some(Body::Other(json)) if !sink.attributes.fit_value(&mut AnyValue::Any(json)) => {
+                sink.attributes.dropped += 1;
+            }
             Some(Body::Other(json)) => {
                 self.body_any.pad(*sink.row);
                 self.body_any.push(buffers, json);

@@ -38,11 +38,13 @@ pub const MAX_BODY: usize = 256 << 20;
 pub struct Limits {
     /// Bytes of a request, decompressed; at most [`MAX_BODY`] in any case. A larger one is refused.
     pub body: usize,
-    /// Attributes of one span, log record, point, resource or instrumentation scope. Those that
-    /// come after are dropped.
+    /// Attributes of one span, span event, link, log record, point, exemplar, resource or
+    /// instrumentation scope. Those that come after are dropped.
     pub attributes: usize,
-    /// Bytes of such an attribute's text or bytes. A longer one is cut, texts between characters;
-    /// an array or key-value list whose OTLP/JSON is longer is dropped.
+    /// Bytes of such an attribute's text or bytes, and of a span's name and status message, an
+    /// event's name, a log's body and a metric's description. A longer one is cut, texts between
+    /// characters; an array or key-value list whose OTLP/JSON is longer is dropped, as is an
+    /// attribute whose key is, and has more than 256 bytes.
     pub attribute_length: usize,
 }
 
@@ -108,8 +110,11 @@ pub struct Rejected {
     /// Attributes that were refused without their item: bad ones of a resource or scope, and those
     /// beyond what a batch keeps of unusual keys.
     pub attributes: u64,
-    /// Attribute values that were cut to [`Limits::attribute_length`].
+    /// Values and texts that were cut to [`Limits::attribute_length`].
     pub truncated: u64,
+    /// Span links without a valid id that were left out of their spans. Each is also in its span's
+    /// count of dropped links.
+    pub links: u64,
     /// What was wrong with the first of them, each with its place in the request, such as
     /// `resource_spans[0].scope_spans[1].spans[7]: trace_id has 3 bytes, expected 16`.
     pub reasons: Vec<String>,
@@ -121,12 +126,12 @@ impl Rejected {
 
     /// Whether everything was kept.
     pub fn is_empty(&self) -> bool {
-        self.items == 0 && self.attributes == 0 && self.truncated == 0
+        self.items == 0 && self.attributes == 0 && self.truncated == 0 && self.links == 0
     }
 
     /// The reasons on one line, for OTLP's `partial_success.error_message`.
     pub fn message(&self) -> String {
-        let more = self.items.saturating_sub(self.reasons.len() as u64);
+        let more = (self.items + self.links).saturating_sub(self.reasons.len() as u64);
         let mut message = self.reasons.join("; ");
         if more > 0 {
             message.push_str(&format!("; and {more} more"));
@@ -135,13 +140,21 @@ impl Rejected {
             message.push_str(&format!("; {} attributes dropped", self.attributes));
         }
         if self.truncated > 0 {
-            message.push_str(&format!("; {} attributes cut", self.truncated));
+            message.push_str(&format!("; {} values cut", self.truncated));
+        }
+        if self.links > 0 {
+            message.push_str(&format!("; {} links dropped", self.links));
         }
         message.trim_start_matches("; ").to_owned()
     }
 
     fn note(&mut self, place: impl FnOnce() -> String, error: &ItemError) {
         self.items += 1;
+        self.reason(|| format!("{}: {error}", place()));
+    }
+
+    fn note_link(&mut self, place: impl FnOnce() -> String, error: &ItemError) {
+        self.links += 1;
         self.reason(|| format!("{}: {error}", place()));
     }
 
@@ -156,6 +169,7 @@ impl Rejected {
         self.items += other.items;
         self.attributes += other.attributes;
         self.truncated += other.truncated;
+        self.links += other.links;
         let room = Self::MAX_REASONS - self.reasons.len();
         self.reasons.extend(other.reasons.into_iter().take(room));
     }
@@ -177,6 +191,11 @@ enum ItemError {
          expected one count more than bounds"
     )]
     Buckets { counts: usize, bounds: usize },
+    #[error(
+        "metric `{0}` has no data of a known type: expected gauge, sum, histogram, \
+         exponential_histogram or summary"
+    )]
+    NoData(String),
     #[error("a request of this size may have {0} rows at most")]
     TooMany(usize),
 }

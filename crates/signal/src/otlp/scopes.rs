@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::column::{Buffers, Text, ViewColumn};
+use crate::column::{Buffers, NumberColumn, Text, ViewColumn};
 use crate::schema::{self, Scope, SignalKind};
 
 use super::any::KeyValue;
@@ -77,6 +77,8 @@ struct ScopeColumns {
     scope_version: ViewColumn,
     resource_schema_url: ViewColumn,
     scope_schema_url: ViewColumn,
+    resource_dropped: NumberColumn<UInt32Type>,
+    scope_dropped: NumberColumn<UInt32Type>,
 }
 
 /// Decodes a whole request.
@@ -132,6 +134,8 @@ pub fn decode<'a, I: Items<'a>>(
     ] {
         column.pad(row);
     }
+    scopes.resource_dropped.pad(row);
+    scopes.scope_dropped.pad(row);
     rejected.attributes += attributes.dropped;
     rejected.truncated += attributes.truncated;
     let (attribute_columns, buffers) = attributes.finish(buffers, row)?;
@@ -141,6 +145,8 @@ pub fn decode<'a, I: Items<'a>>(
         (schema::SCOPE_VERSION, scopes.scope_version.finish_text(&buffers)?),
         (schema::RESOURCE_SCHEMA_URL, scopes.resource_schema_url.finish_text(&buffers)?),
         (schema::SCOPE_SCHEMA_URL, scopes.scope_schema_url.finish_text(&buffers)?),
+        (schema::RESOURCE_DROPPED_ATTRIBUTES, scopes.resource_dropped.finish(DataType::UInt32)),
+        (schema::SCOPE_DROPPED_ATTRIBUTES, scopes.scope_dropped.finish(DataType::UInt32)),
     ]);
     Ok(Decoded { batch: assemble(I::KIND, fixed, attribute_columns, row)?, rejected })
 }
@@ -236,12 +242,16 @@ fn read_resource<'a, I: Items<'a>>(
     let n = *sink.row - first_row;
     if n > 0 {
         sink.attributes.begin();
+        let mut dropped = 0;
         let mut message = Message::new(frame.owner);
         while let Some((number, field)) = message.next_field()? {
-            if number == 1 {
-                set_attribute(Scope::Resource, field, 1, sink, first_row, n)?;
+            match number {
+                1 => set_attribute(Scope::Resource, field, 1, sink, first_row, n)?,
+                2 => dropped = field.varint(2)?,
+                _ => {}
             }
         }
+        fill_count(&mut scopes.resource_dropped, dropped, first_row, n);
         fill(&mut scopes.resource_schema_url, sink, frame.schema_url, first_row, n)?;
     }
     frame.read
@@ -268,7 +278,7 @@ fn read_scope<'a, I: Items<'a>>(
     });
     let n = *sink.row - first_row;
     if n > 0 {
-        let (mut name, mut version): (&[u8], &[u8]) = (&[], &[]);
+        let (mut name, mut version, mut dropped): (&[u8], &[u8], u64) = (&[], &[], 0);
         sink.attributes.begin();
         let mut message = Message::new(frame.owner);
         while let Some((number, field)) = message.next_field()? {
@@ -276,9 +286,11 @@ fn read_scope<'a, I: Items<'a>>(
                 1 => name = field.bytes(1)?,
                 2 => version = field.bytes(2)?,
                 3 => set_attribute(Scope::Instrumentation, field, 3, sink, first_row, n)?,
+                4 => dropped = field.varint(4)?,
                 _ => {}
             }
         }
+        fill_count(&mut scopes.scope_dropped, dropped, first_row, n);
         fill(&mut scopes.scope_name, sink, name, first_row, n)?;
         fill(&mut scopes.scope_version, sink, version, first_row, n)?;
         fill(&mut scopes.scope_schema_url, sink, frame.schema_url, first_row, n)?;
@@ -316,4 +328,12 @@ fn fill<'a>(
         column.push_n(sink.buffers, Text::Body(text), n);
     }
     Ok(())
+}
+
+/// Sets `count` in `n` rows from `row`; 0 stays null.
+fn fill_count(column: &mut NumberColumn<UInt32Type>, count: u64, row: usize, n: usize) {
+    if count != 0 {
+        column.pad(row);
+        column.push_n(count as u32, n);
+    }
 }

@@ -11,7 +11,8 @@ use crate::column::{
 };
 use crate::schema::{self as c, Scope, SignalKind, event_fields, link_fields, timestamp_type};
 
-use super::any::{KeyValue, push_attributes};
+use super::any::KeyValue;
+use super::attributes::{AttributeColumns, push_attributes};
 use super::scopes::{Items, Sink};
 use super::wire::{Message, WireError};
 use super::{BuildError, ItemError, id, nanos, required_id};
@@ -47,6 +48,9 @@ struct Scratch<'a> {
     event_attributes: Vec<KeyValue<'a>>,
     links: Vec<Link<'a>>,
     link_attributes: Vec<KeyValue<'a>>,
+    /// Links so far, kept or not, and those without a valid id: which, and what is wrong with it.
+    links_read: usize,
+    bad_links: Vec<(usize, ItemError)>,
 }
 
 struct Event<'a> {
@@ -73,7 +77,7 @@ impl<'a> Items<'a> for Spans<'a> {
         &mut self,
         bytes: &'a [u8],
         sink: &mut Sink<'_, 'a>,
-        _place: &dyn Fn() -> String,
+        place: &dyn Fn() -> String,
     ) -> Result<(), ItemError> {
         sink.room()?;
         let check = sink.check_text;
@@ -83,10 +87,12 @@ impl<'a> Items<'a> for Spans<'a> {
         scratch.event_attributes.clear();
         scratch.links.clear();
         scratch.link_attributes.clear();
+        scratch.links_read = 0;
+        scratch.bad_links.clear();
         let (mut trace_id, mut span_id, mut parent): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let (mut state, mut name, mut status_message): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let (mut start, mut end, mut kind, mut flags, mut status_code) = (0, 0, 0, 0, 0);
-        let (mut dropped_attributes, mut dropped_events, mut dropped_links) = (0, 0, 0);
+        let (mut dropped_attributes, mut dropped_events, mut dropped_links) = (0, 0, 0u64);
 
         let mut message = Message::new(bytes);
         while let Some((number, field)) = message.next_field()? {
@@ -134,6 +140,12 @@ impl<'a> Items<'a> for Spans<'a> {
         let end = nanos("end_time_unix_nano", end)?;
 
         // Nothing below can fail.
+        for (index, error) in self.scratch.bad_links.drain(..) {
+            sink.rejected.note_link(|| format!("{}.links[{index}]", place()), &error);
+            dropped_links += 1;
+        }
+        let name = sink.attributes.cut(name);
+        let status_message = sink.attributes.cut(status_message);
         let buffers = &mut *sink.buffers;
         self.trace_id.push(Some(trace_id));
         self.span_id.push(Some(span_id));
@@ -148,9 +160,9 @@ impl<'a> Items<'a> for Spans<'a> {
         self.status_message.push_nonempty(buffers, status_message);
         self.dropped_attributes.push(dropped_attributes as u32);
         self.dropped_events.push(dropped_events as u32);
-        self.dropped_links.push(dropped_links as u32);
-        self.events.push(buffers, &self.scratch);
-        self.links.push(buffers, &self.scratch);
+        self.dropped_links.push(u32::try_from(dropped_links).unwrap_or(u32::MAX));
+        self.events.push(buffers, &self.scratch, sink.attributes);
+        self.links.push(buffers, &self.scratch, sink.attributes);
         sink.attributes.begin();
         for attribute in &self.scratch.attributes {
             sink.attributes.set(buffers, Scope::Span, *attribute, *sink.row, 1);
@@ -222,6 +234,8 @@ impl<'a> Scratch<'a> {
     ) -> Result<(), ItemError> {
         let (mut trace_id, mut span_id, mut state): (&[u8], &[u8], &[u8]) = (&[], &[], &[]);
         let (mut dropped, mut flags) = (0, 0);
+        let (index, attributes) = (self.links_read, self.link_attributes.len());
+        self.links_read += 1;
         let mut message = Message::new(bytes);
         while let Some((number, field)) = message.next_field()? {
             match number {
@@ -240,9 +254,20 @@ impl<'a> Scratch<'a> {
         if check {
             std::str::from_utf8(state).map_err(|_| WireError::Utf8)?;
         }
+        let ids = required_id("trace_id", trace_id)
+            .and_then(|trace_id| Ok((trace_id, required_id("span_id", span_id)?)));
+        let (trace_id, span_id) = match ids {
+            Ok(ids) => ids,
+            // It links to nothing; the span is one without it.
+            Err(error) => {
+                self.link_attributes.truncate(attributes);
+                self.bad_links.push((index, error));
+                return Ok(());
+            }
+        };
         self.links.push(Link {
-            trace_id: required_id("links.trace_id", trace_id)?,
-            span_id: required_id("links.span_id", span_id)?,
+            trace_id,
+            span_id,
             trace_state: state,
             attributes_end: self.link_attributes.len(),
             dropped: dropped as u32,
@@ -263,13 +288,18 @@ struct Events {
 }
 
 impl Events {
-    fn push(&mut self, buffers: &mut Buffers, scratch: &Scratch<'_>) {
+    fn push<'a>(
+        &mut self,
+        buffers: &mut Buffers,
+        scratch: &Scratch<'a>,
+        limits: &mut AttributeColumns<'a>,
+    ) {
         let mut start = 0;
         for event in &scratch.events {
             self.time.push(event.time);
-            self.name.push(buffers, Text::Body(event.name));
+            self.name.push(buffers, Text::Body(limits.cut(event.name)));
             let attributes = &scratch.event_attributes[start..event.attributes_end];
-            push_attributes(&mut self.attributes, buffers, attributes);
+            push_attributes(&mut self.attributes, buffers, attributes, limits);
             self.dropped.push(event.dropped);
             start = event.attributes_end;
         }
@@ -300,14 +330,19 @@ struct Links {
 }
 
 impl Links {
-    fn push(&mut self, buffers: &mut Buffers, scratch: &Scratch<'_>) {
+    fn push<'a>(
+        &mut self,
+        buffers: &mut Buffers,
+        scratch: &Scratch<'a>,
+        limits: &mut AttributeColumns<'a>,
+    ) {
         let mut start = 0;
         for link in &scratch.links {
             self.trace_id.push(Some(link.trace_id));
             self.span_id.push(Some(link.span_id));
             self.trace_state.push(buffers, Text::Body(link.trace_state));
             let attributes = &scratch.link_attributes[start..link.attributes_end];
-            push_attributes(&mut self.attributes, buffers, attributes);
+            push_attributes(&mut self.attributes, buffers, attributes, limits);
             self.dropped.push(link.dropped);
             self.flags.push(link.flags);
             start = link.attributes_end;

@@ -91,6 +91,8 @@ fn scope_tail() -> Vec<Field> {
         text(SCOPE_VERSION),
         text(RESOURCE_SCHEMA_URL),
         text(SCOPE_SCHEMA_URL),
+        Field::new(RESOURCE_DROPPED_ATTRIBUTES, DataType::UInt32, true),
+        Field::new(SCOPE_DROPPED_ATTRIBUTES, DataType::UInt32, true),
         Field::new(OVERFLOW, attribute_list_type(), true),
     ]
 }

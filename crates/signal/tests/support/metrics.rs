@@ -158,7 +158,7 @@ fn metric(special: bool) -> impl Strategy<Value = Metric> {
         vec(summary_point(special), 0..4)
             .prop_map(|data_points| Data::Summary(Summary { data_points })),
     ];
-    (text(), text(), text(), attributes(special), option::weighted(0.9, data)).prop_map(
+    (text(), text(), text(), attributes(special), data.prop_map(Some)).prop_map(
         |(name, description, unit, metadata, data)| Metric {
             name,
             description,
@@ -196,7 +196,8 @@ pub fn points_by_prost(body: &[u8]) -> Option<usize> {
         Some(Data::Histogram(data)) => data.data_points.len(),
         Some(Data::ExponentialHistogram(data)) => data.data_points.len(),
         Some(Data::Summary(data)) => data.data_points.len(),
-        None => 0,
+        // Refused as one.
+        None => 1,
     });
     Some(points.sum())
 }

@@ -73,6 +73,8 @@ pub enum Role {
     Metric,
     /// Only it: something said about the items.
     Detail,
+    /// Only it, a span's link; an empty one in its place has the decoder count it in its span.
+    Link,
 }
 
 impl Message {
@@ -203,7 +205,7 @@ static SPAN: Message = message(&[
     dropped(10),
     list(11, "events", "events", V::Message(&EVENT)),
     field(12, "droppedEventsCount", "dropped_events_count", V::Uint32),
-    list(13, "links", "links", V::Message(&LINK)),
+    list(13, "links", "links", V::Message(&LINK)).role(Role::Link),
     field(14, "droppedLinksCount", "dropped_links_count", V::Uint32),
     field(15, "status", "status", V::Message(&STATUS)),
 ]);

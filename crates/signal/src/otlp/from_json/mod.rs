@@ -283,6 +283,10 @@ impl Encoder<'_> {
                 self.json.skip()?;
                 match role {
                     Role::Detail => self.rejected.attributes += 1,
+                    Role::Link => {
+                        let start = open(&mut self.out, field.number);
+                        close(&mut self.out, start);
+                    }
                     _ => self.rejected.items += 1,
                 }
             }

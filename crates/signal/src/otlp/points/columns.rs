@@ -14,7 +14,7 @@ use crate::column::{
     struct_column,
 };
 use crate::otlp::BuildError;
-use crate::otlp::any::push_attributes;
+use crate::otlp::attributes::{AttributeColumns, push_attributes};
 use crate::rows::{MetricType, Number};
 use crate::schema::{self as c, exemplar_fields, quantile_fields, timestamp_type};
 
@@ -61,11 +61,12 @@ pub struct Columns {
 
 impl Columns {
     /// Appends the columns of `point` that are its own, in row `row`.
-    pub fn push(
+    pub fn push<'a>(
         &mut self,
         metric_type: MetricType,
-        point: &Point<'_>,
+        point: &Point<'a>,
         buffers: &mut Buffers,
+        limits: &mut AttributeColumns<'a>,
         row: usize,
     ) {
         self.time.push(point.time);
@@ -96,7 +97,7 @@ impl Columns {
             self.negative.push(row, &point.negative);
         }
         self.quantiles.push(row, point);
-        self.exemplars.push(row, point, buffers);
+        self.exemplars.push(row, point, buffers, limits);
     }
 
     /// Appends the columns that the `n` points from `first_row` share.
@@ -247,7 +248,13 @@ struct Exemplars {
 }
 
 impl Exemplars {
-    fn push(&mut self, row: usize, point: &Point<'_>, buffers: &mut Buffers) {
+    fn push<'a>(
+        &mut self,
+        row: usize,
+        point: &Point<'a>,
+        buffers: &mut Buffers,
+        limits: &mut AttributeColumns<'a>,
+    ) {
         if point.exemplars.is_empty() {
             return;
         }
@@ -265,7 +272,7 @@ impl Exemplars {
             self.trace_id.push(exemplar.trace_id);
             self.span_id.push(exemplar.span_id);
             let attributes = &point.exemplar_attributes[start..exemplar.attributes_end];
-            push_attributes(&mut self.attributes, buffers, attributes);
+            push_attributes(&mut self.attributes, buffers, attributes, limits);
             start = exemplar.attributes_end;
         }
         self.ends.end(self.time.len());

@@ -27,6 +27,9 @@ pub struct Points<'a> {
     metadata: Vec<KeyValue<'a>>,
 }
 
+/// Bytes of a metric's name that a message tells.
+const MAX_NAME: usize = 200;
+
 /// Field numbers of the members of `Metric.data`.
 const DATA: [u32; 5] = [5, 7, 9, 10, 11];
 
@@ -142,8 +145,10 @@ impl<'a> Items<'a> for Points<'a> {
     ) -> Result<(), ItemError> {
         let frame = Frame::read(bytes)?;
         let Some((metric_type, data_name)) = data(frame.number) else {
-            // A metric of a type that is not known yet, or of none.
-            return Ok(());
+            // A type that is not known yet, or was given up long ago, or none: its points are lost,
+            // and its sender has to know.
+            let name = String::from_utf8_lossy(&frame.name[..frame.name.len().min(MAX_NAME)]);
+            return Err(ItemError::NoData(name.into_owned()));
         };
         if let Err(error) = self.read_metadata(bytes, &frame, sink) {
             // All its points go with it; the one that the caller counts is among them.
@@ -165,7 +170,8 @@ impl<'a> Items<'a> for Points<'a> {
                 });
                 match read {
                     Ok(()) => {
-                        self.columns.push(metric_type, &self.point, sink.buffers, *sink.row);
+                        let Sink { buffers, attributes, row, .. } = &mut *sink;
+                        self.columns.push(metric_type, &self.point, buffers, attributes, **row);
                         sink.attributes.begin();
                         for attribute in &self.point.attributes {
                             let scope = Scope::Point;
@@ -185,7 +191,7 @@ impl<'a> Items<'a> for Points<'a> {
         let n = *sink.row - first_row;
         let metric = Metric {
             name: frame.name,
-            description: frame.description,
+            description: sink.attributes.cut(frame.description),
             unit: frame.unit,
             metric_type,
             temporality: u8::try_from(frame.temporality).ok().filter(|t| *t <= 2).unwrap_or(0),

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use arrow::array::{Array, PrimitiveArray};
+use arrow::datatypes::UInt32Type;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -128,6 +130,11 @@ pub fn text<M: SerializeMap>(map: &mut M, name: &str, text: Option<&str>) -> Res
         Some(text) if !text.is_empty() => map.serialize_entry(name, text),
         _ => Ok(()),
     }
+}
+
+/// What a column of counts has in `row`; 0 if it has nothing there.
+pub fn count(column: Option<&PrimitiveArray<UInt32Type>>, row: usize) -> u32 {
+    column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
 }
 
 /// A number member, unless it is 0.

@@ -1,6 +1,7 @@
 //! Rows grouped by resource and by instrumentation scope.
 
-use arrow::array::{Array, StringViewArray};
+use arrow::array::{Array, PrimitiveArray, StringViewArray};
+use arrow::datatypes::UInt32Type;
 use hashbrown::HashMap;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -31,6 +32,8 @@ struct Origin<'a> {
     scope_name: Option<&'a StringViewArray>,
     scope_version: Option<&'a StringViewArray>,
     scope_url: Option<&'a StringViewArray>,
+    resource_dropped: Option<&'a PrimitiveArray<UInt32Type>>,
+    scope_dropped: Option<&'a PrimitiveArray<UInt32Type>>,
 }
 
 fn text(column: Option<&StringViewArray>, row: usize) -> Option<&str> {
@@ -47,6 +50,8 @@ impl<'a> Groups<'a> {
             scope_name: batch.text_column(schema::SCOPE_NAME),
             scope_version: batch.text_column(schema::SCOPE_VERSION),
             scope_url: batch.text_column(schema::SCOPE_SCHEMA_URL),
+            resource_dropped: batch.number_column(schema::RESOURCE_DROPPED_ATTRIBUTES),
+            scope_dropped: batch.number_column(schema::SCOPE_DROPPED_ATTRIBUTES),
         };
         let mut resources: Vec<Vec<Vec<usize>>> = Vec::new();
         let mut by_resource = Index::default();
@@ -108,6 +113,7 @@ impl Index {
 impl Origin<'_> {
     fn resource_key(&self, row: usize, key: &mut Vec<u8>) {
         push_text(key, text(self.resource_url, row));
+        key.extend_from_slice(&fields::count(self.resource_dropped, row).to_le_bytes());
         push_attributes(key, &self.resource, row);
     }
 
@@ -115,6 +121,7 @@ impl Origin<'_> {
         push_text(key, text(self.scope_name, row));
         push_text(key, text(self.scope_version, row));
         push_text(key, text(self.scope_url, row));
+        key.extend_from_slice(&fields::count(self.scope_dropped, row).to_le_bytes());
         push_attributes(key, &self.scope, row);
     }
 }
@@ -172,6 +179,8 @@ impl Serialize for Resource<'_, '_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         fields::row_attributes(&mut map, &self.0.resource, self.1)?;
+        let dropped = fields::count(self.0.resource_dropped, self.1);
+        fields::number(&mut map, "droppedAttributesCount", dropped)?;
         map.end()
     }
 }
@@ -210,6 +219,8 @@ impl Serialize for InstrumentationScope<'_, '_> {
         fields::text(&mut map, "name", text(origin.scope_name, row))?;
         fields::text(&mut map, "version", text(origin.scope_version, row))?;
         fields::row_attributes(&mut map, &origin.scope, row)?;
+        let dropped = fields::count(origin.scope_dropped, row);
+        fields::number(&mut map, "droppedAttributesCount", dropped)?;
         map.end()
     }
 }

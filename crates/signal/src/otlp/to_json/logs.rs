@@ -48,10 +48,6 @@ impl ScopeItems for Logs<'_> {
     }
 }
 
-fn count(column: Option<&PrimitiveArray<UInt32Type>>, row: usize) -> u32 {
-    column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
-}
-
 struct Log<'s, 'a>(&'s Logs<'a>, usize);
 
 impl Serialize for Log<'_, '_> {
@@ -67,9 +63,9 @@ impl Serialize for Log<'_, '_> {
             map.serialize_entry("body", &fields::AnyValue(body))?;
         }
         fields::row_attributes(&mut map, &logs.attributes, row)?;
-        let dropped = count(logs.dropped_attributes, row);
+        let dropped = fields::count(logs.dropped_attributes, row);
         fields::number(&mut map, "droppedAttributesCount", dropped)?;
-        fields::number(&mut map, "flags", count(logs.flags, row))?;
+        fields::number(&mut map, "flags", fields::count(logs.flags, row))?;
         fields::id(&mut map, "traceId", rows.trace_id(row))?;
         fields::id(&mut map, "spanId", rows.span_id(row))?;
         fields::text(&mut map, "eventName", rows.event_name(row))?;

@@ -1,6 +1,6 @@
 //! Spans as OTLP/JSON.
 
-use arrow::array::{Array, PrimitiveArray};
+use arrow::array::PrimitiveArray;
 use arrow::datatypes::UInt32Type;
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
@@ -40,10 +40,6 @@ impl ScopeItems for Spans<'_> {
     }
 }
 
-fn count(column: Option<&PrimitiveArray<UInt32Type>>, row: usize) -> u32 {
-    column.filter(|column| column.is_valid(row)).map_or(0, |column| column.value(row))
-}
-
 struct Span<'s, 'a>(&'s Spans<'a>, usize);
 
 impl Serialize for Span<'_, '_> {
@@ -61,16 +57,16 @@ impl Serialize for Span<'_, '_> {
         fields::time(&mut map, "startTimeUnixNano", rows.start(row))?;
         fields::time(&mut map, "endTimeUnixNano", rows.end(row))?;
         fields::row_attributes(&mut map, &spans.attributes, row)?;
-        let dropped = count(spans.dropped_attributes, row);
+        let dropped = fields::count(spans.dropped_attributes, row);
         fields::number(&mut map, "droppedAttributesCount", dropped)?;
         if rows.events(row).next().is_some() {
             map.serialize_entry("events", &Events(rows, row))?;
         }
-        fields::number(&mut map, "droppedEventsCount", count(spans.dropped_events, row))?;
+        fields::number(&mut map, "droppedEventsCount", fields::count(spans.dropped_events, row))?;
         if rows.links(row).next().is_some() {
             map.serialize_entry("links", &Links(rows, row))?;
         }
-        fields::number(&mut map, "droppedLinksCount", count(spans.dropped_links, row))?;
+        fields::number(&mut map, "droppedLinksCount", fields::count(spans.dropped_links, row))?;
         map.serialize_entry("status", &Status(rows, row))?;
         map.end()
     }

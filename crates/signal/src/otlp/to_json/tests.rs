@@ -156,23 +156,28 @@ type Grouped<T> = Vec<(Resource, String, Vec<(InstrumentationScope, String, Vec<
 pub fn grouped<T: std::fmt::Debug>(
     item: impl Strategy<Value = T>,
 ) -> impl Strategy<Value = Grouped<T>> {
-    let scopes = vec((attributes(), "[a-z]{0,3}", vec(item, 1..4)), 1..3);
-    vec((attributes(), "[a-z]{0,3}", scopes), 1..3).prop_map(|resources| {
+    let scopes = vec((attributes(), 0u32..3, "[a-z]{0,3}", vec(item, 1..4)), 1..3);
+    vec((attributes(), 0u32..3, "[a-z]{0,3}", scopes), 1..3).prop_map(|resources| {
         let resources = resources.into_iter().enumerate();
         resources
-            .map(|(n, (mut attributes, url, scopes))| {
+            .map(|(n, (mut attributes, dropped, url, scopes))| {
                 attributes.push(attribute("n", V::IntValue(n as i64)));
                 attributes.sort_by(|a, b| a.key.cmp(&b.key));
-                let scopes = scopes.into_iter().enumerate().map(|(n, (attributes, url, items))| {
-                    let version = n.to_string();
-                    let name = "s".to_owned();
-                    (
-                        InstrumentationScope { name, version, attributes, ..Default::default() },
-                        url,
-                        items,
-                    )
+                let scopes = scopes.into_iter().enumerate().map(|(n, scope)| {
+                    let (attributes, dropped_attributes_count, url, items) = scope;
+                    let (name, version) = ("s".to_owned(), n.to_string());
+                    let scope = InstrumentationScope {
+                        name,
+                        version,
+                        attributes,
+                        dropped_attributes_count,
+                    };
+                    (scope, url, items)
                 });
-                (Resource { attributes, ..Default::default() }, url, scopes.collect())
+                let dropped_attributes_count = dropped;
+                let resource =
+                    Resource { attributes, dropped_attributes_count, ..Default::default() };
+                (resource, url, scopes.collect())
             })
             .collect()
     })
