@@ -38,7 +38,7 @@ enum Command {
     Demo(demo::Args),
     /// Take in files of OTLP requests.
     Import(commands::import::Args),
-    /// Write what a data folder holds as OTLP requests.
+    /// Write what a data folder or a running server holds as OTLP requests.
     Export(commands::export::Args),
     /// Find traces and log records by selector, show a trace.
     Query(commands::query::Args),
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             Command::Serve(args) => commands::serve::run(*args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Import(args) => commands::import::run(args).await,
-            Command::Export(args) => commands::export::run(args),
+            Command::Export(args) => commands::export::run(args).await,
             Command::Query(args) => commands::query::run(args).await,
             Command::Store(args) => commands::store::run(args),
             Command::Findings(args) => commands::findings::run(args).await,

@@ -35,8 +35,13 @@ impl Remote {
             .map_err(|error| miette!("{}{path}: not what a Lacuna answers: {error}", self.0.base()))
     }
 
-    /// Hands every batch of the OTLP/JSON lines at `path` to `take`, line by line as they come.
-    pub async fn lines(&self, path: &str, take: &mut dyn FnMut(&Batch)) -> Result<(), Failure> {
+    /// Hands every batch of the OTLP/JSON lines at `path` to `take`, line by line as they come; tells on
+    /// standard error what the server says is missing. Whether nothing is.
+    pub async fn lines(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(&Batch) -> Result<(), Failure>,
+    ) -> Result<bool, Failure> {
         let base = self.0.base();
         let broken =
             |error: &dyn std::fmt::Display| miette!("{base}{path}: the answer broke off: {error}");
@@ -45,7 +50,7 @@ impl Remote {
             let body = body.collect().await.map(|body| body.to_bytes());
             return Err(self.refused(path, head.status, &body.unwrap_or_default()));
         }
-        let mut rest: Vec<u8> = Vec::new();
+        let (mut rest, mut whole) = (Vec::new(), true);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| broken(&error))?;
             let Some(data) = frame.data_ref() else { continue };
@@ -53,17 +58,25 @@ impl Remote {
             while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
                 rest.extend_from_slice(&data[..end]);
                 data = &data[end + 1..];
+                if let Ok(Lacking { warnings }) = serde_json::from_slice(&rest) {
+                    whole &= warnings.is_empty();
+                    warnings
+                        .iter()
+                        .for_each(|warning| output::error(&format!("{base}: {warning}")));
+                    rest.clear();
+                    continue;
+                }
                 let decoded = read_line(&rest).map_err(|error| broken(&error))?;
                 if !decoded.rejected.is_empty() {
                     output::error(&format!("{base}: {}", decoded.rejected.message()));
                 }
-                take(&decoded.batch);
+                take(&decoded.batch)?;
                 rest.clear();
             }
             rest.extend_from_slice(data);
         }
         if rest.trim_ascii().is_empty() {
-            return Ok(());
+            return Ok(whole);
         }
         Err(broken(&"its last line has no end"))
     }
@@ -79,6 +92,13 @@ impl Remote {
             None => miette!("{base}{path} answered {status}"),
         }
     }
+}
+
+/// The line that ends an export which is not whole.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Lacking {
+    warnings: Vec<String>,
 }
 
 fn read_line(text: &[u8]) -> Result<Decoded, String> {

@@ -10,7 +10,7 @@ use lacuna_store::TimeRange;
 
 use crate::input::{open_store, read_file, scan};
 use crate::remote::{Remote, escape};
-use crate::{Failure, output};
+use crate::{Failure, Outcome, output};
 
 /// Where signals are read from.
 #[derive(Debug, clap::Args)]
@@ -40,12 +40,13 @@ pub fn range_query(range: TimeRange) -> String {
 }
 
 impl Source {
-    /// Hands every batch of spans and logs that begin in `range` to `take`.
+    /// Hands every batch of spans and logs that begin in `range` to `take`. [`Outcome::Findings`] if
+    /// damage left some out, of which standard error then tells.
     pub async fn read(
         &self,
         range: TimeRange,
         mut take: impl FnMut(&Batch),
-    ) -> Result<(), Failure> {
+    ) -> Result<Outcome, Failure> {
         let progress = output::progress(None, "{spinner} {human_pos} rows read");
         let mut take = |batch: &Batch| {
             progress.inc(batch.num_rows() as u64);
@@ -56,17 +57,22 @@ impl Source {
         } else if let Some(url) = &self.url {
             let remote = Remote::new(url)?;
             let path = format!("/api/v1/export?signals=spans,logs{}", range_query(range));
-            remote.lines(&path, &mut take).await
+            let mut each = |batch: &Batch| {
+                take(batch);
+                Ok(())
+            };
+            remote.lines(&path, &mut each).await
         } else {
             let mut clipped = |batch: &Batch| {
                 if let Some(batch) = clip(batch, range) {
                     take(&batch);
                 }
             };
-            self.input.iter().try_for_each(|file| read_file(file, &mut clipped))
+            let files = &mut self.input.iter();
+            files.try_for_each(|file| read_file(file, &mut clipped)).map(|()| true)
         };
         progress.finish_and_clear();
-        done
+        Ok(if done? { Outcome::Clean } else { Outcome::Findings })
     }
 }
 
@@ -74,16 +80,17 @@ fn read_store(
     data: &std::path::Path,
     range: TimeRange,
     take: &mut dyn FnMut(&Batch),
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let store = open_store(data)?;
+    let mut whole = true;
     for kind in [SignalKind::Spans, SignalKind::Logs] {
-        scan(&store, kind, None, range, &mut |batch| {
+        whole &= scan(&store, kind, None, range, &mut |batch| {
             take(&batch);
             Ok(())
         })?;
     }
     store.close();
-    Ok(())
+    Ok(whole)
 }
 
 /// The rows of `batch` that begin in `range`; `None` without any.

@@ -228,6 +228,9 @@ struct Instances {
     instances: Vec<WithEvidence>,
     /// Whether there are more.
     cut: bool,
+    /// What was missing while evidence was looked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// An instance with the spans that speak for it, if they were asked for.
@@ -266,17 +269,19 @@ impl Api {
             let wanted = |verdict| Some(verdict) == finding.verdict;
             (contract, monitor.instances(name, wanted, limit).unwrap_or_default())
         };
-        let with = |instance: Instance| {
+        let mut warnings = Vec::new();
+        let mut with = |instance: Instance| {
             let steps = match contract.as_ref().filter(|_| evidence) {
                 None => None,
                 Some(contract) => Some(
-                    evidence::steps(&self.store, contract, &instance).map_err(Failure::broken)?,
+                    evidence::steps(&self.store, contract, &instance, &mut warnings)
+                        .map_err(Failure::broken)?,
                 ),
             };
             Ok(WithEvidence { instance, evidence: steps })
         };
-        let instances = instances.into_iter().map(with).collect::<Result<_, Failure>>()?;
-        Ok(Instances { instances, cut })
+        let instances = instances.into_iter().map(&mut with).collect::<Result<_, Failure>>()?;
+        Ok(Instances { instances, cut, warnings })
     }
 }
 

@@ -19,6 +19,8 @@ use lacuna_signal::{Batch, SignalKind, SpanId, TraceId};
 use lacuna_store::{Store, StoreError, TimeRange};
 use serde::Serialize;
 
+use crate::lacking::{damage, lacking, note};
+
 /// At most this many steps are given for one instance.
 const MAX_STEPS: usize = 10;
 
@@ -44,14 +46,18 @@ pub struct Step {
     pub attributes: Vec<(String, String)>,
 }
 
-/// The steps that speak for `instance` of `contract`.
+/// The steps that speak for `instance` of `contract`. What was missing while they were looked for, so
+/// that there may be others, is added to `warnings`.
 pub fn steps(
     store: &Store,
     contract: &Contract,
     instance: &Instance,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Step>, StoreError> {
     let Some(trace_id) = instance.trace_ids.first() else { return Ok(Vec::new()) };
-    let trace = store.trace(*trace_id, None)?.items;
+    let found = store.trace(*trace_id, None)?;
+    note(warnings, lacking(&found, &format!("spans of trace {trace_id}")));
+    let trace = found.items;
     let below = below_activation(&trace, contract, instance);
     let rows = SpanRows::new(&trace);
     let mut failed: Vec<_> =
@@ -59,7 +65,7 @@ pub fn steps(
     failed.sort_by_key(|found| (std::cmp::Reverse(found.depth), rows.start(found.row)));
     let mut steps = to_steps(&trace, failed.into_iter().map(|found| found.row));
     if steps.is_empty() {
-        steps = errors_of_key(store, contract, instance)?;
+        steps = errors_of_key(store, contract, instance, warnings)?;
     }
     if steps.is_empty() {
         steps = near_misses(&trace, contract, &below);
@@ -116,6 +122,7 @@ fn errors_of_key(
     store: &Store,
     contract: &Contract,
     instance: &Instance,
+    warnings: &mut Vec<String>,
 ) -> Result<Vec<Step>, StoreError> {
     let mut terms =
         vec![Expr::compare(Intrinsic::Status, Op::Eq, Literal::Status(StatusCode::Error))];
@@ -136,10 +143,12 @@ fn errors_of_key(
     let end = instance.deadline.map_or(i64::MAX, nanos);
     let range = TimeRange::new(start, end.saturating_add(1));
     let mut steps = Vec::new();
-    for batch in store.scan(SignalKind::Spans, Some(&selector), range, None, MAX_STEPS)? {
+    let mut scan = store.scan(SignalKind::Spans, Some(&selector), range, None, MAX_STEPS)?;
+    for batch in scan.by_ref() {
         let batch = batch?;
         steps.extend(to_steps(&batch, 0..batch.num_rows()));
     }
+    note(warnings, damage(scan.damaged()));
     steps.truncate(MAX_STEPS);
     Ok(steps)
 }

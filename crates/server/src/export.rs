@@ -15,12 +15,14 @@ use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::to_json::to_json;
+use lacuna_signal::selector::Selector;
 use lacuna_store::{Store, TimeRange};
 use serde::Deserialize;
 use tokio::sync::mpsc::Sender;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::Failure;
+use crate::lacking::{damage, note};
 use crate::times::parse_range;
 
 /// Rows in one line at most.
@@ -38,6 +40,7 @@ struct ExportQuery {
     from: Option<String>,
     to: Option<String>,
     signals: Option<String>,
+    select: Option<String>,
 }
 
 async fn export(
@@ -48,14 +51,20 @@ async fn export(
     let Query(query) = query.map_err(|error| bad(error.body_text()))?;
     let range = parse_range(query.from.as_deref(), query.to.as_deref(), Timestamp::now());
     let range = range.map_err(bad)?;
-    let kinds = signals(query.signals.as_deref()).map_err(bad)?;
+    let mut kinds = signals(query.signals.as_deref()).map_err(bad)?;
+    let selector = query.select.as_deref().map(Selector::parse).transpose();
+    let selector = selector.map_err(|error| bad(format!("select: {error}")))?;
+    if let Some(selector) = &selector {
+        kinds.retain(|kind| *kind == selector.kind());
+    }
     let (lines, taken) = tokio::sync::mpsc::channel(LINES);
     tokio::task::spawn_blocking(move || {
+        let mut warnings = Vec::new();
         for kind in kinds {
-            match write(&store, kind, range, &lines) {
-                Ok(true) => {}
+            match write(&store, kind, selector.as_ref(), range, &lines) {
+                Ok(Some(damaged)) => note(&mut warnings, damaged),
                 // The client has gone.
-                Ok(false) => return,
+                Ok(None) => return,
                 Err(error) => {
                     tracing::error!(%error, "an export was cut short");
                     // The connection breaks, so that the client cannot take a part for the whole.
@@ -63,6 +72,11 @@ async fn export(
                     return;
                 }
             }
+        }
+        if !warnings.is_empty() {
+            // No OTLP, so that who does not look for it stumbles over it.
+            let line = format!("{}\n", serde_json::json!({ "warnings": warnings }));
+            let _ = lines.blocking_send(Ok(Bytes::from(line)));
         }
     });
     let body = Body::from_stream(ReceiverStream::new(taken));
@@ -84,14 +98,15 @@ fn signals(list: Option<&str>) -> Result<Vec<SignalKind>, String> {
     Ok(kinds)
 }
 
-/// Sends all rows of a kind; `false` if nobody takes them any more.
+/// Sends the rows of a kind, and says what damage left out; `None` if nobody takes them any more.
 fn write(
     store: &Store,
     kind: SignalKind,
+    selector: Option<&Selector>,
     range: TimeRange,
     lines: &Sender<std::io::Result<Bytes>>,
-) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
-    let mut scan = store.scan(kind, None, range, None, usize::MAX)?;
+) -> Result<Option<Vec<String>>, Box<dyn std::error::Error + Send + Sync>> {
+    let mut scan = store.scan(kind, selector, range, None, usize::MAX)?;
     for batch in scan.by_ref() {
         let batch = batch?;
         for start in (0..batch.num_rows()).step_by(ROWS) {
@@ -99,14 +114,11 @@ fn write(
             let mut line = to_json(&part)?;
             line.push(b'\n');
             if lines.blocking_send(Ok(Bytes::from(line))).is_err() {
-                return Ok(false);
+                return Ok(None);
             }
         }
     }
-    match scan.damaged().len() {
-        0 => Ok(true),
-        places => Err(format!("{places} damaged places of {} were met", kind.name()).into()),
-    }
+    Ok(Some(damage(scan.damaged())))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::config::Config;
+use crate::gate::Gate;
 use crate::ingest::Ingest;
 use crate::live::Live;
 use crate::otlp::{grpc, http};
@@ -122,11 +123,12 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let base = config.external_url.clone().unwrap_or_else(|| format!("http://{query}"));
         let channels = notify::start(&config, &live, &telemetry, &base, &stopped)?;
+        let gate = Gate::default();
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
-            .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).router())
-            .merge(search::router(store.clone()));
+            .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).with_gate(gate.clone()).router())
+            .merge(search::router(store.clone(), gate));
         let mut tasks = channels;
         tasks.extend([
             serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),

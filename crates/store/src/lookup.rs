@@ -74,7 +74,10 @@ fn columns(kind: SignalKind, field: &Field) -> Option<Vec<String>> {
             FieldScope::Resource => text(&[Scope::Resource], key),
             FieldScope::Instrumentation => text(&[Scope::Instrumentation], key),
             FieldScope::Event => vec![event_column(key)],
-            FieldScope::Link => return None,
+            FieldScope::Link
+            | FieldScope::Parent
+            | FieldScope::ParentSpan
+            | FieldScope::ParentResource => return None,
             FieldScope::Any => {
                 let scopes = [own, Scope::Resource, Scope::Instrumentation];
                 let mut columns: Vec<_> = scopes

@@ -98,19 +98,19 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             let range = window.range()?;
             let (contracts, _) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
             let mut history = History::new(&contracts);
-            source.read(range, |batch| history.observe(batch)).await?;
+            let read = source.read(range, |batch| history.observe(batch)).await?;
             let (report, _) = history.finish(limit);
             match format {
                 Format::Text => print_report(&report),
                 Format::Json => print_json(&report)?,
             }
-            Ok(if report.has_violations() { Outcome::Findings } else { Outcome::Clean })
+            Ok(if report.has_violations() { Outcome::Findings } else { read })
         }
         Command::Mine { source, window, min_support, format } => {
             let range = window.range()?;
             let options = MineOptions { min_support, ..MineOptions::default() };
             let mut miner = Miner::new(options);
-            source.read(range, |batch| miner.observe(batch)).await?;
+            let read = source.read(range, |batch| miner.observe(batch)).await?;
             for note in miner.passed_over() {
                 output::error(&format!("note: {note}"));
             }
@@ -119,7 +119,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
                 MineFormat::Yaml => output::line(to_yaml(&proposals).trim_end()),
                 MineFormat::Json => print_json(&proposals)?,
             }
-            Ok(Outcome::Clean)
+            Ok(read)
         }
     }
 }
@@ -161,10 +161,10 @@ async fn check(
         return Err(miette!("{}: no contract files there (*.yaml, *.yml)", names.join(", ")));
     }
     let mut errors = retention_age.map_or(Vec::new(), |age| contracts.beyond_retention(age));
-    let mut odd = Vec::new();
+    let (mut odd, mut read) = (Vec::new(), Outcome::Clean);
     if let Some(source) = source {
         let mut data = DataCheck::new(&contracts);
-        source.read(range, |batch| data.observe(batch)).await?;
+        read = source.read(range, |batch| data.observe(batch)).await?;
         let (wrong, noted) = data.finish();
         errors.extend(wrong);
         odd = noted;
@@ -179,7 +179,7 @@ async fn check(
     let empty = if contracts.is_empty() { ", which promise nothing" } else { "" };
     let (contracts, files) = (count(contracts.len(), "contract"), count(files, "file"));
     output::line(&format!("{contracts} in {files}{empty}: good"));
-    Ok(Outcome::Clean)
+    Ok(read)
 }
 
 /// A share strictly between 0 and 1.

@@ -1,7 +1,8 @@
-//! `lacuna export`: a data folder, or a part of it, as OTLP requests.
+//! `lacuna export`: what a data folder or a server holds, or a part of it, as OTLP requests.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+mod sink;
+
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use lacuna_signal::otlp::{decode_json, to_json::to_json};
@@ -9,8 +10,12 @@ use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind};
 use miette::miette;
 
+use sink::Sink;
+
 use crate::input::{open_store, scan};
+use crate::remote::{Remote, escape};
 use crate::report;
+use crate::source::range_query;
 use crate::times::Window;
 use crate::{Failure, Outcome, output};
 
@@ -20,9 +25,16 @@ pub struct Args {
     /// Folder that keeps the data. No server may be running on it.
     #[arg(long, value_name = "DIR", env = "LACUNA_DATA", default_value = "lacuna-data")]
     data: PathBuf,
-    /// File to write; `-` for standard output. A name that ends in `.gz` or `.zst` is compressed.
+    /// Ask a server instead: where it answers queries, such as http://localhost:16686.
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// File to write; `-` for standard output. A name that ends in `.gz` or `.zst` is compressed. The
+    /// file gets its name when it is whole; until then it is called FILE.tmp.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
     out: PathBuf,
+    /// How hard a `.zst` file is packed: 1 is quick, 19 packs a recording twice as tight.
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(i32).range(1..=22))]
+    zstd_level: Option<i32>,
     /// How requests are written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -46,43 +58,101 @@ enum Format {
     Protobuf,
 }
 
-/// Writes what was asked for.
-pub fn run(args: Args) -> Result<Outcome, Failure> {
+/// Writes what was asked for. [`Outcome::Findings`] if damage left some of it out.
+pub async fn run(args: Args) -> Result<Outcome, Failure> {
     let selector = args.select.as_deref().map(report::selector).transpose()?;
-    let range = args.window.range()?;
-    let store = open_store(&args.data)?;
     let out = args.out.display().to_string();
     let failed = |error: io::Error| miette!("{out}: cannot be written: {error}");
-    let mut sink = open(&args.out).map_err(failed)?;
+    if args.zstd_level.is_some() && args.out.extension().is_none_or(|ending| ending != "zst") {
+        return Err(miette!("--zstd-level is for a file whose name ends in .zst, not for {out}"));
+    }
+    let mut export = Export {
+        step: args.rows as usize,
+        format: args.format,
+        out: out.clone(),
+        sink: sink::open(&args.out, args.zstd_level).map_err(failed)?,
+        rows: 0,
+    };
+    let whole = match &args.url {
+        Some(url) => from_server(url, &args, selector.as_ref(), &mut export).await?,
+        None => from_folder(&args, selector.as_ref(), &mut export)?,
+    };
+    export.sink.finish().map_err(failed)?;
+    if args.out != Path::new("-") {
+        let rows = output::count(export.rows as u64, "row");
+        output::error(&format!("{rows} written to {out}"));
+    }
+    Ok(if whole { Outcome::Clean } else { Outcome::Findings })
+}
+
+/// An export under way.
+struct Export {
+    step: usize,
+    format: Format,
+    out: String,
+    sink: Sink,
+    rows: usize,
+}
+
+impl Export {
+    fn take(&mut self, batch: &Batch) -> Result<(), Failure> {
+        for start in (0..batch.num_rows()).step_by(self.step) {
+            let part = batch.slice(start, self.step.min(batch.num_rows() - start));
+            self.rows += part.num_rows();
+            write(&part, self.format, &mut self.sink, &self.out)?;
+        }
+        Ok(())
+    }
+}
+
+fn from_folder(
+    args: &Args,
+    selector: Option<&Selector>,
+    export: &mut Export,
+) -> Result<bool, Failure> {
+    let range = args.window.range()?;
+    let store = open_store(&args.data)?;
     let stats = store.stats();
     let total = stats.kinds.iter().map(|kind| kind.memory_rows + kind.segment_rows).sum();
     let bar = output::progress(Some(total), "Exporting {wide_bar} {human_pos}/{human_len} rows");
-    let mut rows = 0;
+    let mut whole = true;
     for kind in SignalKind::ALL {
-        if selector.as_ref().is_some_and(|selector: &Selector| selector.kind() != kind) {
+        if selector.is_some_and(|selector| selector.kind() != kind) {
             continue;
         }
-        scan(&store, kind, selector.as_ref(), range, &mut |batch| {
-            let step = args.rows as usize;
-            for start in (0..batch.num_rows()).step_by(step) {
-                let part = batch.slice(start, step.min(batch.num_rows() - start));
-                rows += part.num_rows();
-                write(&part, args.format, sink.as_mut(), &out)?;
-            }
-            bar.set_position(rows as u64);
+        whole &= scan(&store, kind, selector, range, &mut |batch| {
+            export.take(&batch)?;
+            bar.set_position(export.rows as u64);
             Ok(())
         })?;
     }
-    sink.finish().map_err(failed)?;
     bar.finish_and_clear();
-    if args.out != Path::new("-") {
-        output::error(&format!("{rows} rows written to {out}"));
-    }
     store.close();
-    Ok(Outcome::Clean)
+    Ok(whole)
 }
 
-fn write(part: &Batch, format: Format, sink: &mut dyn Sink, out: &str) -> Result<(), Failure> {
+async fn from_server(
+    url: &str,
+    args: &Args,
+    selector: Option<&Selector>,
+    export: &mut Export,
+) -> Result<bool, Failure> {
+    let range = range_query(args.window.range()?);
+    let select = selector.map(|selector| format!("&select={}", escape(&selector.to_string())));
+    let path = format!("/api/v1/export?{}{range}", select.unwrap_or_default());
+    let bar = output::progress(None, "{spinner} {human_pos} rows exported");
+    let whole = Remote::new(url)?
+        .lines(&path, &mut |batch| {
+            export.take(batch)?;
+            bar.set_position(export.rows as u64);
+            Ok(())
+        })
+        .await;
+    bar.finish_and_clear();
+    whole
+}
+
+fn write(part: &Batch, format: Format, sink: &mut Sink, out: &str) -> Result<(), Failure> {
     let json = to_json(part).map_err(|error| miette!("{out}: {error}"))?;
     let failed = |error: io::Error| miette!("{out}: cannot be written: {error}");
     if format == Format::Jsonl {
@@ -94,45 +164,4 @@ fn write(part: &Batch, format: Format, sink: &mut dyn Sink, out: &str) -> Result
         .map_err(|_| miette!("{out}: a request of {} bytes: choose fewer --rows", body.len()))?;
     let written = sink.write_all(&size.to_be_bytes()).and_then(|()| sink.write_all(&body));
     written.map_err(failed)
-}
-
-/// Where bytes go; compressed bytes have an end that must be written.
-trait Sink: Write {
-    fn finish(self: Box<Self>) -> io::Result<()>;
-}
-
-type Plain = BufWriter<Box<dyn Write>>;
-
-impl Sink for Plain {
-    fn finish(mut self: Box<Self>) -> io::Result<()> {
-        self.flush()
-    }
-}
-
-impl Sink for zstd::stream::write::Encoder<'static, Plain> {
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        (*self).finish()?.flush()
-    }
-}
-
-impl Sink for flate2::write::GzEncoder<Plain> {
-    fn finish(self: Box<Self>) -> io::Result<()> {
-        (*self).finish()?.flush()
-    }
-}
-
-/// Level 19 packs a recording twice as tight as the default and is still faster than a disk.
-const ZSTD_LEVEL: i32 = 19;
-
-fn open(path: &Path) -> io::Result<Box<dyn Sink>> {
-    let plain: Box<dyn Write> =
-        if path == Path::new("-") { Box::new(io::stdout()) } else { Box::new(File::create(path)?) };
-    let plain = BufWriter::new(plain);
-    Ok(match path.extension().and_then(|extension| extension.to_str()) {
-        Some("zst") => Box::new(zstd::stream::write::Encoder::new(plain, ZSTD_LEVEL)?),
-        Some("gz") => {
-            Box::new(flate2::write::GzEncoder::new(plain, flate2::Compression::default()))
-        }
-        _ => Box::new(plain),
-    })
 }

@@ -44,14 +44,14 @@ pub fn failed(error: lacuna_store::StoreError) -> Failure {
 }
 
 /// Hands what `selector` selects in `range` to `take`; tells on standard error of what is damaged
-/// and so missing.
+/// and so missing. Whether nothing is.
 pub fn scan(
     store: &Store,
     kind: SignalKind,
     selector: Option<&Selector>,
     range: TimeRange,
     take: &mut impl FnMut(Batch) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     let mut scan = store.scan(kind, selector, range, None, usize::MAX).map_err(failed)?;
     for batch in scan.by_ref() {
         take(batch.map_err(failed)?)?;
@@ -59,7 +59,7 @@ pub fn scan(
     for finding in scan.damaged() {
         output::error(&format!("{finding}; what it held is missing here"));
     }
-    Ok(())
+    Ok(scan.damaged().is_empty())
 }
 
 /// Hands every batch of a file to `take`.

@@ -170,7 +170,7 @@ async fn export_writes_files_plain_and_packed() {
         let output = export(out);
         assert!(output.status.success());
         let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(said, format!("1 rows written to {}\n", out.display()));
+        assert_eq!(said, format!("1 row written to {}\n", out.display()));
     }
     let plain = std::fs::read(plain).unwrap();
     assert_eq!(Exported::read(std::str::from_utf8(&plain).unwrap()).spans().count(), 1);
@@ -212,4 +212,106 @@ async fn export_writes_files_plain_and_packed() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("none/a.jsonl: cannot be written"), "{said}");
+}
+
+/// Scenario: a running server, asked for all and for a part.
+/// Guarantees: the export of a server is that of its folder; the level of zstd is chosen; a file that
+/// was there is kept until the new one is whole.
+#[tokio::test]
+async fn a_server_is_exported_as_its_folder_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Serve::on(&data).start();
+    let spans = vec![full_span(1), span(2, "work", now() - SECOND, &[])];
+    let protobuf = headers(Encoding::Protobuf, "identity");
+    server.send("traces", &protobuf, traces("worker", spans).encode_to_vec()).await.ok();
+    let body = logs("worker", vec![log("one", &[])]).encode_to_vec();
+    server.send("logs", &protobuf, body).await.ok();
+    let url = server.query.clone();
+    let export = async |more: &[&str]| {
+        let args = ["export", "--url", &url].into_iter().chain(more.iter().copied());
+        let args: Vec<String> = args.map(str::to_owned).collect();
+        tokio::task::spawn_blocking(move || run(args)).await.unwrap()
+    };
+    let all = export(&[]).await;
+    assert_eq!(all.status.code(), Some(0), "{all:?}");
+    let all = Exported::read(&String::from_utf8(all.stdout).unwrap());
+    let part = export(&["--select", "{ name = \"work\" }", "--from", "1h"]).await;
+    let part = Exported::read(&String::from_utf8(part.stdout).unwrap());
+    assert_eq!((part.spans().count(), part.log_records().count()), (1, 0));
+
+    let packed = dir.path().join("a.jsonl.zst");
+    std::fs::write(&packed, "what was here before").unwrap();
+    let out = packed.to_str().unwrap();
+    // Nobody answers there: the file stays.
+    let args = ["export", "--url", "http://127.0.0.1:1", "--out", out];
+    assert_eq!(run(args).status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&packed).unwrap(), "what was here before");
+    let done = export(&["--out", out, "--zstd-level", "1"]).await;
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let text = zstd::decode_all(&*std::fs::read(&packed).unwrap()).unwrap();
+    assert_same(&Exported::read(std::str::from_utf8(&text).unwrap()), &all);
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+    let refused = export(&["--out", "a.jsonl.gz", "--zstd-level", "1"]).await;
+    assert_eq!(refused.status.code(), Some(2));
+
+    assert!(server.stop().await.success());
+    assert_same(&all, &Exported::of(&data));
+    assert_eq!(all.log_bodies().count(), 1);
+}
+
+/// Scenario: a page of a segment is damaged.
+/// Guarantees: the rest is exported, from the folder and from a server, and judged by contracts; each
+/// says so, and ends with status 1.
+#[tokio::test]
+async fn damage_is_told_and_is_a_finding() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Serve::on(&data).start();
+    let protobuf = headers(Encoding::Protobuf, "identity");
+    let noise =
+        |id: u64| format!("{:x}", (u128::from(id) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c));
+    for round in 0..3 {
+        let spans = (1..=2_000).map(|i| {
+            let id = round * 2_000 + i;
+            span(id, "work", now() - SECOND, &[("noise", &noise(id))])
+        });
+        let body = traces("worker", spans.collect()).encode_to_vec();
+        server.send("traces", &protobuf, body).await.ok();
+    }
+    assert!(server.stop().await.success());
+    let folder = data.to_str().unwrap();
+    assert!(run(["store", "compact", "--data", folder]).status.success());
+    let segments = std::fs::read_dir(data.join("segments")).unwrap();
+    let mut segments: Vec<_> = segments.map(|entry| entry.unwrap().path()).collect();
+    segments.retain(|path| path.extension().is_some_and(|ending| ending == "parquet"));
+    let mut bytes = std::fs::read(&segments[0]).unwrap();
+    bytes[100] ^= 0x55;
+    std::fs::write(&segments[0], bytes).unwrap();
+
+    let contracts = dir.path().join("contracts.yaml");
+    let contract = "contracts:\n  - name: none\n    when: '{ name = \"none\" }'\n    \
+        key: [span.noise]\n    expect: '{ name = \"none2\" }'\n    within: 1s\n";
+    std::fs::write(&contracts, contract).unwrap();
+    let contracts = contracts.to_str().unwrap();
+    for args in [
+        &["export", "--data", folder][..],
+        &["contracts", "run", contracts, "--data", folder],
+        &["contracts", "check", contracts, "--data", folder],
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("what it held is missing here"), "{args:?}: {said}");
+    }
+    let server = Serve::on(&data).start();
+    let url = server.query.clone();
+    let args = ["export".to_owned(), "--url".to_owned(), url];
+    let output = tokio::task::spawn_blocking(move || run(args)).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("a part may be missing"), "{said}");
+    assert!(server.stop().await.success());
 }

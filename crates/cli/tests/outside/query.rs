@@ -158,7 +158,7 @@ async fn the_search_api_is_tempos() {
     }
     for (params, says) in [
         ("q=%7B%20nmae%20%3D%201%20%7D", "column 3: `nmae` is not a field (did you mean `name`?)"),
-        ("q=%7B%20%7D%20%26%3E%20%7B%20%7D", "`&>` is not an operator"),
+        ("q=%7B%20%7D%20%26%20%7B%20%7D", "`&` comes after the end"),
         ("q=log%20%7B%20%7D", "GET /api/v1/logs"),
         ("limit=0", "expected a number from 1"),
         ("start=soon", "expected seconds since the epoch"),
@@ -259,5 +259,49 @@ async fn a_trace_as_a_tree_and_what_is_wrong() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
         assert!(said.contains(says), "{args:?}: {said}");
+    }
+}
+
+/// Scenario: records of two services, written in turn, and a limit between them.
+/// Guarantees: a server gives the same rows as its folder, newest first across services, in every
+/// format; that there are more is told.
+#[tokio::test]
+async fn logs_of_two_services_are_in_order_from_everywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Serve::on(&data).start();
+    let protobuf = headers(Encoding::Protobuf, "identity");
+    for (service, first) in [("alpha", 0), ("beta", 1)] {
+        let record = |i: u64| LogRecord {
+            time_unix_nano: START + (2 * i + first) * SECOND,
+            ..log(&format!("{service} {i}"), &[])
+        };
+        let body = logs(service, (0..5).map(record).collect()).encode_to_vec();
+        server.send("logs", &protobuf, body).await.ok();
+    }
+    let ask = async |place: &[&str], format: &str| {
+        let args = ["logs", "log { }", "--limit", "3", "--format", format];
+        let args = args.into_iter().chain(place.iter().copied());
+        let output = query(args.map(str::to_owned).collect()).await;
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("There are more log records"), "{format}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let url = server.query.clone();
+    let formats = ["table", "json", "otlp"];
+    let mut from_server = Vec::new();
+    for format in formats {
+        from_server.push(ask(&["--url", &url], format).await);
+    }
+    let lines: Vec<&str> = from_server[0].lines().collect();
+    for (line, text) in lines.iter().zip(["beta 4", "alpha 4", "beta 3"]) {
+        assert!(line.contains(text), "{line}");
+    }
+    assert_eq!(lines.len(), 3);
+    assert!(server.stop().await.success());
+    for (format, expected) in formats.into_iter().zip(&from_server) {
+        let found = ask(&["--data", data.to_str().unwrap()], format).await;
+        assert_eq!(&found, expected, "{format}");
     }
 }

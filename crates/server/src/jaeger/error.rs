@@ -114,9 +114,19 @@ impl<T> Envelope<T> {
         Self { data, total: 0, limit: 0, offset: 0, errors: None }
     }
 
-    /// An envelope around `data` that has `total` items.
-    pub fn counted(data: T, total: usize) -> Self {
-        Self { total, ..Self::of(Some(data)) }
+    /// The same with what the answer lacks among its errors, without a code: those are for what
+    /// failed.
+    #[must_use]
+    pub fn noting(self, warnings: Vec<String>) -> Self {
+        let notes: Vec<_> = warnings.into_iter().map(StructuredError::note).collect();
+        Self { errors: (!notes.is_empty()).then_some(notes), ..self }
+    }
+}
+
+impl<T> Envelope<Vec<T>> {
+    /// An envelope around a counted list, and what is missing from it.
+    pub fn listed(items: Vec<T>, warnings: Vec<String>) -> Self {
+        Self { total: items.len(), ..Self::of(Some(items)) }.noting(warnings)
     }
 }
 

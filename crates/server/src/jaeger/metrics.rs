@@ -126,6 +126,9 @@ pub struct Family {
     r#type: &'static str,
     help: String,
     metrics: Vec<Metric>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,11 +152,14 @@ struct Point {
 
 /// Service and, if asked for, operation.
 type Key = (String, Option<String>);
+/// The calls of each.
+type Series = HashMap<Key, Vec<Call>>;
 
 impl Family {
     /// Reads the spans that the request is about and computes its points.
     pub fn compute(source: &dyn TraceSource, request: &MetricsRequest) -> Result<Self, ApiError> {
-        let mut series: Vec<(Key, Vec<Call>)> = collect(source, request)?.into_iter().collect();
+        let (series, warnings) = collect(source, request)?;
+        let mut series: Vec<(Key, Vec<Call>)> = series.into_iter().collect();
         series.sort_by(|a, b| a.0.cmp(&b.0));
         let grouped = if request.by_operation { "_operation" } else { "" };
         let by = if request.by_operation { "service & operation" } else { "service" };
@@ -176,6 +182,7 @@ impl Family {
             r#type: "GAUGE",
             help: format!("{help}, grouped by {by}"),
             metrics: metrics.collect(),
+            warnings,
         })
     }
 }
@@ -183,7 +190,7 @@ impl Family {
 fn collect(
     source: &dyn TraceSource,
     request: &MetricsRequest,
-) -> Result<HashMap<Key, Vec<Call>>, ApiError> {
+) -> Result<(Series, Vec<String>), ApiError> {
     let selector = spans(service_kind_expr(&request.services, &request.kinds))?;
     let before = request.lookback.saturating_add(request.rate_per);
     // Windows are open at their start and closed at their end; ranges are the other way round.
@@ -193,10 +200,10 @@ fn collect(
     };
     let service = attribute_column(Scope::Resource, AttrType::Str, SERVICE_NAME);
     let columns = [service.as_str(), NAME, START_TIME, DURATION, STATUS_CODE];
-    let mut series: HashMap<Key, Vec<Call>> = HashMap::new();
+    let mut series = Series::new();
     let mut count = 0;
     let mut key = (String::new(), None);
-    source.scan_spans(&selector, range, &columns, &mut |batch| {
+    let warnings = source.scan_spans(&selector, range, &columns, &mut |batch| {
         count += batch.num_rows();
         if count > MAX_SPANS {
             return ControlFlow::Break(());
@@ -226,7 +233,7 @@ fn collect(
         let why = format!("more than {MAX_SPANS} spans; ask for a shorter lookback or ratePer");
         return Err(SourceError::TooMuch(why).into());
     }
-    Ok(series)
+    Ok((series, warnings))
 }
 
 fn points(mut calls: Vec<Call>, request: &MetricsRequest) -> Vec<Point> {

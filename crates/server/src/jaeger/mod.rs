@@ -30,9 +30,12 @@ use std::sync::Arc;
 
 use axum::Router;
 
+use crate::gate::Gate;
 use error::ApiError;
 
-pub use source::{Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource};
+pub use source::{
+    Edge, Edges, Listed, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource,
+};
 pub use unnamed::{NO_SERVICE, shown};
 
 /// Nanoseconds since the epoch.
@@ -43,6 +46,7 @@ type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 pub struct JaegerApi {
     source: Arc<dyn TraceSource>,
     clock: Clock,
+    gate: Gate,
 }
 
 impl std::fmt::Debug for JaegerApi {
@@ -55,7 +59,7 @@ impl JaegerApi {
     /// The API over `source`.
     pub fn new(source: Arc<dyn TraceSource>) -> Self {
         let now = || i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        Self { source, clock: Arc::new(now) }
+        Self { source, clock: Arc::new(now), gate: Gate::default() }
     }
 
     /// Takes the time, in nanoseconds since the epoch, from `clock`: requests without an end mean
@@ -63,6 +67,12 @@ impl JaegerApi {
     #[must_use]
     pub fn with_clock(self, clock: impl Fn() -> i64 + Send + Sync + 'static) -> Self {
         Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// Waits at `gate` before heavy questions, as others do.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
     }
 
     /// Every endpoint under `/api` and `/api/v3`, and `/analytics/v1/dependencies`.
@@ -82,5 +92,18 @@ impl JaegerApi {
         let source = Arc::clone(&self.source);
         let done = tokio::task::spawn_blocking(move || work(&source)).await;
         done.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
+    }
+
+    /// [`Self::ask`] for what takes much memory while it is computed: a few at a time.
+    async fn ask_heavy<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Arc<dyn TraceSource>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let place = self.gate.enter().await;
+        self.ask(move |source| {
+            let _place = place;
+            work(source)
+        })
+        .await
     }
 }

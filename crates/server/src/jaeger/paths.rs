@@ -11,8 +11,9 @@ use super::error::ApiError;
 use super::found::load;
 use super::query::{Query, units};
 use super::search::{focal_expr, spans};
-use super::source::TraceSource;
+use super::source::{Matches, TraceSource};
 use super::unnamed::service_of;
+use crate::lacking::note;
 
 const MICROS: i64 = 1_000;
 /// Jaeger's UI sends no times; this far back is looked then.
@@ -60,6 +61,9 @@ struct Step {
 #[derive(Debug, Serialize)]
 pub struct Paths {
     dependencies: Vec<CallPath>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,8 +83,10 @@ struct Exemplar {
 pub fn find(source: &dyn TraceSource, request: &PathsRequest) -> Result<Paths, ApiError> {
     let selector = spans(focal_expr(&request.service, request.operation.as_deref()))?;
     let mut paths: BTreeMap<Vec<Step>, Vec<TraceId>> = BTreeMap::new();
-    for id in source.find_traces(&selector, request.range, TRACES)?.ids {
+    let Matches { ids, mut warnings } = source.find_traces(&selector, request.range, TRACES)?;
+    for id in ids {
         let Some(trace) = load(source, id, false)? else { continue };
+        note(&mut warnings, trace.warnings);
         for path in paths_of(&trace.spans, request) {
             let traces = paths.entry(path).or_default();
             if traces.len() < EXEMPLARS && traces.last() != Some(&id) {
@@ -95,7 +101,7 @@ pub fn find(source: &dyn TraceSource, request: &PathsRequest) -> Result<Paths, A
             .map(|value| Exemplar { key: "exemplar_trace_id", value })
             .collect(),
     });
-    Ok(Paths { dependencies: dependencies.collect() })
+    Ok(Paths { dependencies: dependencies.collect(), warnings })
 }
 
 fn paths_of(trace: &Batch, request: &PathsRequest) -> Vec<Vec<Step>> {

@@ -11,6 +11,7 @@ use super::go;
 use super::query::{Query, malformed, unable, units};
 use super::source::{SourceError, TraceSource};
 use super::unnamed::service_expr;
+use crate::logfmt::regex_escape;
 
 /// Traces in an answer unless the request says how many.
 const DEFAULT_LIMIT: usize = 100;
@@ -201,7 +202,7 @@ impl Search {
     }
 
     fn services(&self, name: &str, source: &dyn TraceSource) -> Result<Vec<String>, SourceError> {
-        if !name.contains(',') || source.services()?.iter().any(|known| known == name) {
+        if !name.contains(',') || source.services()?.items.iter().any(|known| known == name) {
             return Ok(vec![name.to_owned()]);
         }
         let parts = name.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -242,32 +243,19 @@ fn operation_expr(
     }
     let all;
     let services = if services.is_empty() {
-        all = source.services()?;
+        all = source.services()?.items;
         &all
     } else {
         services
     };
     for service in services {
-        if source.operations(service)?.iter().any(|known| known.name == operation) {
+        if source.operations(service)?.items.iter().any(|known| known.name == operation) {
             return Ok(literal);
         }
     }
     let pattern: Vec<String> = operation.split('*').map(regex_escape).collect();
     let pattern = format!("(?s){}", pattern.join(".*"));
     Ok(Expr::compare(Intrinsic::Name, Op::Match, Literal::Str(pattern)))
-}
-
-/// `text` as a regular expression that matches it alone.
-fn regex_escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        // Only these: a backslash gives some other marks a meaning, such as `\<`.
-        if r"\.+*?()|[]{}^$#&-~".contains(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 /// The span has tag `key` with text `value`, as Jaeger shows tags: an attribute of the span, its

@@ -35,6 +35,15 @@ pub struct Operation {
     pub kind: u8,
 }
 
+/// Names, and what is missing from them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// The names, sorted.
+    pub items: Vec<T>,
+    /// What is missing from them, in words.
+    pub warnings: Vec<String>,
+}
+
 /// Calls from one service to another, or messages that one sent and the other received.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edge {
@@ -109,20 +118,21 @@ pub trait TraceSource: Send + Sync + 'static {
     ) -> Result<Matches, SourceError>;
 
     /// Hands the spans that start in `range` and match `selector` to `visit`, in any order, with
-    /// at least the columns named in `columns`, until `visit` breaks.
+    /// at least the columns named in `columns`, until `visit` breaks. What it gives back is what was
+    /// missing from them, in words.
     fn scan_spans(
         &self,
         selector: &Selector,
         range: TimeRange,
         columns: &[&str],
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), SourceError>;
+    ) -> Result<Vec<String>, SourceError>;
 
     /// Names of all services that sent spans, as they are shown, sorted.
-    fn services(&self) -> Result<Vec<String>, SourceError>;
+    fn services(&self) -> Result<Listed<String>, SourceError>;
 
     /// Span names of `service`, sorted; none if the service is not known.
-    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError>;
+    fn operations(&self, service: &str) -> Result<Listed<Operation>, SourceError>;
 
     /// Which service called which in `range`, by parent and by link.
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError>;

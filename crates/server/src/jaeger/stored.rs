@@ -5,10 +5,13 @@ use std::ops::ControlFlow;
 
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, SignalKind, TraceId};
-use lacuna_store::{Finding, Found, Store, StoreError, TimeRange};
+use lacuna_store::{Found, Store, StoreError, TimeRange};
 
-use super::source::{Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource};
+use super::source::{
+    Edge, Edges, Listed, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource,
+};
 use super::unnamed::{NO_SERVICE, shown};
+use crate::lacking::{damage, lacking, note};
 
 /// Names in a list, at most.
 const NAMES: usize = 100_000;
@@ -23,16 +26,9 @@ impl From<StoreError> for SourceError {
     }
 }
 
-/// What an answer lacks, in words.
-fn warnings(cut: bool, what: &str, damaged: &[Finding]) -> Vec<String> {
-    let cut = cut.then(|| format!("only a part: there are more {what} than are read at once"));
-    let damaged = damaged.iter().map(|finding| format!("a part may be missing: {finding}"));
-    cut.into_iter().chain(damaged).collect()
-}
-
 fn read(found: Found<Batch>) -> Trace {
-    let Found { items, cut, damaged, .. } = found;
-    Trace { spans: items, warnings: warnings(cut, "spans", &damaged) }
+    let warnings = lacking(&found, "spans");
+    Trace { spans: found.items, warnings }
 }
 
 impl TraceSource for Store {
@@ -55,7 +51,7 @@ impl TraceSource for Store {
     ) -> Result<Matches, SourceError> {
         let found = Store::find_traces(self, selector, range, limit)?;
         let ids = found.items.iter().map(|found| found.trace_id).collect();
-        Ok(Matches { ids, warnings: warnings(false, "traces", &found.damaged) })
+        Ok(Matches { ids, warnings: damage(&found.damaged) })
     }
 
     fn scan_spans(
@@ -64,53 +60,54 @@ impl TraceSource for Store {
         range: TimeRange,
         columns: &[&str],
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Vec<String>, SourceError> {
         let kind = SignalKind::Spans;
-        for batch in self.scan(kind, Some(selector), range, Some(columns), usize::MAX)? {
+        let mut scan = self.scan(kind, Some(selector), range, Some(columns), usize::MAX)?;
+        for batch in scan.by_ref() {
             if visit(&batch?).is_break() {
                 break;
             }
         }
-        Ok(())
+        Ok(damage(scan.damaged()))
     }
 
-    fn services(&self) -> Result<Vec<String>, SourceError> {
-        let found = Store::services(self, TimeRange::ALL, NAMES)?.items.into_iter();
-        let of_spans = found.filter(|service| service.spans > 0);
+    fn services(&self) -> Result<Listed<String>, SourceError> {
+        let found = Store::services(self, TimeRange::ALL, NAMES)?;
+        let warnings = lacking(&found, "services");
+        let of_spans = found.items.into_iter().filter(|service| service.spans > 0);
         let names: BTreeSet<String> =
             of_spans.map(|service| shown(&service.name).to_owned()).collect();
-        Ok(names.into_iter().collect())
+        Ok(Listed { items: names.into_iter().collect(), warnings })
     }
 
-    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
-        let mut operations = BTreeSet::new();
+    fn operations(&self, service: &str) -> Result<Listed<Operation>, SourceError> {
+        let (mut operations, mut warnings) = (BTreeSet::new(), Vec::new());
         let unnamed = (service == NO_SERVICE).then_some("");
         for name in std::iter::once(service).chain(unnamed) {
-            let found = Store::operations(self, name, None, TimeRange::ALL, NAMES)?.items;
+            let found = Store::operations(self, name, None, TimeRange::ALL, NAMES)?;
+            note(&mut warnings, lacking(&found, "operations"));
             let operation =
                 |found: lacuna_store::Operation| Operation { name: found.name, kind: found.kind };
-            operations.extend(found.into_iter().map(operation));
+            operations.extend(found.items.into_iter().map(operation));
         }
-        Ok(operations.into_iter().collect())
+        Ok(Listed { items: operations.into_iter().collect(), warnings })
     }
 
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
-        let Found { items, cut, damaged, .. } = Store::edges(self, range, EDGE_SPANS)?;
+        let found = Store::edges(self, range, EDGE_SPANS)?;
+        let warnings = lacking(&found, "spans");
         let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
-        for edge in items.edges {
+        for edge in found.items.edges {
             let ends = (shown(&edge.parent).to_owned(), shown(&edge.child).to_owned());
             *calls.entry(ends).or_default() += edge.calls;
         }
         let edge = |((parent, child), calls)| Edge { parent, child, calls };
-        Ok(Edges {
-            edges: calls.into_iter().map(edge).collect(),
-            warnings: warnings(cut, "spans", &damaged),
-        })
+        Ok(Edges { edges: calls.into_iter().map(edge).collect(), warnings })
     }
 
     fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {
         let found = Store::logs_of_trace(self, id, None, TRACE_LOGS)?;
-        let warnings = warnings(found.cut, "log records", &found.damaged);
+        let warnings = lacking(&found, "log records");
         Ok(TraceLogs { records: found.items, warnings })
     }
 }

@@ -6,8 +6,10 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, RawQuery, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
 use lacuna_signal::TraceId;
 use lacuna_store::TimeRange;
 use serde::Serialize;
@@ -21,9 +23,10 @@ use super::metrics::{Family, MetricsRequest};
 use super::paths::{self, PathsRequest};
 use super::query::{Query, units};
 use super::search::V1Search;
-use super::source::{Edges, Matches, Operation, SourceError, Trace, TraceSource};
+use super::source::{Edges, Listed, Matches, Operation, SourceError, Trace, TraceSource};
 use super::transform;
 use super::ui::{UiTrace, kind_name, v1_trace_id};
+use crate::search::{PROTOBUF, protobuf, wants_protobuf};
 
 const MICROS: i64 = 1_000;
 const MILLIS: i64 = 1_000_000;
@@ -65,10 +68,7 @@ where
 
 async fn services(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
     let services = api.ask(|source| Ok(source.services()?)).await;
-    let envelope = services.map(|names| {
-        let total = names.len();
-        Envelope::counted(names, total)
-    });
+    let envelope = services.map(|names| Envelope::listed(names.items, names.warnings));
     respond(&Query::parse(raw.as_deref()), envelope).await
 }
 
@@ -89,26 +89,24 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
             api.ask(move |source| operations_of(&**source, &service, kind.as_deref())).await
         }
     };
-    let envelope = result.map(|operations| {
-        let data: Vec<_> = operations
+    let envelope = result.map(|Listed { items, warnings }| {
+        let named = items
             .into_iter()
-            .map(|Operation { name, kind }| UiOperation { name, span_kind: kind_name(kind) })
-            .collect();
-        let total = data.len();
-        Envelope::counted(data, total)
+            .map(|Operation { name, kind }| UiOperation { name, span_kind: kind_name(kind) });
+        Envelope::listed(named.collect(), warnings)
     });
     respond(&query, envelope).await
 }
 
 /// Operations of `service`, of spans of `kind` if it is given, by Jaeger's name of the kind.
-pub fn operations_of(
+fn operations_of(
     source: &dyn TraceSource,
     service: &str,
     kind: Option<&str>,
-) -> Result<Vec<Operation>, ApiError> {
+) -> Result<Listed<Operation>, ApiError> {
     let mut operations = source.operations(service)?;
     if let Some(kind) = kind {
-        operations.retain(|operation| kind_name(operation.kind) == kind);
+        operations.items.retain(|operation| kind_name(operation.kind) == kind);
     }
     Ok(operations)
 }
@@ -119,16 +117,13 @@ async fn operation_names(
     RawQuery(raw): RawQuery,
 ) -> Response {
     let names = api.ask(move |source| {
-        let operations = source.operations(&service)?.into_iter();
-        let mut names: Vec<String> = operations.map(|operation| operation.name).collect();
+        let Listed { items, warnings } = source.operations(&service)?;
+        let mut names: Vec<String> = items.into_iter().map(|operation| operation.name).collect();
         names.sort();
         names.dedup();
-        Ok(names)
+        Ok(Envelope::listed(names, warnings))
     });
-    let envelope = names.await.map(|names| {
-        let total = names.len();
-        Envelope::counted(names, total)
-    });
+    let envelope = names.await;
     respond(&Query::parse(raw.as_deref()), envelope).await
 }
 
@@ -153,8 +148,12 @@ async fn trace(
     State(api): State<JaegerApi>,
     Path(id): Path<String>,
     RawQuery(raw): RawQuery,
+    headers: HeaderMap,
 ) -> Response {
     let query = Query::parse(raw.as_deref());
+    if wants_protobuf(&headers) {
+        return tempo_trace(&api, &id).await.unwrap_or_else(ApiError::into_v1);
+    }
     let result = match by_id_params(&id, &query) {
         Err(error) => Err(error),
         Ok((id, raw)) => {
@@ -167,6 +166,17 @@ async fn trace(
         }
     };
     respond(&query, result).await
+}
+
+/// The same path in Tempo's API, whose clients ask for protobuf: OTLP's `TracesData`.
+async fn tempo_trace(api: &JaegerApi, id: &str) -> Result<Response, ApiError> {
+    let id = go::parse_trace_id(id).map_err(ApiError::Bad)?;
+    let body = api.ask(move |source| {
+        let trace = id.map(|id| load(&**source, id, true)).transpose()?.flatten();
+        let trace = trace.ok_or_else(|| ApiError::NotFound(TRACE_NOT_FOUND.to_owned()))?;
+        protobuf(&trace.spans).map_err(ApiError::Internal)
+    });
+    Ok(([(CONTENT_TYPE, PROTOBUF)], body.await?).into_response())
 }
 
 /// The id and `raw`. `start` and `end` are read for their form only: they are hints, which an id
@@ -214,9 +224,7 @@ fn find(source: &Arc<dyn TraceSource>, request: &V1Search) -> Result<Envelope<Tr
     let selector = search.selector(&**source)?;
     let Matches { ids, warnings } = source.find_traces(&selector, search.range, search.limit)?;
     let found = V1Traces(FoundTraces::new(source, ids, search.raw));
-    let notes: Vec<_> = warnings.into_iter().map(StructuredError::note).collect();
-    let errors = (!notes.is_empty()).then_some(notes);
-    Ok(Envelope { errors, ..Envelope::of(Some(Traces::Found(found))) })
+    Ok(Envelope::of(Some(Traces::Found(found))).noting(warnings))
 }
 
 async fn archive(Path(id): Path<String>, RawQuery(raw): RawQuery) -> Response {
@@ -261,7 +269,7 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
     let result = match dependency_range(&query, api.now()) {
         Err(error) => Err(error),
         Ok(range) => {
-            api.ask(move |source| {
+            api.ask_heavy(move |source| {
                 let Edges { mut edges, warnings } = source.edges(range)?;
                 if let Some(service) = service {
                     edges.retain(|edge| edge.parent == service || edge.child == service);
@@ -271,10 +279,7 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
                     child: edge.child,
                     call_count: edge.calls,
                 });
-                let data = Some(links.collect::<Vec<_>>());
-                let errors: Vec<_> = warnings.into_iter().map(StructuredError::note).collect();
-                let errors = (!errors.is_empty()).then_some(errors);
-                Ok(Envelope { errors, ..Envelope::of(data) })
+                Ok(Envelope::of(Some(links.collect::<Vec<_>>())).noting(warnings))
             })
             .await
         }
@@ -291,7 +296,7 @@ fn dependency_range(query: &Query, now: i64) -> Result<TimeRange, ApiError> {
 async fn deep_dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
     let query = Query::parse(raw.as_deref());
     let result = match PathsRequest::parse(&query, api.now()) {
-        Ok(request) => api.ask(move |source| paths::find(&**source, &request)).await,
+        Ok(request) => api.ask_heavy(move |source| paths::find(&**source, &request)).await,
         Err(error) => Err(error),
     };
     respond(&query, result).await
@@ -304,7 +309,7 @@ async fn metrics(
 ) -> Response {
     let query = Query::parse(raw);
     let result = match read(&query, api.now()) {
-        Ok(request) => api.ask(move |source| Family::compute(&**source, &request)).await,
+        Ok(request) => api.ask_heavy(move |source| Family::compute(&**source, &request)).await,
         Err(error) => Err(error),
     };
     respond(&query, result).await

@@ -1,5 +1,6 @@
 //! The endpoints of v3, under `/api/v3`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,10 +18,10 @@ use super::found::{FoundTraces, ResourceSpans, load};
 use super::go;
 use super::query::{Query, malformed};
 use super::search::{Search, time_range};
-use super::source::{Matches, TraceSource};
+use super::source::{Edges, Listed, Matches, TraceSource};
 use super::summary::Summary;
 use super::ui::kind_name;
-use super::v1::operations_of;
+use crate::lacking::note;
 
 /// The routes.
 pub fn routes() -> Router<JaegerApi> {
@@ -47,18 +48,28 @@ where
 #[derive(Serialize)]
 struct Services {
     services: Vec<String>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 async fn services(State(api): State<JaegerApi>) -> Response {
-    respond(api.ask(|source| Ok(Services { services: source.services()? })).await).await
+    let services = api.ask(|source| {
+        let Listed { items, warnings } = source.services()?;
+        Ok(Services { services: items, warnings })
+    });
+    respond(services.await).await
 }
 
 #[derive(Serialize)]
 struct Operations {
     operations: Vec<Operation>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 struct Operation {
     name: String,
@@ -72,15 +83,20 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
     };
     let kind = query.first(&["spanKind", "span_kind"]).map(|(_, kind)| kind.to_owned());
     let operations = api.ask(move |source| {
-        let operations = operations_of(&**source, &service, kind.as_deref())?.into_iter();
-        let named = operations.map(|operation| Operation {
-            name: operation.name,
-            span_kind: match kind_name(operation.kind) {
-                "" => "internal",
-                kind => kind,
-            },
-        });
-        Ok(Operations { operations: named.collect() })
+        let Listed { items, warnings } = source.operations(&service)?;
+        // A kind is asked for as it is shown: `internal` is what is shown of a span without one.
+        let shown: BTreeSet<Operation> = items
+            .into_iter()
+            .map(|operation| Operation {
+                name: operation.name,
+                span_kind: match kind_name(operation.kind) {
+                    "" => "internal",
+                    kind => kind,
+                },
+            })
+            .filter(|operation| kind.as_deref().is_none_or(|kind| operation.span_kind == kind))
+            .collect();
+        Ok(Operations { operations: shown.into_iter().collect(), warnings })
     });
     respond(operations.await).await
 }
@@ -170,7 +186,7 @@ struct Summaries {
 async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
     let result = match Search::parse_v3(&Query::parse(raw.as_deref())) {
         Err(error) => Err(error),
-        Ok(search) => api.ask(move |source| summarise(source, &search)).await,
+        Ok(search) => api.ask_heavy(move |source| summarise(source, &search)).await,
     };
     respond(result).await
 }
@@ -190,16 +206,18 @@ fn summarise(source: &Arc<dyn TraceSource>, search: &Search) -> Result<Summaries
     let mut summaries = Vec::new();
     for trace in found.read() {
         let trace = trace?;
-        warnings.extend(trace.warnings);
+        note(&mut warnings, trace.warnings);
         summaries.extend(Summary::of(&trace.spans));
     }
-    warnings.dedup();
     Ok(Summaries { summaries, warnings })
 }
 
 #[derive(Serialize)]
 struct Dependencies {
     dependencies: Vec<Dependency>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -216,15 +234,15 @@ async fn dependencies(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> 
     let result = match range {
         Err(error) => Err(error),
         Ok(range) => {
-            api.ask(move |source| {
-                let edges = source.edges(range)?.edges.into_iter();
-                let dependencies = edges.map(|edge| Dependency {
+            api.ask_heavy(move |source| {
+                let Edges { edges, warnings } = source.edges(range)?;
+                let dependencies = edges.into_iter().map(|edge| Dependency {
                     parent: edge.parent,
                     child: edge.child,
                     // A 64-bit integer is a string in protobuf's JSON.
                     call_count: edge.calls.to_string(),
                 });
-                Ok(Dependencies { dependencies: dependencies.collect() })
+                Ok(Dependencies { dependencies: dependencies.collect(), warnings })
             })
             .await
         }

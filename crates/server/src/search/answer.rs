@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::schema::Scope;
-use lacuna_signal::selector::{Columns, Query};
+use lacuna_signal::selector::Columns;
 use lacuna_signal::value::base64;
 use lacuna_signal::{Batch, Value, semconv};
-use lacuna_store::Finding;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::find::{FoundTrace, FoundTraces};
+use super::find::FoundTrace;
 
 /// Tempo's words for the root of a trace whose root has not come.
 const NO_ROOT: &str = "<root span not yet received>";
@@ -104,27 +103,9 @@ pub struct SpanAnswer {
     pub attributes: Vec<Json>,
 }
 
-impl TracesAnswer {
-    /// The answer to `query`; of each trace, at most `most_spans` of what it selects.
-    pub fn of(found: &FoundTraces, query: &Query, most_spans: usize) -> Self {
-        let columns = query.columns();
-        let traces = found.traces.iter().map(|trace| TraceAnswer::of(trace, &columns, most_spans));
-        Self {
-            traces: traces.collect(),
-            metrics: Metrics { inspected_traces: found.inspected },
-            cut: found.cut,
-            warnings: warnings(&found.damaged),
-        }
-    }
-}
-
-/// Damage in words.
-pub fn warnings(damaged: &[Finding]) -> Vec<String> {
-    damaged.iter().map(|finding| format!("a part may be missing: {finding}")).collect()
-}
-
 impl TraceAnswer {
-    fn of(trace: &FoundTrace, columns: &Columns, most_spans: usize) -> Self {
+    /// What is said of `trace`, with at most `most_spans` of the selected spans.
+    pub(super) fn of(trace: &FoundTrace, columns: &Columns, most_spans: usize) -> Self {
         let spans = SpanRows::new(&trace.spans);
         let all = 0..trace.spans.num_rows();
         let roots = all.clone().filter(|row| spans.parent_span_id(*row).is_none());
@@ -209,7 +190,7 @@ pub fn any_value(value: Value<'_>) -> Json {
 }
 
 /// Log records that were found.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LogsAnswer {
     /// The records, newest first.
     pub logs: Vec<LogAnswer>,
@@ -220,7 +201,7 @@ pub struct LogsAnswer {
 }
 
 /// A log record.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LogAnswer {
     /// When it was written.
     pub time: Timestamp,

@@ -2,15 +2,19 @@
 //!
 //! | method and path | answer |
 //! |---|---|
-//! | `GET /api/search` | traces by `q`, in Grafana Tempo's shape |
+//! | `GET /api/search` | traces by `q`, or by `tags` and durations, in Grafana Tempo's shape |
 //! | `GET /api/v2/search/tags` | names of attributes, by scope |
 //! | `GET /api/v2/search/tag/{name}/values` | values of one |
+//! | `GET /api/search/tags`, `GET /api/search/tag/{name}/values` | the same in Tempo's first version |
+//! | `GET /api/v2/traces/{id}` | a trace, in OTLP's protobuf or JSON |
 //! | `GET /api/echo` | `echo`: Grafana's test of a Tempo data source |
 //! | `GET /api/v1/logs` | log records by `q`, newest first |
 //!
 //! Source: Tempo's HTTP API. `docs/selectors.md` describes the language, `docs/api.md` the answers.
 
 mod answer;
+mod asked;
+mod by_id;
 mod find;
 mod tags;
 
@@ -21,18 +25,21 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use lacuna_signal::otlp::to_json::OtlpJson;
-use lacuna_signal::selector::{Query, Selector, SelectorError};
+use lacuna_signal::selector::{Selector, SelectorError, parse_duration};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError, TimeRange};
 use serde::Serialize;
 
+use crate::gate::Gate;
+use crate::lacking::damage;
 use crate::times::parse_range;
 
 pub use answer::{
     LogAnswer, LogsAnswer, Metrics, ServiceStats, SpanAnswer, SpanSet, TraceAnswer, TracesAnswer,
-    any_value, warnings,
+    any_value,
 };
-pub use find::{FoundTrace, FoundTraces, traces};
+pub(crate) use by_id::{PROTOBUF, protobuf, wants_protobuf};
+pub use find::{Wanted, traces};
 
 /// Traces, and selected spans of each, unless the request says otherwise: as Tempo's.
 const DEFAULT_TRACES: usize = 20;
@@ -42,15 +49,25 @@ const DEFAULT_LOGS: usize = 100;
 /// Traces or log records at most.
 const MAX_LIMIT: usize = 10_000;
 
-/// The routes.
-pub fn router(store: Store) -> Router {
+/// The routes. Searches over whole traces wait at `gate`.
+pub fn router(store: Store, gate: Gate) -> Router {
     Router::new()
         .route("/api/search", get(search))
+        .route("/api/search/tags", get(all_tag_names))
+        .route("/api/search/tag/{name}/values", get(all_tag_values))
         .route("/api/v2/search/tags", get(tag_names))
         .route("/api/v2/search/tag/{name}/values", get(tag_values))
+        .route("/api/v2/traces/{id}", get(by_id::trace))
         .route("/api/echo", get(|| async { "echo" }))
         .route("/api/v1/logs", get(logs))
-        .with_state(store)
+        .with_state(Search { store, gate })
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Search {
+    store: Store,
+    gate: Gate,
 }
 
 /// Why there is no answer; in plain text, as Tempo says it.
@@ -111,6 +128,12 @@ impl Params {
             .transpose()
     }
 
+    /// A duration such as `1.5s`, in nanoseconds.
+    fn duration(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let wrong = |text| bad(format!("{name} is `{text}`: expected a duration such as 100ms"));
+        self.get(name).map(|text| parse_duration(text).ok_or_else(|| wrong(text))).transpose()
+    }
+
     /// From `start` to `end`, which is not in it; everything without them. Tempo's 0 means none.
     fn range(&self) -> Result<TimeRange, Failure> {
         let start = self.time("start")?.unwrap_or(TimeRange::ALL.start);
@@ -151,22 +174,25 @@ async fn answer<T: Serialize + Send + 'static>(
     }
 }
 
-async fn search(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+async fn search(State(Search { store, gate }): State<Search>, RawQuery(raw): RawQuery) -> Response {
+    let place = gate.enter().await;
     answer(move || {
+        let _place = place;
         let params = Params::parse(raw.as_deref());
-        let query = Query::parse(params.get("q").unwrap_or("{ }"))?;
-        if query.kind() != SignalKind::Spans {
-            return Err(bad("q selects log records: GET /api/v1/logs finds them"));
-        }
-        let limit = params.number("limit", DEFAULT_TRACES, MAX_LIMIT)?;
-        let spans = params.number("spss", DEFAULT_SPANS, MAX_LIMIT)?;
-        let found = traces(&store, &query, params.range()?, limit)?;
-        Ok(TracesAnswer::of(&found, &query, spans))
+        let (query, mut warnings) = asked::query(&params)?;
+        let wanted = Wanted {
+            range: params.range()?,
+            traces: params.number("limit", DEFAULT_TRACES, MAX_LIMIT)?,
+            spans: params.number("spss", DEFAULT_SPANS, MAX_LIMIT)?,
+        };
+        let mut found = traces(&store, &query, &wanted)?;
+        warnings.append(&mut found.warnings);
+        Ok(TracesAnswer { warnings, ..found })
     })
     .await
 }
 
-async fn logs(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+async fn logs(State(Search { store, .. }): State<Search>, RawQuery(raw): RawQuery) -> Response {
     answer(move || {
         let params = Params::parse(raw.as_deref());
         let selector = Selector::parse(params.get("q").unwrap_or("log { }"))?;
@@ -179,10 +205,14 @@ async fn logs(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
         let found = store.newest(SignalKind::Logs, Some(&selector), range, None, limit)?;
         match params.get("format") {
             None | Some("json") => {
-                let (logs, warnings) = (LogAnswer::all(&found.items), warnings(&found.damaged));
+                let (logs, warnings) = (LogAnswer::all(&found.items), damage(&found.damaged));
                 Ok(Logs::Json(LogsAnswer { logs, cut: found.cut, warnings }))
             }
-            Some("otlp") => Ok(Logs::Otlp(found.items)),
+            Some("otlp") => Ok(Logs::Otlp(OtlpLogs {
+                cut: found.cut,
+                warnings: damage(&found.damaged),
+                logs: AsOtlp(found.items),
+            })),
             Some(other) => Err(bad(format!("format is `{other}`: expected json or otlp"))),
         }
     })
@@ -190,42 +220,80 @@ async fn logs(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
 }
 
 /// Log records in one of two shapes.
+#[derive(Serialize)]
+#[serde(untagged)]
 enum Logs {
     Json(LogsAnswer),
-    Otlp(Batch),
+    Otlp(OtlpLogs),
 }
 
-impl Serialize for Logs {
+/// An OTLP/JSON request, and beside it what it lacks: who reads OTLP/JSON passes over members that it
+/// does not know.
+#[derive(Serialize)]
+struct OtlpLogs {
+    #[serde(flatten)]
+    logs: AsOtlp,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+struct AsOtlp(Batch);
+
+impl Serialize for AsOtlp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Json(answer) => answer.serialize(serializer),
-            Self::Otlp(logs) => {
-                OtlpJson::new(SignalKind::Logs, std::slice::from_ref(logs)).serialize(serializer)
-            }
-        }
+        OtlpJson::new(SignalKind::Logs, std::slice::from_ref(&self.0)).serialize(serializer)
     }
 }
 
-async fn tag_names(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
+async fn tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
     answer(move || {
         let params = Params::parse(raw.as_deref());
-        Ok(tags::names(&store, params.get("scope"), params.range()?)?)
+        Ok(tags::names(&search.store, params.get("scope"), params.range()?)?)
     })
     .await
 }
 
+/// The first version of [`tag_names`]: one list.
+async fn all_tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
+    answer(move || {
+        let params = Params::parse(raw.as_deref());
+        Ok(tags::names(&search.store, None, params.range()?)?.flat())
+    })
+    .await
+}
+
+fn values(store: &Store, name: &str, raw: Option<&str>) -> Result<tags::TagValues, Failure> {
+    let params = Params::parse(raw);
+    let limit = params.number("limit", tags::DEFAULT_VALUES, MAX_LIMIT)?;
+    tags::values(store, name, params.range()?, limit)?.ok_or_else(|| {
+        let expected = "expected name, status, kind, span.KEY, resource.KEY or .KEY";
+        bad(format!("`{name}` has no list of values: {expected}"))
+    })
+}
+
 async fn tag_values(
-    State(store): State<Store>,
+    State(search): State<Search>,
+    Path(name): Path<String>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    answer(move || values(&search.store, &name, raw.as_deref())).await
+}
+
+/// The first version of [`tag_values`]: names have no scope, and values no type.
+async fn all_tag_values(
+    State(search): State<Search>,
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Response {
     answer(move || {
-        let params = Params::parse(raw.as_deref());
-        let limit = params.number("limit", tags::DEFAULT_VALUES, MAX_LIMIT)?;
-        tags::values(&store, &name, params.range()?, limit)?.ok_or_else(|| {
-            let expected = "expected name, status, kind, span.KEY, resource.KEY or .KEY";
-            bad(format!("`{name}` has no list of values: {expected}"))
-        })
+        let name = match name.as_str() {
+            "name" | "status" | "kind" => name,
+            "status.code" => "status".to_owned(),
+            _ => format!(".{name}"),
+        };
+        Ok(values(&search.store, &name, raw.as_deref())?.flat())
     })
     .await
 }

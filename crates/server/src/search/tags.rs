@@ -8,13 +8,15 @@ use lacuna_signal::selector::Intrinsic;
 use lacuna_store::{Store, StoreError, TimeRange};
 use serde::Serialize;
 
+use crate::lacking::{cut, lacking, note};
+
 /// Values of one attribute unless the request says otherwise.
 pub const DEFAULT_VALUES: usize = 1000;
 /// Names of attributes, services and operations that are read.
 const NAMES: usize = 10_000;
 
 /// What every span has, as a query calls it.
-const INTRINSICS: [Intrinsic; 14] = [
+const INTRINSICS: [Intrinsic; 18] = [
     Intrinsic::Duration,
     Intrinsic::SpanEventName,
     Intrinsic::SpanEventTime,
@@ -29,12 +31,19 @@ const INTRINSICS: [Intrinsic; 14] = [
     Intrinsic::Status,
     Intrinsic::StatusMessage,
     Intrinsic::TraceId,
+    Intrinsic::TraceDuration,
+    Intrinsic::RootName,
+    Intrinsic::RootService,
+    Intrinsic::ChildCount,
 ];
 
 /// Names by scope.
 #[derive(Debug, Serialize)]
 pub struct TagNames {
     scopes: Vec<TagScope>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,9 +52,29 @@ struct TagScope {
     tags: BTreeSet<String>,
 }
 
+/// Names, as the first version of Tempo's API lists them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlatNames {
+    tag_names: BTreeSet<String>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl TagNames {
+    /// All names in one list.
+    pub fn flat(self) -> FlatNames {
+        let names = self.scopes.into_iter().flat_map(|scope| scope.tags);
+        FlatNames { tag_names: names.collect(), warnings: self.warnings }
+    }
+}
+
 /// Names of attributes of spans in or near `range`, of all scopes or of one.
 pub fn names(store: &Store, scope: Option<&str>, range: TimeRange) -> Result<TagNames, StoreError> {
-    let keys = store.attribute_keys(SignalKind::Spans, range, NAMES)?.items;
+    let found = store.attribute_keys(SignalKind::Spans, range, NAMES)?;
+    let warnings = lacking(&found, "attributes");
+    let keys = found.items;
     let of = |wanted: Scope| {
         let keys = keys.iter().filter(|key| key.scope == wanted.name());
         keys.map(|key| key.key.clone()).collect()
@@ -58,7 +87,8 @@ pub fn names(store: &Store, scope: Option<&str>, range: TimeRange) -> Result<Tag
     ];
     let wanted = |name: &str| scope.is_none_or(|scope| scope == name || scope == "none");
     let scopes = all.into_iter().filter(|(name, _)| wanted(name));
-    Ok(TagNames { scopes: scopes.map(|(name, tags)| TagScope { name, tags }).collect() })
+    let scopes = scopes.map(|(name, tags)| TagScope { name, tags }).collect();
+    Ok(TagNames { scopes, warnings })
 }
 
 /// Values of one attribute.
@@ -66,6 +96,9 @@ pub fn names(store: &Store, scope: Option<&str>, range: TimeRange) -> Result<Tag
 #[serde(rename_all = "camelCase")]
 pub struct TagValues {
     tag_values: Vec<TagValue>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +106,24 @@ struct TagValue {
     #[serde(rename = "type")]
     ty: &'static str,
     value: String,
+}
+
+/// Values, as the first version of Tempo's API lists them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlatValues {
+    tag_values: Vec<String>,
+    /// What is missing from them, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl TagValues {
+    /// The values without their types.
+    pub fn flat(self) -> FlatValues {
+        let values = self.tag_values.into_iter().map(|value| value.value);
+        FlatValues { tag_values: values.collect(), warnings: self.warnings }
+    }
 }
 
 /// Values of `name`, at most `limit`; `None` if it has no list of values.
@@ -84,6 +135,7 @@ pub fn values(
 ) -> Result<Option<TagValues>, StoreError> {
     let keyword = |value: &&str| TagValue { ty: "keyword", value: (*value).to_owned() };
     let text = |value: String| TagValue { ty: "string", value };
+    let mut warnings = Vec::new();
     let mut tag_values: Vec<TagValue> = match name {
         "status" => ["error", "ok", "unset"].iter().map(keyword).collect(),
         "kind" => ["client", "consumer", "internal", "producer", "server", "unspecified"]
@@ -92,9 +144,12 @@ pub fn values(
             .collect(),
         "name" => {
             let mut names = BTreeSet::new();
-            for service in store.services(range, NAMES)?.items {
-                let operations = store.operations(&service.name, None, range, NAMES)?.items;
-                names.extend(operations.into_iter().map(|operation| operation.name));
+            let services = store.services(range, NAMES)?;
+            note(&mut warnings, lacking(&services, "services"));
+            for service in services.items {
+                let operations = store.operations(&service.name, None, range, NAMES)?;
+                note(&mut warnings, lacking(&operations, "operations"));
+                names.extend(operations.items.into_iter().map(|operation| operation.name));
             }
             names.into_iter().map(text).collect()
         }
@@ -113,6 +168,7 @@ pub fn values(
                 known = true;
                 let values =
                     store.attribute_values(SignalKind::Spans, *scope, key, range, limit)?;
+                note(&mut warnings, lacking(&values, "values"));
                 found.extend(values.items.into_iter().map(|value| text(value.text)));
             }
             if !known {
@@ -121,6 +177,9 @@ pub fn values(
             found.into_iter().collect()
         }
     };
-    tag_values.truncate(limit);
-    Ok(Some(TagValues { tag_values }))
+    if tag_values.len() > limit {
+        tag_values.truncate(limit);
+        note(&mut warnings, [cut("values")]);
+    }
+    Ok(Some(TagValues { tag_values, warnings }))
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use http::StatusCode;
-use lacuna_server::jaeger::{Edges, Matches, Operation, SourceError, Trace, TraceSource};
+use lacuna_server::jaeger::{Edges, Listed, Matches, Operation, SourceError, Trace, TraceSource};
 use lacuna_signal::selector::Selector;
 use lacuna_signal::{Batch, TraceId};
 use lacuna_store::TimeRange;
@@ -211,15 +211,15 @@ impl TraceSource for Broken {
         _: TimeRange,
         _: &[&str],
         _: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Vec<String>, SourceError> {
         Err(SourceError::TooMuch("too many spans".to_owned()))
     }
 
-    fn services(&self) -> Result<Vec<String>, SourceError> {
+    fn services(&self) -> Result<Listed<String>, SourceError> {
         self.fail()
     }
 
-    fn operations(&self, _: &str) -> Result<Vec<Operation>, SourceError> {
+    fn operations(&self, _: &str) -> Result<Listed<Operation>, SourceError> {
         self.fail()
     }
 
@@ -292,15 +292,15 @@ impl TraceSource for Torn {
         range: TimeRange,
         columns: &[&str],
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Vec<String>, SourceError> {
         self.0.scan_spans(selector, range, columns, visit)
     }
 
-    fn services(&self) -> Result<Vec<String>, SourceError> {
+    fn services(&self) -> Result<Listed<String>, SourceError> {
         self.0.services()
     }
 
-    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
+    fn operations(&self, service: &str) -> Result<Listed<Operation>, SourceError> {
         self.0.operations(service)
     }
 

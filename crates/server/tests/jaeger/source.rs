@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use arrow::array::BooleanArray;
 use lacuna_server::jaeger::{
-    Edge, Edges, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource, shown,
+    Edge, Edges, Listed, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource, shown,
 };
 use lacuna_signal::rows::{LogRows, SpanRows};
 use lacuna_signal::selector::Selector;
@@ -76,7 +76,7 @@ impl TraceSource for MemorySource {
         range: TimeRange,
         columns: &[&str],
         visit: &mut dyn FnMut(&Batch) -> ControlFlow<()>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Vec<String>, SourceError> {
         let found =
             self.matching(selector, range)?.project(columns).map_err(SourceError::failed)?;
         for row in 0..found.num_rows() {
@@ -84,20 +84,22 @@ impl TraceSource for MemorySource {
                 break;
             }
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
-    fn services(&self) -> Result<Vec<String>, SourceError> {
+    fn services(&self) -> Result<Listed<String>, SourceError> {
         let rows = SpanRows::new(&self.spans);
         let names = (0..self.spans.num_rows()).map(|row| service_of(&rows, row));
-        Ok(names.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect())
+        let names: BTreeSet<String> = names.map(str::to_owned).collect();
+        Ok(Listed { items: names.into_iter().collect(), warnings: Vec::new() })
     }
 
-    fn operations(&self, service: &str) -> Result<Vec<Operation>, SourceError> {
+    fn operations(&self, service: &str) -> Result<Listed<Operation>, SourceError> {
         let rows = SpanRows::new(&self.spans);
         let of = (0..self.spans.num_rows()).filter(|row| service_of(&rows, *row) == service);
         let operation = |row| Operation { name: rows.name(row).to_owned(), kind: rows.kind(row) };
-        Ok(of.map(operation).collect::<BTreeSet<_>>().into_iter().collect())
+        let operations: BTreeSet<Operation> = of.map(operation).collect();
+        Ok(Listed { items: operations.into_iter().collect(), warnings: Vec::new() })
     }
 
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {

@@ -159,10 +159,19 @@ async fn damage_is_a_warning_of_a_search() {
     assert!(note.starts_with("a part may be missing"), "{found}");
     assert!(found["data"].as_array().unwrap().len() >= 2);
     let range = "query.startTimeMin=2023-11-14T22:13:20Z&query.startTimeMax=2023-11-14T22:14:20Z";
-    for path in ["traces", "trace-summaries"] {
-        let uri = format!("/api/v3/{path}?{range}&query.searchDepth=10");
+    let times = "startTime=2023-11-14T22:13:20Z&endTime=2023-11-14T22:14:20Z";
+    let service = "service=OTLPResourceNoServiceName";
+    for uri in [
+        format!("/api/v3/traces?{range}&query.searchDepth=10"),
+        format!("/api/v3/trace-summaries?{range}&query.searchDepth=10"),
+        format!("/api/v3/dependencies?{times}"),
+        format!("/api/deep-dependencies?{service}"),
+    ] {
         let found = server.get(&uri).await.json();
         let warning = found["warnings"][0].as_str().unwrap_or_default();
-        assert!(warning.starts_with("a part may be missing"), "{path}: {found}");
+        assert!(warning.starts_with("a part may be missing"), "{uri}: {found}");
     }
+    let edges = server.get("/api/dependencies").await.json();
+    let note = edges["errors"][0]["msg"].as_str().unwrap_or_default();
+    assert!(note.starts_with("a part may be missing"), "{edges}");
 }

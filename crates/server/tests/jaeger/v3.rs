@@ -4,6 +4,7 @@ use http::StatusCode;
 use insta::assert_json_snapshot;
 
 use crate::harness::{Server, spans};
+use crate::source::MemorySource;
 
 const RANGE: &str =
     "query.startTimeMin=2023-11-14T22:13:20Z&query.startTimeMax=2023-11-14T22:14:20.5Z";
@@ -108,4 +109,35 @@ async fn nothing_found_is_404_for_traces_and_an_empty_list_for_summaries() {
 async fn dependencies() {
     let uri = "/api/v3/dependencies?startTime=2023-11-14T22:13:20Z&endTime=2023-11-14T22:14:20Z";
     assert_json_snapshot!("v3_dependencies", Server::new().get(uri).await.json());
+}
+
+/// A span without a kind is shown as internal: it is found so, and shown once beside others of its name.
+#[tokio::test]
+async fn a_kind_that_is_not_given_is_internal() {
+    let spans = |kinds: &[u8]| {
+        let span = |(i, kind): (usize, &u8)| {
+            format!(
+                r#"{{"traceId":"{:032x}","spanId":"{:016x}","name":"work","kind":{kind},
+                "startTimeUnixNano":"1700000010000000000","endTimeUnixNano":"1700000010000000001"}}"#,
+                i + 1,
+                i + 1
+            )
+        };
+        let spans: Vec<String> = kinds.iter().enumerate().map(span).collect();
+        format!(
+            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name",
+            "value":{{"stringValue":"s"}}}}]}},"scopeSpans":[{{"spans":[{}]}}]}}]}}"#,
+            spans.join(",")
+        )
+    };
+    let source = MemorySource {
+        spans: crate::harness::spans(&spans(&[0, 1, 2, 0])),
+        ..MemorySource::fixtures()
+    };
+    let server = Server::over(source);
+    let both = server.get("/api/v3/operations?service=s").await.json();
+    let operation = |kind: &str| serde_json::json!({"name": "work", "spanKind": kind});
+    assert_eq!(both["operations"], serde_json::json!([operation("internal"), operation("server")]));
+    let internal = server.get("/api/v3/operations?service=s&spanKind=internal").await.json();
+    assert_eq!(internal["operations"], serde_json::json!([operation("internal")]));
 }

@@ -6,14 +6,15 @@
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray,
-    Float64Array, Int64Array, ListArray, StringViewArray, UInt8Array,
+    Float64Array, Int64Array, StringViewArray, UInt8Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 
 use super::ast::Op;
+use super::attribute::AttributeColumns;
 use super::compile::{Item, Node};
-use super::field::AttributeColumns;
+
 use super::index::BatchIndex;
 use super::term::{Number, Test, TextTest, compare, pack, pack_rows, with_nulls};
 use crate::rows::SpanRows;
@@ -60,6 +61,10 @@ pub(super) fn bind<'a>(node: &'a Node, batch: &BatchIndex<'a>) -> Bound<'a> {
                 Some(column) => Bound::Int(column, *op, *number),
                 None => Bound::Const(number.int(*op, 0)),
             }
+        }
+        Node::Int(name, op, number) => {
+            let column = batch.column(name).and_then(|column| column.as_primitive_opt());
+            column.map_or(Bound::Const(false), |column| Bound::Int(column, *op, *number))
         }
         Node::Id(name, wanted) => {
             let Some(column) = batch.column(name) else { return Bound::Const(false) };
@@ -149,7 +154,7 @@ fn attribute<'a>(
         (text || !matches!(test, Test::Text(_))).then(|| typed(column, test))
     });
     let mut parts: Vec<Bound<'a>> = asked.collect();
-    if let Some(list) = overflow(batch) {
+    if let Some(list) = columns.overflow(batch) {
         // Of a repeated key every value counts, wherever it lies.
         parts.push(Bound::Row(Box::new(move |row| {
             has(AttributeList::in_row(list, row), columns.overflow_key(), |value| test.value(value))
@@ -178,7 +183,7 @@ fn attribute_text<'a>(
             }
         }
     }
-    if let Some(list) = overflow(batch) {
+    if let Some(list) = columns.overflow(batch) {
         parts.push(Bound::Row(Box::new(move |row| {
             has(AttributeList::in_row(list, row), columns.overflow_key(), |value| {
                 test.text(&value.to_text())
@@ -186,10 +191,6 @@ fn attribute_text<'a>(
         })));
     }
     all(parts.into_iter(), false)
-}
-
-fn overflow<'a>(batch: &BatchIndex<'a>) -> Option<&'a ListArray> {
-    batch.column(c::OVERFLOW)?.as_list_opt()
 }
 
 fn has(list: Option<AttributeList<'_>>, key: &str, test: impl Fn(&Value<'_>) -> bool) -> bool {

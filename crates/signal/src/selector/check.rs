@@ -15,8 +15,8 @@ pub(super) enum Place {
     Value,
 }
 
-/// Checks a whole expression that nobody parsed.
-pub(super) fn check_expr(kind: SignalKind, expr: &Expr) -> Result<(), SelectorError> {
+/// Checks a whole expression that nobody parsed; `whole` if it will be asked of whole traces.
+pub(super) fn check_expr(kind: SignalKind, expr: &Expr, whole: bool) -> Result<(), SelectorError> {
     if kind == SignalKind::Points {
         let complaint = Complaint::new(
             "metric points have no selectors of this kind",
@@ -27,22 +27,28 @@ pub(super) fn check_expr(kind: SignalKind, expr: &Expr) -> Result<(), SelectorEr
     match expr {
         Expr::Const(_) => Ok(()),
         Expr::And(parts) | Expr::Or(parts) => {
-            parts.iter().try_for_each(|part| check_expr(kind, part))
+            parts.iter().try_for_each(|part| check_expr(kind, part, whole))
         }
-        Expr::Not(inner) => check_expr(kind, inner),
+        Expr::Not(inner) => check_expr(kind, inner, whole),
         Expr::Compare { field, op, value } => {
             let fail = |complaint| SelectorError::in_term(expr.to_string(), complaint);
-            check_field(kind, field).map_err(fail)?;
+            check_field(kind, field, whole).map_err(fail)?;
             if let Operand::Field(other) = value {
-                check_field(kind, other).map_err(fail)?;
+                check_field(kind, other, whole).map_err(fail)?;
             }
             check_comparison(field, *op, value).map_err(|(_, complaint)| fail(complaint))
         }
     }
 }
 
-/// Whether rows of `kind` have `field`.
-pub(super) fn check_field(kind: SignalKind, field: &Field) -> Result<(), Complaint> {
+/// Whether rows of `kind` have `field`, and whether it can be known: what is of a whole trace only
+/// where whole traces are asked (`whole`).
+pub(super) fn check_field(kind: SignalKind, field: &Field, whole: bool) -> Result<(), Complaint> {
+    if field.is_whole() && !whole {
+        let help = "here one span is seen at a time, as it arrives; only a query over stored \
+                    traces, of `lacuna query traces` or /api/search, sees the whole trace";
+        return Err(Complaint::new(format!("`{field}` needs the whole trace"), help));
+    }
     let known = match field {
         Field::Attribute { scope, .. } => scope.is_of(kind),
         Field::Intrinsic(intrinsic) => intrinsic.is_of(kind),
@@ -164,6 +170,10 @@ fn check_intrinsic(
                 Op::Eq | Op::Ne => Ok(()),
                 _ => Err(operator(op, intrinsic.name(), "= and !=, joined by || if need be")),
             }
+        }
+        (IntrinsicType::Count, Literal::Int(_) | Literal::Float(_)) => Ok(()),
+        (IntrinsicType::Count, other) => {
+            Err(wrong_type(intrinsic, other, "it is a number, such as `3`".to_owned()))
         }
         (IntrinsicType::Severity, Literal::Severity(_) | Literal::Int(_)) => Ok(()),
         (IntrinsicType::Severity, Literal::Str(_)) => {

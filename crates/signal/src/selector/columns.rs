@@ -47,6 +47,7 @@ impl Columns {
                     FieldScope::Resource => &[Scope::Resource],
                     FieldScope::Instrumentation => &[Scope::Instrumentation],
                     FieldScope::Event | FieldScope::Link => &[],
+                    FieldScope::Parent | FieldScope::ParentSpan | FieldScope::ParentResource => &[],
                 };
                 self.attributes.extend(scopes.iter().map(|scope| (*scope, key.clone())));
                 if !scopes.is_empty() {
@@ -78,6 +79,10 @@ impl Columns {
                     Intrinsic::Severity => &[c::SEVERITY],
                     Intrinsic::SeverityText => &[c::SEVERITY_TEXT],
                     Intrinsic::EventName => &[c::EVENT_NAME],
+                    Intrinsic::TraceDuration => &[c::START_TIME, c::DURATION],
+                    Intrinsic::RootName => &[c::START_TIME, c::PARENT_SPAN_ID, c::NAME],
+                    Intrinsic::RootService => &[c::START_TIME, c::PARENT_SPAN_ID],
+                    Intrinsic::ChildCount => &[c::SPAN_ID, c::PARENT_SPAN_ID],
                 };
                 self.fixed.extend(names);
             }

@@ -2,10 +2,12 @@
 //! parts of a conjunction first.
 
 use super::ast::{Expr, Literal, Op, Operand};
+use super::attribute::AttributeColumns;
 use super::error::{Complaint, SelectorError};
-use super::field::{AttributeColumns, FieldAccess};
+use super::field::FieldAccess;
 use super::fields::{Field, FieldScope, Intrinsic, IntrinsicType};
 use super::term::{Number, Pattern, Test, TextTest};
+use super::whole;
 use crate::ids::{SpanId, TraceId};
 use crate::schema as c;
 use crate::schema::SignalKind;
@@ -23,6 +25,8 @@ pub(super) enum Node {
     Codes(&'static str, Box<[bool; 256]>),
     /// The span's duration in nanoseconds.
     Duration(Op, Number),
+    /// A column of integers.
+    Int(&'static str, Op, Number),
     /// An id column: is there one (`None`), and is it this one?
     Id(&'static str, Option<Vec<u8>>),
     /// An attribute with columns of its own.
@@ -53,7 +57,7 @@ impl Node {
     fn cost(&self) -> u32 {
         match self {
             Self::Const(_) => 0,
-            Self::Codes(..) | Self::Duration(..) | Self::Id(..) => 1,
+            Self::Codes(..) | Self::Duration(..) | Self::Int(..) | Self::Id(..) => 1,
             Self::Text(_, test) | Self::Attribute(_, test) => match test {
                 Test::Text(TextTest::Match(..)) => 20,
                 Test::Text(TextTest::Order(..)) => 5,
@@ -122,6 +126,7 @@ fn attribute(
 ) -> Result<Node, Complaint> {
     let own = kind.own_scope();
     let columns = |scope| AttributeColumns::new(scope, key);
+    let of_parent = |scope| AttributeColumns::of_parent(scope, key);
     Ok(match scope {
         FieldScope::Event => Node::Item(Item::EventAttribute(key.to_owned()), test(op, literal)?),
         FieldScope::Link => Node::Item(Item::LinkAttribute(key.to_owned()), test(op, literal)?),
@@ -142,18 +147,31 @@ fn attribute(
             }
             Node::Or(parts)
         }
-        FieldScope::Unscoped => {
-            // The resource's counts only where the row itself has none.
-            let absent = Node::Not(Box::new(Node::Attribute(columns(own), Test::Exists)));
-            let resource = Node::Attribute(columns(c::Scope::Resource), test(op, literal)?);
-            let own = Node::Attribute(columns(own), test(op, literal)?);
-            Node::Or(vec![own, Node::And(vec![absent, resource])])
+        FieldScope::Unscoped => first(columns(own), columns(c::Scope::Resource), op, literal)?,
+        FieldScope::Parent => {
+            first(of_parent(c::Scope::Span), of_parent(c::Scope::Resource), op, literal)?
+        }
+        FieldScope::ParentSpan => Node::Attribute(of_parent(c::Scope::Span), test(op, literal)?),
+        FieldScope::ParentResource => {
+            Node::Attribute(of_parent(c::Scope::Resource), test(op, literal)?)
         }
         FieldScope::Span | FieldScope::Log | FieldScope::Resource | FieldScope::Instrumentation => {
             let scope = scope.column_scope().unwrap_or(own);
             Node::Attribute(columns(scope), test(op, literal)?)
         }
     })
+}
+
+/// The attribute of a row or, only where that has none, of its resource.
+fn first(
+    own: AttributeColumns,
+    resource: AttributeColumns,
+    op: Op,
+    literal: &Literal,
+) -> Result<Node, Complaint> {
+    let absent = Node::Not(Box::new(Node::Attribute(own.clone(), Test::Exists)));
+    let resource = Node::Attribute(resource, test(op, literal)?);
+    Ok(Node::Or(vec![Node::Attribute(own, test(op, literal)?), Node::And(vec![absent, resource])]))
 }
 
 fn test(op: Op, literal: &Literal) -> Result<Test, Complaint> {
@@ -211,6 +229,18 @@ fn intrinsic_term(intrinsic: Intrinsic, op: Op, literal: &Literal) -> Result<Nod
         Intrinsic::SpanEventName => return Ok(Node::Item(Item::EventName, test(op, literal)?)),
         Intrinsic::SpanEventTime => return Ok(Node::Item(Item::EventTime, test(op, literal)?)),
         Intrinsic::LinkTraceId | Intrinsic::LinkSpanId => return link_id(intrinsic, op, literal),
+        Intrinsic::RootName => whole::ROOT_NAME,
+        Intrinsic::RootService => whole::ROOT_SERVICE,
+        Intrinsic::TraceDuration | Intrinsic::ChildCount => {
+            let column = match intrinsic {
+                Intrinsic::ChildCount => whole::CHILD_COUNT,
+                _ => whole::TRACE_DURATION,
+            };
+            return Ok(match test(op, literal)? {
+                Test::Number(op, number) => Node::Int(column, op, number),
+                _ => Node::Const(true),
+            });
+        }
         Intrinsic::Duration => {
             return Ok(match test(op, literal)? {
                 Test::Number(op, number) => Node::Duration(op, number),

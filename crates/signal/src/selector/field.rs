@@ -4,74 +4,20 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::Int64Type;
 use regex::Regex;
 
 use super::ast::{Literal, Op, SpanKind, StatusCode};
+use super::attribute::{AttributeColumns, BoundAttribute};
 use super::error::{Complaint, SelectorError};
 use super::fields::{Field, FieldScope, Intrinsic};
 use super::index::BatchIndex;
-use super::{check, parser};
+use super::{check, parser, whole};
 use crate::ids::{SpanId, TraceId};
 use crate::rows::{LogRows, SpanRows};
-use crate::schema::{AttrType, OVERFLOW, Scope, SignalKind, attribute_column};
+use crate::schema::{Scope, SignalKind};
 use crate::value::{AttributeList, Typed, Value};
-
-/// The column names of one attribute, written out once.
-#[derive(Debug, Clone)]
-pub(super) struct AttributeColumns {
-    /// In the order of [`AttrType::ALL`].
-    names: [String; 6],
-}
-
-impl AttributeColumns {
-    pub(super) fn new(scope: Scope, key: &str) -> Self {
-        Self { names: AttrType::ALL.map(|ty| attribute_column(scope, ty, key)) }
-    }
-
-    /// The attribute's key in the overflow column.
-    pub(super) fn overflow_key(&self) -> &str {
-        // `{scope}.{key}`, which is what the column of strings is called too.
-        &self.names[0]
-    }
-
-    /// Those columns that the batch has.
-    pub(super) fn find<'a>(&self, batch: &BatchIndex<'a>) -> Vec<(AttrType, &'a ArrayRef)> {
-        AttrType::ALL
-            .into_iter()
-            .zip(&self.names)
-            .filter_map(|(ty, name)| Some((ty, batch.column(name)?)))
-            .collect()
-    }
-
-    fn bind<'a>(&self, batch: &BatchIndex<'a>) -> BoundAttribute<'a> {
-        let found = self.find(batch);
-        let overflow = batch.column(OVERFLOW).and_then(|column| column.as_list_opt());
-        BoundAttribute {
-            columns: found.into_iter().map(|(ty, c)| Typed::of(c.as_ref(), ty)).collect(),
-            overflow: overflow.map(|list| (list, self.overflow_key().to_owned())),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct BoundAttribute<'a> {
-    columns: Vec<Typed<'a>>,
-    overflow: Option<(&'a ListArray, String)>,
-}
-
-impl<'a> BoundAttribute<'a> {
-    fn get(&self, row: usize) -> Option<Value<'a>> {
-        self.columns.iter().find_map(|column| column.get(row)).or_else(|| {
-            let (list, key) = self.overflow.as_ref()?;
-            AttributeList::in_row(list, row)?.iter().find(|(k, _)| k == key).map(|(_, v)| v)
-        })
-    }
-
-    fn is_absent(&self) -> bool {
-        self.columns.is_empty() && self.overflow.is_none()
-    }
-}
 
 /// A field prepared for reading from batch after batch.
 #[derive(Debug, Clone)]
@@ -86,22 +32,8 @@ pub struct FieldAccess {
 
 impl FieldAccess {
     pub(super) fn new(kind: SignalKind, field: Field) -> Self {
-        let scopes: &[Scope] = match &field {
-            Field::Attribute { scope: FieldScope::Unscoped, .. } => {
-                &[kind.own_scope(), Scope::Resource]
-            }
-            Field::Attribute { scope: FieldScope::Any, .. } => {
-                &[kind.own_scope(), Scope::Resource, Scope::Instrumentation]
-            }
-            Field::Attribute { scope, .. } => {
-                scope.column_scope().map_or([].as_slice(), Scope::one)
-            }
-            Field::Intrinsic(_) => &[],
-        };
         let columns = match &field {
-            Field::Attribute { key, .. } => {
-                scopes.iter().map(|scope| AttributeColumns::new(*scope, key)).collect()
-            }
+            Field::Attribute { scope, key } => places(kind, *scope, key),
             Field::Intrinsic(_) => Vec::new(),
         };
         Self { kind, field, columns, extract: None }
@@ -113,7 +45,7 @@ impl FieldAccess {
     /// If rows of `kind` have no such field.
     pub fn try_new(kind: SignalKind, field: Field) -> Result<Self, SelectorError> {
         let fail = |complaint: Complaint| SelectorError::in_term(field.to_string(), complaint);
-        check::check_field(kind, &field).map_err(fail)?;
+        check::check_field(kind, &field, false).map_err(fail)?;
         Ok(Self::new(kind, field))
     }
 
@@ -164,6 +96,9 @@ impl FieldAccess {
                 Source::Link(SpanRows::new(batch.batch()), key.clone())
             }
             Field::Attribute { .. } => Source::Attributes(attributes),
+            Field::Intrinsic(intrinsic) if intrinsic.is_whole() => {
+                Source::Attributes(of_trace(*intrinsic, batch).into_iter().collect())
+            }
             Field::Intrinsic(intrinsic) if self.kind == SignalKind::Logs => {
                 Source::Log(LogRows::new(batch.batch()), *intrinsic)
             }
@@ -205,17 +140,30 @@ fn extraction(pattern: &str) -> Result<Regex, String> {
     }
 }
 
-impl Scope {
-    fn one(self) -> &'static [Self] {
-        match self {
-            Self::Span => &[Self::Span],
-            Self::Log => &[Self::Log],
-            Self::Point => &[Self::Point],
-            Self::Resource => &[Self::Resource],
-            Self::Metric => &[Self::Metric],
-            Self::Instrumentation => &[Self::Instrumentation],
+/// Where an attribute lies, first choice first.
+fn places(kind: SignalKind, scope: FieldScope, key: &str) -> Vec<AttributeColumns> {
+    let own = |scope: Scope| AttributeColumns::new(scope, key);
+    let of_parent = |scope: Scope| AttributeColumns::of_parent(scope, key);
+    match scope {
+        FieldScope::Unscoped => vec![own(kind.own_scope()), own(Scope::Resource)],
+        FieldScope::Any => {
+            vec![own(kind.own_scope()), own(Scope::Resource), own(Scope::Instrumentation)]
         }
+        FieldScope::Parent => vec![of_parent(Scope::Span), of_parent(Scope::Resource)],
+        FieldScope::ParentSpan => vec![of_parent(Scope::Span)],
+        FieldScope::ParentResource => vec![of_parent(Scope::Resource)],
+        other => other.column_scope().map(own).into_iter().collect(),
     }
+}
+
+/// A field of the whole trace, if it has been computed for `batch`.
+fn of_trace<'a>(intrinsic: Intrinsic, batch: &BatchIndex<'a>) -> Option<BoundAttribute<'a>> {
+    let column = batch.column(whole::column_of(intrinsic)?)?;
+    let typed = match column.as_primitive_opt::<Int64Type>() {
+        Some(numbers) => Typed::Int(numbers),
+        None => Typed::Str(column.as_string_view_opt()?),
+    };
+    Some(BoundAttribute::of(typed))
 }
 
 /// A field of one batch, read by row.
@@ -378,7 +326,11 @@ impl<'a> FieldReader<'a> {
             Intrinsic::Body
             | Intrinsic::Severity
             | Intrinsic::SeverityText
-            | Intrinsic::EventName => None,
+            | Intrinsic::EventName
+            | Intrinsic::TraceDuration
+            | Intrinsic::RootName
+            | Intrinsic::RootService
+            | Intrinsic::ChildCount => None,
         }
     }
 }

@@ -37,11 +37,17 @@ pub enum FieldScope {
     /// event, with the value compared as text. This is Lacuna's, for Jaeger's tag search; TraceQL
     /// has nothing like it.
     Any,
+    /// `parent.key`: of the span's parent, else of the parent's resource. For queries over traces.
+    Parent,
+    /// `parent.span.key`
+    ParentSpan,
+    /// `parent.resource.key`
+    ParentResource,
 }
 
 impl FieldScope {
     /// All scopes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Unscoped,
         Self::Span,
         Self::Log,
@@ -50,6 +56,9 @@ impl FieldScope {
         Self::Event,
         Self::Link,
         Self::Any,
+        Self::Parent,
+        Self::ParentSpan,
+        Self::ParentResource,
     ];
 
     /// What stands before the dot.
@@ -63,6 +72,9 @@ impl FieldScope {
             Self::Event => "event",
             Self::Link => "link",
             Self::Any => "any",
+            Self::Parent => "parent",
+            Self::ParentSpan => "parent.span",
+            Self::ParentResource => "parent.resource",
         }
     }
 
@@ -74,13 +86,20 @@ impl FieldScope {
             Self::Resource => Some(Scope::Resource),
             Self::Instrumentation => Some(Scope::Instrumentation),
             Self::Unscoped | Self::Event | Self::Link | Self::Any => None,
+            Self::Parent | Self::ParentSpan | Self::ParentResource => None,
         }
+    }
+
+    /// Whether it is of another span of the trace.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Self::Parent | Self::ParentSpan | Self::ParentResource)
     }
 
     /// Whether rows of `kind` have this scope.
     pub fn is_of(self, kind: SignalKind) -> bool {
         match self {
             Self::Span | Self::Event | Self::Link => kind == SignalKind::Spans,
+            Self::Parent | Self::ParentSpan | Self::ParentResource => kind == SignalKind::Spans,
             Self::Log => kind == SignalKind::Logs,
             Self::Unscoped | Self::Resource | Self::Instrumentation | Self::Any => true,
         }
@@ -126,6 +145,15 @@ pub enum Intrinsic {
     SeverityText,
     /// `eventName`: name of an event log record.
     EventName,
+    /// `traceDuration`: from the first start to the last end of the trace. For queries over traces,
+    /// as are those that follow.
+    TraceDuration,
+    /// `rootName`: name of the earliest span without a parent.
+    RootName,
+    /// `rootServiceName`: its service.
+    RootService,
+    /// `span:childCount`: how many spans of the trace name the span as their parent.
+    ChildCount,
 }
 
 /// What can be done with an intrinsic.
@@ -137,11 +165,13 @@ pub(super) enum IntrinsicType {
     Duration,
     Id,
     Severity,
+    /// A number without a unit.
+    Count,
 }
 
 impl Intrinsic {
     /// All intrinsics.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Name,
         Self::Status,
         Self::StatusMessage,
@@ -160,6 +190,10 @@ impl Intrinsic {
         Self::Severity,
         Self::SeverityText,
         Self::EventName,
+        Self::TraceDuration,
+        Self::RootName,
+        Self::RootService,
+        Self::ChildCount,
     ];
 
     /// Its name in selectors.
@@ -183,6 +217,10 @@ impl Intrinsic {
             Self::Severity => "severity",
             Self::SeverityText => "severityText",
             Self::EventName => "eventName",
+            Self::TraceDuration => "traceDuration",
+            Self::RootName => "rootName",
+            Self::RootService => "rootServiceName",
+            Self::ChildCount => "span:childCount",
         }
     }
 
@@ -197,6 +235,10 @@ impl Intrinsic {
             "traceID" => Self::TraceId,
             "spanID" => Self::SpanId,
             "parentID" => Self::ParentId,
+            "trace:duration" => Self::TraceDuration,
+            "trace:rootName" => Self::RootName,
+            "trace:rootService" => Self::RootService,
+            "childCount" => Self::ChildCount,
             "log:body" => Self::Body,
             "log:severity" => Self::Severity,
             "log:severityText" => Self::SeverityText,
@@ -217,6 +259,11 @@ impl Intrinsic {
         }
     }
 
+    /// Whether it is of the trace, or of other spans of it.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Self::TraceDuration | Self::RootName | Self::RootService | Self::ChildCount)
+    }
+
     pub(super) fn ty(self) -> IntrinsicType {
         match self {
             Self::Name
@@ -226,10 +273,13 @@ impl Intrinsic {
             | Self::ScopeVersion
             | Self::Body
             | Self::SeverityText
-            | Self::EventName => IntrinsicType::Text,
+            | Self::EventName
+            | Self::RootName
+            | Self::RootService => IntrinsicType::Text,
+            Self::ChildCount => IntrinsicType::Count,
             Self::Status => IntrinsicType::Status,
             Self::Kind => IntrinsicType::Kind,
-            Self::Duration | Self::SpanEventTime => IntrinsicType::Duration,
+            Self::Duration | Self::SpanEventTime | Self::TraceDuration => IntrinsicType::Duration,
             Self::TraceId
             | Self::SpanId
             | Self::ParentId
@@ -249,6 +299,14 @@ impl Field {
     /// Resource attribute `service.name`, which selectors also call `service`.
     pub fn service() -> Self {
         Self::attribute(FieldScope::Resource, crate::semconv::SERVICE_NAME)
+    }
+
+    /// Whether it takes the whole trace to know: only queries over traces have it.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Attribute { scope, .. } => scope.is_whole(),
+            Self::Intrinsic(intrinsic) => intrinsic.is_whole(),
+        }
     }
 
     /// Whether it is an `any.` attribute.

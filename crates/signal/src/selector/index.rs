@@ -21,6 +21,13 @@ impl<'a> BatchIndex<'a> {
         Self { batch, columns: names.zip(record.columns()).collect() }
     }
 
+    /// The same with more columns, of as many rows as `batch` has.
+    pub(super) fn with(batch: &'a Batch, more: &'a [(String, ArrayRef)]) -> Self {
+        let mut index = Self::new(batch);
+        index.columns.extend(more.iter().map(|(name, column)| (name.as_str(), column)));
+        index
+    }
+
     /// The batch.
     pub fn batch(&self) -> &'a Batch {
         self.batch

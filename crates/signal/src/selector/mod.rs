@@ -10,6 +10,7 @@
 //! whole traces.
 
 mod ast;
+mod attribute;
 mod bind;
 mod check;
 mod columns;
@@ -21,9 +22,12 @@ mod fields;
 mod index;
 mod lexer;
 mod parse_query;
+mod parse_term;
 mod parser;
 mod query;
 mod term;
+mod tree;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -44,7 +48,7 @@ pub use field::{FieldAccess, FieldReader, FieldValue};
 pub use fields::{Field, FieldScope, Intrinsic};
 pub use index::BatchIndex;
 pub use lexer::parse_duration;
-pub use query::{Query, Relation};
+pub use query::{Keep, Query, Relation};
 
 /// A predicate over spans or over log records, checked and ready to run.
 ///
@@ -68,10 +72,34 @@ impl Selector {
     /// If `expr` compares what cannot be compared, names a field that `kind` lacks or holds a bad
     /// regular expression. The error's position is 0; its text is the term in question.
     pub fn new(kind: SignalKind, expr: Expr) -> Result<Self, SelectorError> {
+        Self::checked(kind, expr, false)
+    }
+
+    /// The same for a query over whole traces, in which `expr` may ask about them.
+    fn over_traces(kind: SignalKind, expr: Expr) -> Result<Self, SelectorError> {
+        Self::checked(kind, expr, true)
+    }
+
+    fn checked(kind: SignalKind, expr: Expr, whole: bool) -> Result<Self, SelectorError> {
         let expr = expr.normalise();
-        check::check_expr(kind, &expr)?;
+        check::check_expr(kind, &expr, whole)?;
         let program = compile::compile(kind, &expr)?;
         Ok(Self { kind, expr: Arc::new(expr), program: Arc::new(program) })
+    }
+
+    /// Whether it asks about whole traces: only a [`Query`] has such.
+    fn is_whole(&self) -> bool {
+        whole::asks(&self.expr)
+    }
+
+    /// A selector of single rows that selects all that this one can select, whatever their traces.
+    fn relaxed(&self) -> Self {
+        if !self.is_whole() {
+            return self.clone();
+        }
+        let relaxed = whole::relax(&self.expr, true);
+        // Less is asked than before, of fields that were checked before.
+        Self::new(self.kind, relaxed).unwrap_or_else(|_| self.clone())
     }
 
     /// The kind of signal that it selects: spans or logs.

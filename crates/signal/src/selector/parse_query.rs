@@ -3,14 +3,16 @@
 use super::error::SelectorError;
 use super::lexer::TokenKind;
 use super::parser::{MAX_TERMS, Parser};
-use super::query::{Query, Relation};
+use super::query::{Keep, Query, Relation};
 use crate::schema::SignalKind;
 
 /// Reads selectors joined by structural operators.
 pub(super) fn parse_query(source: &str) -> Result<Query, SelectorError> {
     let mut parser = Parser::new(source)?;
+    parser.whole = true;
     let query = parser.query(0)?;
-    parser.expect_end("join selectors by > >> < << ~, by one of them negated, by && or by ||")?;
+    parser
+        .expect_end("join selectors by > >> < << ~, by one of them after ! or &, by && or by ||")?;
     Ok(query)
 }
 
@@ -29,16 +31,13 @@ impl Parser<'_> {
         loop {
             let operator = self.token().clone();
             let TokenKind::Symbol(symbol) = operator.kind else { return Ok(left) };
-            if symbol.len() > 1 && symbol.starts_with('&') && symbol != "&&" {
-                let help = "it has no union operators; join both ways round by ||";
-                return Err(self.fail(format!("`{symbol}` is not an operator here"), help));
-            }
-            let relation = Relation::ALL
+            let structural = Relation::ALL
                 .into_iter()
-                .find(|relation| symbol == relation.text().0 || symbol == relation.text().1);
+                .flat_map(|relation| Keep::ALL.map(|keep| (relation, keep)))
+                .find(|(relation, keep)| relation.text(*keep) == symbol);
             let mine = match (level, symbol) {
                 (0, "||") | (1, "&&") => true,
-                (2, _) => relation.is_some(),
+                (2, _) => structural.is_some(),
                 _ => false,
             };
             if !mine {
@@ -58,13 +57,10 @@ impl Parser<'_> {
                 }
             }
             let (left_box, right) = (Box::new(left), Box::new(right));
-            left = match relation {
-                Some(relation) if level == 2 => Query::Structural {
-                    relation,
-                    negated: symbol == relation.text().1,
-                    left: left_box,
-                    right,
-                },
+            left = match structural {
+                Some((relation, keep)) if level == 2 => {
+                    Query::Structural { relation, keep, left: left_box, right }
+                }
                 _ if level == 1 => Query::And(left_box, right),
                 _ => Query::Or(left_box, right),
             };

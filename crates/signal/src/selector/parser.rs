@@ -1,10 +1,9 @@
-//! Tokens to expression, with every error at its place.
+//! Tokens to selectors, with every error at its place. Comparisons are read in `parse_term`.
 
 use super::Selector;
-use super::ast::{Expr, Literal, Op, Operand, SeverityLevel, SpanKind, StatusCode};
-use super::check;
-use super::error::{Complaint, SelectorError, nearest};
-use super::fields::{Field, FieldScope, Intrinsic};
+use super::ast::Expr;
+use super::error::{Complaint, SelectorError};
+use super::fields::Field;
 use super::lexer::{Token, TokenKind, tokens};
 use crate::schema::SignalKind;
 
@@ -41,32 +40,28 @@ pub(super) fn parse_text(source: &str) -> Option<String> {
 }
 
 pub(super) struct Parser<'a> {
-    source: &'a str,
+    pub(super) source: &'a str,
     tokens: Vec<Token>,
     pub(super) at: usize,
-    kind: SignalKind,
+    pub(super) kind: SignalKind,
+    /// Whole traces will be asked.
+    pub(super) whole: bool,
     depth: usize,
     pub(super) terms: usize,
-}
-
-/// One side of a comparison, and where it stands.
-struct Side {
-    operand: SideKind,
-    start: usize,
-    end: usize,
-}
-
-enum SideKind {
-    Field(Field),
-    Literal(Literal),
-    /// A bare word: an enumerated value whose meaning depends on the other side.
-    Word(String),
 }
 
 impl<'a> Parser<'a> {
     pub(super) fn new(source: &'a str) -> Result<Self, SelectorError> {
         let tokens = tokens(source)?;
-        Ok(Self { source, tokens, at: 0, kind: SignalKind::Spans, depth: 0, terms: 0 })
+        Ok(Self {
+            source,
+            tokens,
+            at: 0,
+            kind: SignalKind::Spans,
+            whole: false,
+            depth: 0,
+            terms: 0,
+        })
     }
 
     pub(super) fn token(&self) -> &Token {
@@ -74,7 +69,7 @@ impl<'a> Parser<'a> {
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
-    fn advance(&mut self) -> Token {
+    pub(super) fn advance(&mut self) -> Token {
         let token = self.token().clone();
         self.at += 1;
         token
@@ -105,7 +100,7 @@ impl<'a> Parser<'a> {
         SelectorError::at(self.source, start, end - start, Complaint::new(problem, help))
     }
 
-    fn found(&self) -> String {
+    pub(super) fn found(&self) -> String {
         let token = self.token();
         match token.kind {
             TokenKind::End => "the end".to_owned(),
@@ -144,7 +139,12 @@ impl<'a> Parser<'a> {
             _ => self.or()?,
         };
         self.expect("}", "join comparisons by `&&` or `||`, and close the selector with `}`")?;
-        Selector::new(self.kind, expr).map_err(|error| {
+        let made = if self.whole {
+            Selector::over_traces(self.kind, expr)
+        } else {
+            Selector::new(self.kind, expr)
+        };
+        made.map_err(|error| {
             let complaint = Complaint::new(error.problem(), error.help());
             let end = self.tokens[self.at - 1].end;
             SelectorError::at(self.source, start, end - start, complaint)
@@ -191,237 +191,5 @@ impl<'a> Parser<'a> {
             return Ok(inner);
         }
         self.comparison()
-    }
-
-    fn comparison(&mut self) -> Result<Expr, SelectorError> {
-        self.terms += 1;
-        if self.terms > MAX_TERMS {
-            return Err(self.fail("too many comparisons", format!("at most {MAX_TERMS}")));
-        }
-        let left = self.side()?;
-        let operator = self.token().clone();
-        let op = match operator.kind {
-            TokenKind::Symbol(symbol) => Op::ALL.into_iter().find(|op| op.text() == symbol),
-            _ => None,
-        };
-        let Some(op) = op else { return self.bare(left) };
-        self.at += 1;
-        self.misspelt_value(&left)?;
-        let right = self.side()?;
-        let (start, end) = (left.start, right.end);
-        let (field, op, value, value_start) = match (left.operand, right.operand) {
-            (SideKind::Field(field), SideKind::Field(other)) => {
-                (field, op, Operand::Field(other), right.start)
-            }
-            (SideKind::Field(field), other) => {
-                let literal = self.literal(&field, other, right.start, right.end)?;
-                (field, op, Operand::Literal(literal), right.start)
-            }
-            (other, SideKind::Field(field)) => {
-                let literal = self.literal(&field, other, left.start, left.end)?;
-                let Some(op) = op.flipped() else {
-                    let help = "the field stands left of a regular expression";
-                    return Err(self.fail_at(start, end, "the sides are exchanged", help));
-                };
-                (field, op, Operand::Literal(literal), left.start)
-            }
-            _ => {
-                let help = "one side must be a field, such as `name` or `span.http.route`";
-                return Err(self.fail_at(start, end, "a comparison of two values", help));
-            }
-        };
-        if let Err((place, complaint)) = check::check_comparison(&field, op, &value) {
-            let (from, to) = match place {
-                check::Place::Term => (start, end),
-                check::Place::Operator => (operator.start, operator.end),
-                check::Place::Value if value_start == right.start => (right.start, right.end),
-                check::Place::Value => (left.start, left.end),
-            };
-            return Err(SelectorError::at(self.source, from, to - from, complaint));
-        }
-        Ok(Expr::Compare { field, op, value })
-    }
-
-    /// Complains about a word beside a field that is neither one of its values nor a field, before it
-    /// is taken for a field: `status != eror`, `name = checkout`.
-    fn misspelt_value(&self, left: &Side) -> Result<(), SelectorError> {
-        let (SideKind::Field(field), TokenKind::Word(word)) = (&left.operand, &self.token().kind)
-        else {
-            return Ok(());
-        };
-        let known = ["true", "false", "nil", "service"].contains(&word.as_str())
-            || Intrinsic::from_name(word).is_some()
-            || (check::value_names(field).is_none() && word.contains(':'));
-        if known {
-            return Ok(());
-        }
-        let (start, end) = (self.token().start, self.token().end);
-        self.literal(field, SideKind::Word(word.clone()), start, end).map(drop)
-    }
-
-    /// A side without an operator: `true`, `false` or a boolean attribute.
-    fn bare(&mut self, side: Side) -> Result<Expr, SelectorError> {
-        match side.operand {
-            SideKind::Literal(Literal::Bool(value)) => Ok(Expr::Const(value)),
-            SideKind::Field(field @ Field::Attribute { .. }) if !field.is_many() => {
-                Ok(Expr::compare(field, Op::Eq, Literal::Bool(true)))
-            }
-            _ => {
-                let what = &self.source[side.start..side.end];
-                let problem =
-                    format!("expected an operator after `{what}`, found {}", self.found());
-                Err(self.fail(problem, "operators are = != =~ !~ < <= > >="))
-            }
-        }
-    }
-
-    fn side(&mut self) -> Result<Side, SelectorError> {
-        let start = self.token().start;
-        let negative = self.eat("-");
-        let token = self.token().clone();
-        let literal = match token.kind {
-            TokenKind::Int(value) => {
-                let value = if negative { 0i128 - i128::from(value) } else { i128::from(value) };
-                Some(i64::try_from(value).map(Literal::Int).map_err(|_| {
-                    self.fail("the integer is too large", "integers have 64 bits and a sign")
-                })?)
-            }
-            TokenKind::Float(value) => Some(Literal::Float(if negative { -value } else { value })),
-            TokenKind::Duration(value) => {
-                Some(Literal::Duration(if negative { -value } else { value }))
-            }
-            _ if negative => {
-                return Err(self.fail("expected a number after `-`", "there is no arithmetic"));
-            }
-            TokenKind::Str(ref text) => Some(Literal::Str(text.clone())),
-            TokenKind::Word(ref word) => match word.as_str() {
-                "true" => Some(Literal::Bool(true)),
-                "false" => Some(Literal::Bool(false)),
-                "nil" => Some(Literal::Nil),
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(literal) = literal {
-            self.at += 1;
-            return Ok(Side { operand: SideKind::Literal(literal), start, end: token.end });
-        }
-        if let TokenKind::Word(word) = &token.kind {
-            let is_value = StatusCode::from_name(word).is_some()
-                || SpanKind::from_name(word).is_some()
-                || SeverityLevel::from_name(word).is_some();
-            if is_value {
-                self.at += 1;
-                let operand = SideKind::Word(word.clone());
-                return Ok(Side { operand, start, end: token.end });
-            }
-        }
-        let field = self.field()?;
-        Ok(Side { operand: SideKind::Field(field), start, end: token.end })
-    }
-
-    /// Gives a bare word the meaning that it has beside `field`.
-    fn literal(
-        &self,
-        field: &Field,
-        side: SideKind,
-        start: usize,
-        end: usize,
-    ) -> Result<Literal, SelectorError> {
-        let word = match side {
-            SideKind::Literal(literal) => return Ok(literal),
-            SideKind::Word(word) => word,
-            SideKind::Field(other) => other.to_string(),
-        };
-        let literal = match field {
-            Field::Intrinsic(Intrinsic::Status) => {
-                StatusCode::from_name(&word).map(Literal::Status)
-            }
-            Field::Intrinsic(Intrinsic::Kind) => SpanKind::from_name(&word).map(Literal::Kind),
-            Field::Intrinsic(Intrinsic::Severity) => {
-                SeverityLevel::from_name(&word).map(Literal::Severity)
-            }
-            _ => None,
-        };
-        literal.ok_or_else(|| {
-            let near = check::value_names(field).and_then(|names| nearest(&word, names));
-            let help = match (near, check::right_values(field)) {
-                (Some(near), _) => format!("did you mean `{near}`?"),
-                (None, Some(values)) => values,
-                (None, None) => format!("if it is text, put it in quotes: \"{word}\""),
-            };
-            self.fail_at(start, end, format!("`{word}` is not a value of `{field}`"), help)
-        })
-    }
-
-    fn field(&mut self) -> Result<Field, SelectorError> {
-        let token = self.advance();
-        let fail = |problem: String, help: String| {
-            Err(self.fail_at(token.start, token.end, problem, help))
-        };
-        let field = match &token.kind {
-            TokenKind::Attribute { scope, key } => {
-                let found = FieldScope::ALL.into_iter().find(|known| known.name() == scope);
-                let Some(scope) = found else {
-                    let known = FieldScope::ALL.map(FieldScope::name);
-                    let known = known.into_iter().filter(|name| !name.is_empty());
-                    let help = match (scope.as_str(), nearest(scope, known.clone())) {
-                        ("parent", _) => "a selector sees one span at a time".to_owned(),
-                        (_, Some(near)) => format!("did you mean `{near}.{key}`?"),
-                        (_, None) => format!(
-                            "scopes are {}; `.{key}` looks in the signal and then its resource",
-                            known.map(|name| format!("`{name}.`")).collect::<Vec<_>>().join(", ")
-                        ),
-                    };
-                    return fail(format!("`{scope}.` is not a scope"), help);
-                };
-                Field::attribute(scope, key.clone())
-            }
-            TokenKind::Word(word) if word == "service" => Field::service(),
-            TokenKind::Word(word) => match Intrinsic::from_name(word) {
-                Some(intrinsic) => Field::Intrinsic(intrinsic),
-                None => {
-                    return fail(format!("`{word}` is not a field"), unknown_word(word, self.kind));
-                }
-            },
-            TokenKind::End => {
-                return fail(
-                    "expected a comparison, found the end".to_owned(),
-                    "write a comparison, such as `name = \"checkout\"`".to_owned(),
-                );
-            }
-            _ => {
-                let found = &self.source[token.start..token.end];
-                return fail(
-                    format!("expected a field or a value, found `{found}`"),
-                    "fields are intrinsics such as `name` and attributes such as `span.http.route`"
-                        .to_owned(),
-                );
-            }
-        };
-        check::check_field(self.kind, &field).map_err(|complaint| {
-            SelectorError::at(self.source, token.start, token.end - token.start, complaint)
-        })?;
-        Ok(field)
-    }
-}
-
-fn unknown_word(word: &str, kind: SignalKind) -> String {
-    if ["traceDuration", "rootName", "rootServiceName", "childCount", "nestedSetLeft"]
-        .contains(&word)
-        || word.starts_with("trace:")
-    {
-        return "a selector sees one row at a time, so it cannot ask about the whole trace"
-            .to_owned();
-    }
-    let known = Intrinsic::ALL.into_iter().filter(|intrinsic| intrinsic.is_of(kind));
-    let known: Vec<&str> = known.map(Intrinsic::name).chain(["service"]).collect();
-    match nearest(word, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "fields are {}; an attribute has its scope before it, such as `{}.{word}`",
-            known.join(", "),
-            kind.own_scope().name()
-        ),
     }
 }

@@ -4,13 +4,14 @@
 //! selects those for which that is not so, also where A selects nothing: `{ child } !< { parent }`
 //! is "a parent without such a child".
 
+use std::collections::BTreeSet;
 use std::fmt;
 
-use arrow::array::{Array, BooleanArray, FixedSizeBinaryArray};
+use arrow::array::BooleanArray;
 use arrow::buffer::BooleanBuffer;
-use hashbrown::HashMap;
 
-use super::{BatchIndex, Columns, Selector, SelectorError, parse_query};
+use super::tree::Tree;
+use super::{BatchIndex, Columns, Expr, Field, Selector, SelectorError, parse_query, whole};
 use crate::batch::Batch;
 use crate::schema::{self as c, SignalKind};
 
@@ -23,17 +24,33 @@ pub enum Query {
     And(Box<Query>, Box<Query>),
     /// What either side selects.
     Or(Box<Query>, Box<Query>),
-    /// What the right side selects and has, or has not, the relation to what the left side does.
+    /// What has, or has not, a relation to what the other side selects.
     Structural {
         /// The relation.
         relation: Relation,
-        /// Whether the relation must not hold.
-        negated: bool,
+        /// What is selected by it.
+        keep: Keep,
         /// The left side.
         left: Box<Query>,
-        /// The right side, from which the result comes.
+        /// The right side.
         right: Box<Query>,
     },
+}
+
+/// What a structural operator selects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// `>`: of the right side, what has the relation to one of the left.
+    Right,
+    /// `!>`: of the right side, what has it to none of the left.
+    Unrelated,
+    /// `&>`: of both sides, what has it to one of the other.
+    Both,
+}
+
+impl Keep {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Right, Self::Unrelated, Self::Both];
 }
 
 /// How a span of the right side relates to one of the left.
@@ -56,14 +73,30 @@ impl Relation {
     pub const ALL: [Self; 5] =
         [Self::Child, Self::Descendant, Self::Parent, Self::Ancestor, Self::Sibling];
 
-    /// The operator, and its negation.
-    pub fn text(self) -> (&'static str, &'static str) {
+    /// The operator that selects `keep`.
+    pub fn text(self, keep: Keep) -> &'static str {
+        let (right, unrelated, both) = match self {
+            Self::Child => (">", "!>", "&>"),
+            Self::Descendant => (">>", "!>>", "&>>"),
+            Self::Parent => ("<", "!<", "&<"),
+            Self::Ancestor => ("<<", "!<<", "&<<"),
+            Self::Sibling => ("~", "!~", "&~"),
+        };
+        match keep {
+            Keep::Right => right,
+            Keep::Unrelated => unrelated,
+            Keep::Both => both,
+        }
+    }
+
+    /// The relation with both sides exchanged.
+    pub fn inverse(self) -> Self {
         match self {
-            Self::Child => (">", "!>"),
-            Self::Descendant => (">>", "!>>"),
-            Self::Parent => ("<", "!<"),
-            Self::Ancestor => ("<<", "!<<"),
-            Self::Sibling => ("~", "!~"),
+            Self::Child => Self::Parent,
+            Self::Parent => Self::Child,
+            Self::Descendant => Self::Ancestor,
+            Self::Ancestor => Self::Descendant,
+            Self::Sibling => Self::Sibling,
         }
     }
 }
@@ -85,19 +118,28 @@ impl Query {
         }
     }
 
-    /// The selector, if the query is no more than one: it then needs no whole traces.
+    /// A query for the spans that satisfy `expr`, which may ask about their whole trace.
+    ///
+    /// # Errors
+    /// As of [`Selector::new`].
+    pub fn of_spans(expr: Expr) -> Result<Self, SelectorError> {
+        Selector::over_traces(SignalKind::Spans, expr).map(Self::Select)
+    }
+
+    /// The selector, if the query is no more than one and asks about single rows: it then needs no
+    /// whole traces.
     pub fn as_selector(&self) -> Option<&Selector> {
         match self {
-            Self::Select(selector) => Some(selector),
+            Self::Select(selector) if !selector.is_whole() => Some(selector),
             _ => None,
         }
     }
 
     /// Selectors of which at least one selects a span in every trace in which the query selects
     /// anything: for finding candidate traces.
-    pub fn candidates(&self) -> Vec<&Selector> {
+    pub fn candidates(&self) -> Vec<Selector> {
         match self {
-            Self::Select(selector) => vec![selector],
+            Self::Select(selector) => vec![selector.relaxed()],
             Self::And(left, _) => left.candidates(),
             Self::Or(left, right) => [left.candidates(), right.candidates()].concat(),
             Self::Structural { right, .. } => right.candidates(),
@@ -124,10 +166,27 @@ impl Query {
 
     /// Which spans of `trace`, all spans of one trace, it selects.
     pub fn mask(&self, trace: &Batch) -> BooleanArray {
-        if let Self::Select(selector) = self {
+        if let Some(selector) = self.as_selector() {
             return selector.mask(trace);
         }
-        BooleanArray::new(self.eval(&BatchIndex::new(trace), &Tree::new(trace)), None)
+        let tree = Tree::new(trace);
+        let mut fields = BTreeSet::new();
+        self.whole_fields(&mut fields);
+        let columns = whole::columns(trace, &tree, &fields);
+        BooleanArray::new(self.eval(&BatchIndex::with(trace, &columns), &tree), None)
+    }
+
+    /// The fields that it takes the whole trace to know.
+    fn whole_fields<'q>(&'q self, fields: &mut BTreeSet<&'q Field>) {
+        match self {
+            Self::Select(selector) => whole::fields(selector.expr(), fields),
+            Self::And(left, right)
+            | Self::Or(left, right)
+            | Self::Structural { left, right, .. } => {
+                left.whole_fields(fields);
+                right.whole_fields(fields);
+            }
+        }
     }
 
     fn eval(&self, index: &BatchIndex<'_>, tree: &Tree) -> BooleanBuffer {
@@ -142,125 +201,22 @@ impl Query {
                     BooleanBuffer::new_unset(left.len())
                 }
             }
-            Self::Structural { relation, negated, left, right } => {
-                let related = tree.related(*relation, &left.eval(index, tree));
-                let right = right.eval(index, tree);
-                BooleanBuffer::collect_bool(right.len(), |row| {
-                    right.value(row) && related[row] != *negated
+            Self::Structural { relation, keep, left, right } => {
+                let (left, right) = (left.eval(index, tree), right.eval(index, tree));
+                let to_left = tree.related(*relation, &left);
+                let to_right = match keep {
+                    Keep::Both => tree.related(relation.inverse(), &right),
+                    Keep::Right | Keep::Unrelated => Vec::new(),
+                };
+                BooleanBuffer::collect_bool(right.len(), |row| match keep {
+                    Keep::Right => right.value(row) && to_left[row],
+                    Keep::Unrelated => right.value(row) && !to_left[row],
+                    Keep::Both => {
+                        right.value(row) && to_left[row] || left.value(row) && to_right[row]
+                    }
                 })
             }
         }
-    }
-}
-
-/// Parents of a trace's spans.
-struct Tree {
-    /// The parent's row, if it is among the rows.
-    parent: Vec<Option<usize>>,
-    /// A number for each parent id, also of parents that are missing.
-    family: Vec<Option<usize>>,
-    families: usize,
-}
-
-impl Tree {
-    fn new(trace: &Batch) -> Self {
-        let rows = trace.num_rows();
-        let read = |column: Option<&FixedSizeBinaryArray>, row: usize| {
-            column.filter(|column| column.is_valid(row)).map(|column| column.value(row).to_vec())
-        };
-        let (spans, parents) = (trace.id_column(c::SPAN_ID), trace.id_column(c::PARENT_SPAN_ID));
-        let mut by_id: HashMap<Vec<u8>, usize> = HashMap::with_capacity(rows);
-        for row in 0..rows {
-            if let Some(id) = read(spans, row) {
-                by_id.entry(id).or_insert(row);
-            }
-        }
-        let mut numbers: HashMap<Vec<u8>, usize> = HashMap::new();
-        let (mut parent, mut family) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
-        for row in 0..rows {
-            let id = read(parents, row);
-            // A span that names itself as its parent is a root.
-            parent.push(id.as_ref().and_then(|id| by_id.get(id).copied()).filter(|p| *p != row));
-            let next = numbers.len();
-            family.push(id.map(|id| *numbers.entry(id).or_insert(next)));
-        }
-        Self { parent, family, families: numbers.len() }
-    }
-
-    /// Rows that have `relation` to one of `left`.
-    fn related(&self, relation: Relation, left: &BooleanBuffer) -> Vec<bool> {
-        let rows = self.parent.len();
-        let mut related = vec![false; rows];
-        match relation {
-            Relation::Child => {
-                for (row, parent) in self.parent.iter().enumerate() {
-                    related[row] = parent.is_some_and(|parent| left.value(parent));
-                }
-            }
-            Relation::Parent => {
-                for row in left.set_indices() {
-                    if let Some(parent) = self.parent[row] {
-                        related[parent] = true;
-                    }
-                }
-            }
-            Relation::Ancestor => {
-                for row in left.set_indices() {
-                    let mut next = self.parent[row];
-                    // What is marked already has had its own ancestors marked; that also ends a
-                    // cycle, which broken ids can make.
-                    while let Some(ancestor) = next.filter(|ancestor| !related[*ancestor]) {
-                        related[ancestor] = true;
-                        next = self.parent[ancestor];
-                    }
-                }
-            }
-            Relation::Descendant => {
-                let mut known = vec![false; rows];
-                let mut path = Vec::new();
-                for start in 0..rows {
-                    let (mut row, mut below) = (start, false);
-                    path.clear();
-                    loop {
-                        if known[row] {
-                            below = related[row];
-                            break;
-                        }
-                        known[row] = true;
-                        path.push(row);
-                        match self.parent[row] {
-                            Some(parent) => row = parent,
-                            None => {
-                                path.pop();
-                                below |= left.value(row);
-                                break;
-                            }
-                        }
-                    }
-                    // From the top down: a row is below what its parent is, or is below, of.
-                    if let Some(top) = path.last().and_then(|last| self.parent[*last]) {
-                        below |= left.value(top);
-                    }
-                    for row in path.iter().rev() {
-                        related[*row] = below;
-                        below |= left.value(*row);
-                    }
-                }
-            }
-            Relation::Sibling => {
-                let mut selected = vec![0usize; self.families];
-                for row in left.set_indices() {
-                    if let Some(family) = self.family[row] {
-                        selected[family] += 1;
-                    }
-                }
-                for (row, family) in self.family.iter().enumerate() {
-                    let own = usize::from(left.value(row));
-                    related[row] = family.is_some_and(|family| selected[family] > own);
-                }
-            }
-        }
-        related
     }
 }
 
@@ -270,9 +226,8 @@ impl fmt::Display for Query {
             Self::Select(selector) => return selector.fmt(f),
             Self::Or(left, right) => (left, "||", right, 0),
             Self::And(left, right) => (left, "&&", right, 1),
-            Self::Structural { relation, negated, left, right } => {
-                let (plain, not) = relation.text();
-                (left, if *negated { not } else { plain }, right, 2)
+            Self::Structural { relation, keep, left, right } => {
+                (left, relation.text(*keep), right, 2)
             }
         };
         // Operators group to the left, so a right side of the same level needs brackets.

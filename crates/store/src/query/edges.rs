@@ -1,14 +1,12 @@
 //! Which service calls which: by parent span, and by link (messages).
 
-use std::collections::BTreeMap;
-
 use hashbrown::HashMap;
 use lacuna_signal::rows::SpanRows;
 use lacuna_signal::schema::{
     AttrType, LINKS, PARENT_SPAN_ID, SPAN_ID, START_TIME, STATUS_CODE, Scope, TRACE_ID,
     attribute_column,
 };
-use lacuna_signal::{SignalKind, SpanId, TraceId, semconv};
+use lacuna_signal::{Batch, SignalKind, SpanId, TraceId, semconv};
 
 use super::plan::Reader;
 use crate::bounds::{Found, TimeRange};
@@ -78,8 +76,49 @@ struct Caused {
     error: bool,
 }
 
+/// Services by a number each.
+#[derive(Default)]
+struct Names {
+    names: Vec<String>,
+    numbers: HashMap<String, u32>,
+}
+
+impl Names {
+    fn number(&mut self, name: &str) -> u32 {
+        self.numbers.get(name).copied().unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            let number = self.names.len() as u32 - 1;
+            self.numbers.insert(name.to_owned(), number);
+            number
+        })
+    }
+
+    fn name(&self, number: u32) -> &str {
+        self.names.get(number as usize).map_or("", String::as_str)
+    }
+}
+
+/// Calls by caller, callee and how they are joined: all, and those that failed.
+#[derive(Default)]
+struct Counts(HashMap<(u32, u32, EdgeKind), (u64, u64)>);
+
+impl Counts {
+    fn add(&mut self, caller: u32, span: &Caused) {
+        if caller != span.service {
+            let count = self.0.entry((caller, span.service, span.kind)).or_default();
+            count.0 += 1;
+            count.1 += u64::from(span.error);
+        }
+    }
+}
+
 impl Store {
     /// Service edges of the spans that start in `range`. Reads at most `rows` spans.
+    ///
+    /// The spans of a trace lie together, so that nearly every span is joined to its cause within one
+    /// batch. Only causes that are not in the batch (links across traces, traces that came in several
+    /// flushes) are kept, and looked for in a second pass over three columns: memory goes with them, not
+    /// with all spans.
     pub fn edges(&self, range: TimeRange, rows: usize) -> Result<Found<Edges>, StoreError> {
         let (start, end) = (range.start.saturating_sub(LOOK_BACK), range.end.saturating_add(SKEW));
         let wide = TimeRange::new(start, end);
@@ -88,82 +127,112 @@ impl Store {
         let mut reader = Reader::new(self.shared(), SignalKind::Spans, wide);
         let planned = reader.plan(&Lookup::default(), wide)?;
         let filter = Filter { range: wide, selector: None };
-        let mut names: Vec<String> = Vec::new();
-        let mut numbers: HashMap<String, u32> = HashMap::new();
+        let (mut names, mut counts) = (Names::default(), Counts::default());
         let mut spans: HashMap<u64, u32> = HashMap::new();
         let mut caused: Vec<Caused> = Vec::new();
+        let mut elsewhere: Vec<Caused> = Vec::new();
         let (mut read, mut cut) = (0usize, false);
-        'windows: for planned in &planned {
+        for planned in &planned {
+            if cut {
+                break;
+            }
             for batch in reader.read(planned, Want::Names(&columns), filter)? {
-                let columns = SpanRows::new(&batch);
-                for row in 0..batch.num_rows() {
-                    if read == rows {
-                        cut = true;
-                        break 'windows;
+                let taken = batch.num_rows().min(rows - read);
+                cut |= taken < batch.num_rows();
+                let batch = batch.slice(0, taken);
+                read += taken;
+                spans.clear();
+                gather(&batch, range, &mut names, &mut spans, &mut caused);
+                for span in caused.drain(..) {
+                    match spans.get(&span.by) {
+                        Some(caller) => counts.add(*caller, &span),
+                        None => elsewhere.push(span),
                     }
-                    read += 1;
-                    let (Some(trace), Some(span)) = (columns.trace_id(row), columns.span_id(row))
-                    else {
-                        continue;
-                    };
-                    let name = columns.service(row).unwrap_or("");
-                    let number = numbers.get(name).copied().unwrap_or_else(|| {
-                        names.push(name.to_owned());
-                        let number = names.len() as u32 - 1;
-                        numbers.insert(name.to_owned(), number);
-                        number
-                    });
-                    spans.insert(span_key(trace, span), number);
-                    if !range.contains(columns.start(row)) {
-                        continue;
-                    }
-                    let error = columns.status_code(row) == 2;
-                    let parent = columns.parent_span_id(row).map(|span| span_key(trace, span));
-                    let links = columns.links(row).map(|l| span_key(l.trace_id, l.span_id));
-                    let links = links.filter(|by| Some(*by) != parent);
-                    let parent = parent.map(|by| (by, EdgeKind::Parent));
-                    let causes = parent.into_iter().chain(links.map(|by| (by, EdgeKind::Link)));
-                    caused.extend(causes.map(|(by, kind)| Caused {
-                        by,
-                        kind,
-                        service: number,
-                        error,
-                    }));
                 }
             }
         }
-        let mut found = Found::new(join(&names, &spans, &caused));
+        if !elsewhere.is_empty() {
+            let mut callers: HashMap<u64, Option<u32>> =
+                elsewhere.iter().map(|span| (span.by, None)).collect();
+            for planned in &planned {
+                let want = Want::Names(&[TRACE_ID, SPAN_ID, START_TIME, &service]);
+                for batch in reader.read(planned, want, filter)? {
+                    find_callers(&batch, &mut names, &mut callers);
+                }
+            }
+            elsewhere.retain(|span| match callers.get(&span.by).copied().flatten() {
+                Some(caller) => {
+                    counts.add(caller, span);
+                    false
+                }
+                None => true,
+            });
+        }
+        let mut found = Found::new(edges(&names, counts, &elsewhere));
         found.cut = cut;
         found.damaged = reader.damaged;
         Ok(found)
     }
 }
 
-fn join(names: &[String], spans: &HashMap<u64, u32>, caused: &[Caused]) -> Edges {
-    let mut edges = Edges::default();
-    let mut counts: BTreeMap<(&str, &str, EdgeKind), (u64, u64)> = BTreeMap::new();
-    let name = |number: u32| names.get(number as usize).map_or("", String::as_str);
-    for span in caused {
-        match (spans.get(&span.by), span.kind) {
-            (Some(by), _) if *by == span.service => {}
-            (Some(by), kind) => {
-                let count = counts.entry((name(*by), name(span.service), kind)).or_default();
-                count.0 += 1;
-                count.1 += u64::from(span.error);
-            }
-            (None, EdgeKind::Parent) => edges.orphans += 1,
-            (None, EdgeKind::Link) => edges.dangling_links += 1,
+/// Adds the spans of `batch` to `spans`, and those in `range` that others caused to `caused`.
+fn gather(
+    batch: &Batch,
+    range: TimeRange,
+    names: &mut Names,
+    spans: &mut HashMap<u64, u32>,
+    caused: &mut Vec<Caused>,
+) {
+    let columns = SpanRows::new(batch);
+    for row in 0..batch.num_rows() {
+        let (Some(trace), Some(span)) = (columns.trace_id(row), columns.span_id(row)) else {
+            continue;
+        };
+        let service = names.number(columns.service(row).unwrap_or(""));
+        spans.insert(span_key(trace, span), service);
+        if !range.contains(columns.start(row)) {
+            continue;
+        }
+        let error = columns.status_code(row) == 2;
+        let parent = columns.parent_span_id(row).map(|span| span_key(trace, span));
+        let links = columns.links(row).map(|l| span_key(l.trace_id, l.span_id));
+        let links = links.filter(|by| Some(*by) != parent);
+        let parent = parent.map(|by| (by, EdgeKind::Parent));
+        let causes = parent.into_iter().chain(links.map(|by| (by, EdgeKind::Link)));
+        caused.extend(causes.map(|(by, kind)| Caused { by, kind, service, error }));
+    }
+}
+
+/// Puts down the service of each span of `batch` that `callers` asks for.
+fn find_callers(batch: &Batch, names: &mut Names, callers: &mut HashMap<u64, Option<u32>>) {
+    let columns = SpanRows::new(batch);
+    for row in 0..batch.num_rows() {
+        let id = columns.trace_id(row).zip(columns.span_id(row));
+        let Some((trace, span)) = id else { continue };
+        if let Some(caller) = callers.get_mut(&span_key(trace, span)) {
+            *caller = Some(names.number(columns.service(row).unwrap_or("")));
         }
     }
-    edges.edges = counts
-        .into_iter()
-        .map(|((parent, child, kind), (calls, errors))| Edge {
-            parent: parent.to_owned(),
-            child: child.to_owned(),
+}
+
+/// The edges in order, and how many of `unknown` have no cause in the store.
+fn edges(names: &Names, counts: Counts, unknown: &[Caused]) -> Edges {
+    let mut edges = Edges::default();
+    for span in unknown {
+        match span.kind {
+            EdgeKind::Parent => edges.orphans += 1,
+            EdgeKind::Link => edges.dangling_links += 1,
+        }
+    }
+    let edge =
+        |((parent, child, kind), (calls, errors)): ((u32, u32, EdgeKind), (u64, u64))| Edge {
+            parent: names.name(parent).to_owned(),
+            child: names.name(child).to_owned(),
             kind,
             calls,
             errors,
-        })
-        .collect();
+        };
+    edges.edges = counts.0.into_iter().map(edge).collect();
+    edges.edges.sort_by(|a, b| (&a.parent, &a.child, a.kind).cmp(&(&b.parent, &b.child, b.kind)));
     edges
 }

@@ -3,7 +3,7 @@
 mod print;
 mod source;
 
-use lacuna_server::search::{LogAnswer, LogsAnswer, TracesAnswer};
+use lacuna_server::search::TracesAnswer;
 use lacuna_signal::otlp::to_json::to_json;
 use lacuna_signal::{Batch, SignalKind, TraceId};
 use miette::miette;
@@ -11,7 +11,7 @@ use miette::miette;
 use crate::input::print_json;
 use crate::times::Window;
 use crate::{Failure, Outcome, output, report};
-use source::{Source, SourceArgs};
+use source::{Lacks, Source, SourceArgs};
 
 /// Options of `lacuna query`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub struct Args {
 enum Command {
     /// Find traces, such as '{ name = "checkout" } >> { status = error }'.
     Traces {
-        /// Selectors of spans, joined by > >> < << ~, by one of them negated, by && or by ||.
+        /// Selectors of spans, joined by > >> < << ~, by one of them after ! or &, by && or by ||.
         #[arg(value_name = "QUERY", default_value = "{ }")]
         query: String,
         /// Selected spans to show of each trace.
@@ -107,8 +107,8 @@ async fn traces(text: &str, spans: usize, common: &Common) -> Result<(), Failure
                 let id = trace.trace_id.parse().map_err(|_| {
                     miette!("the server answered with `{}` as a trace id", trace.trace_id)
                 })?;
-                // One that retention has removed meanwhile is left out.
-                if let Some(spans) = source.trace(id).await? {
+                // One that retention has removed meanwhile is left out. What it lacks was told.
+                if let Some((spans, _)) = source.trace(id).await? {
                     otlp(&spans)?;
                 }
             }
@@ -128,27 +128,33 @@ async fn logs(text: &str, common: &Common) -> Result<(), Failure> {
     }
     let range = common.window.range()?;
     let source = Source::open(&common.source)?;
-    let (found, cut, warnings) = source.logs(&selector, range, common.limit as usize).await?;
-    match common.format {
-        Format::Table => print::logs(&LogAnswer::all(&found)),
-        Format::Json => {
-            let (logs, warnings) = (LogAnswer::all(&found), warnings.clone());
-            print_json(&LogsAnswer { logs, cut, warnings })?;
+    let limit = common.limit as usize;
+    let (cut, warnings) = if common.format == Format::Otlp {
+        let (found, Lacks { cut, warnings }) = source.logs_otlp(&selector, range, limit).await?;
+        otlp(&found)?;
+        (cut, warnings)
+    } else {
+        let found = source.logs(&selector, range, limit).await?;
+        match common.format {
+            Format::Json => print_json(&found)?,
+            Format::Table | Format::Otlp => print::logs(&found.logs),
         }
-        Format::Otlp => otlp(&found)?,
-    }
+        (found.cut, found.warnings)
+    };
     conclude(cut, "log records", &warnings);
     Ok(())
 }
 
 async fn trace(id: TraceId, source: &SourceArgs, format: Format) -> Result<(), Failure> {
     let source = Source::open(source)?;
-    let spans = source.trace(id).await?.ok_or_else(|| miette!("there is no trace {id}"))?;
+    let found = source.trace(id).await?;
+    let (spans, warnings) = found.ok_or_else(|| miette!("there is no trace {id}"))?;
     match format {
         Format::Table => print::trace(&spans),
-        Format::Json => print_json(&print::tree(&spans))?,
+        Format::Json => print_json(&print::tree(&spans).lacking(&warnings))?,
         Format::Otlp => otlp(&spans)?,
     }
+    conclude(false, "spans", &warnings);
     Ok(())
 }
 

@@ -99,6 +99,16 @@ pub struct Tree {
     /// Spans whose parent is not in the trace.
     orphans: usize,
     spans: Vec<Node>,
+    /// What is missing from them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
+impl Tree {
+    /// The same, which lacks what `warnings` say.
+    pub fn lacking(self, warnings: &[String]) -> Self {
+        Self { warnings: warnings.to_vec(), ..self }
+    }
 }
 
 /// A span of a [`Tree`].
@@ -159,7 +169,8 @@ pub fn tree(trace: &Batch) -> Tree {
         }
     }
     let trace_id = (0..trace.num_rows()).find_map(|row| spans.trace_id(row));
-    Tree { trace_id: trace_id.map(|id| id.to_string()).unwrap_or_default(), orphans, spans: nodes }
+    let trace_id = trace_id.map(|id| id.to_string()).unwrap_or_default();
+    Tree { trace_id, orphans, spans: nodes, warnings: Vec::new() }
 }
 
 fn node(trace: &Batch, row: usize, depth: usize) -> Node {

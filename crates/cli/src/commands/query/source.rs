@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use http::StatusCode;
-use lacuna_server::search::{self, TracesAnswer};
+use lacuna_server::lacking::{damage, lacking};
+use lacuna_server::search::{self, LogAnswer, LogsAnswer, TracesAnswer, Wanted};
 use lacuna_signal::otlp::{decode, decode_json};
 use lacuna_signal::selector::{Query, Selector};
 use lacuna_signal::{Batch, SignalKind, TraceId};
-use lacuna_store::{Options, Store, TimeRange};
+use lacuna_store::{Found, Options, Store, TimeRange};
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 
@@ -77,8 +78,8 @@ impl Source {
     ) -> Result<TracesAnswer, Failure> {
         match self {
             Self::Store { store, .. } => {
-                let found = search::traces(store, query, range, limit).map_err(failed)?;
-                Ok(TracesAnswer::of(&found, query, spans))
+                let wanted = Wanted { range, traces: limit, spans };
+                search::traces(store, query, &wanted).map_err(failed)
             }
             Self::Server(client) => {
                 let query = escape(&query.to_string());
@@ -93,37 +94,58 @@ impl Source {
         }
     }
 
-    /// The newest log records that `selector` selects, whether there are more, and warnings.
+    /// The newest log records that `selector` selects, newest first.
     pub async fn logs(
         &self,
         selector: &Selector,
         range: TimeRange,
         limit: usize,
-    ) -> Result<(Batch, bool, Vec<String>), Failure> {
+    ) -> Result<LogsAnswer, Failure> {
         match self {
             Self::Store { store, .. } => {
-                let found = store.newest(SignalKind::Logs, Some(selector), range, None, limit);
-                let found = found.map_err(failed)?;
-                Ok((found.items, found.cut, search::warnings(&found.damaged)))
+                let found = newest_logs(store, selector, range, limit)?;
+                let warnings = damage(&found.damaged);
+                Ok(LogsAnswer { logs: LogAnswer::all(&found.items), cut: found.cut, warnings })
             }
             Self::Server(client) => {
-                // One more tells whether there are more.
-                let query = escape(&selector.to_string());
-                let (limit_and_one, range) = (limit + 1, range_query(range));
-                let path =
-                    format!("/api/v1/logs?q={query}&limit={limit_and_one}&format=otlp{range}");
+                let path = logs_path(selector, range, limit, "json");
                 let answer = client.ask(&path).await?;
-                let found = from_otlp(SignalKind::Logs, &ok(client, &path, &answer)?.body)?;
-                let rows = found.num_rows();
-                Ok((found.slice(0, rows.min(limit)), rows > limit, Vec::new()))
+                serde_json::from_slice(&ok(client, &path, &answer)?.body).into_diagnostic()
             }
         }
     }
 
-    /// The spans of a trace, if there are any.
-    pub async fn trace(&self, id: TraceId) -> Result<Option<Batch>, Failure> {
-        let spans = match self {
-            Self::Store { store, .. } => store.trace(id, None).map_err(failed)?.items,
+    /// The same records as OTLP, and what they lack.
+    pub async fn logs_otlp(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<(Batch, Lacks), Failure> {
+        match self {
+            Self::Store { store, .. } => {
+                let found = newest_logs(store, selector, range, limit)?;
+                let warnings = damage(&found.damaged);
+                Ok((found.items, Lacks { cut: found.cut, warnings }))
+            }
+            Self::Server(client) => {
+                let path = logs_path(selector, range, limit, "otlp");
+                let answer = client.ask(&path).await?;
+                let body = &ok(client, &path, &answer)?.body;
+                let lacks = serde_json::from_slice(body).into_diagnostic()?;
+                Ok((from_otlp(SignalKind::Logs, body)?, lacks))
+            }
+        }
+    }
+
+    /// The spans of a trace, if there are any, and what is missing from them.
+    pub async fn trace(&self, id: TraceId) -> Result<Option<(Batch, Vec<String>)>, Failure> {
+        let (spans, warnings) = match self {
+            Self::Store { store, .. } => {
+                let found = store.trace(id, None).map_err(failed)?;
+                let warnings = lacking(&found, "spans");
+                (found.items, warnings)
+            }
             Self::Server(client) => {
                 let path = format!("/api/v3/traces/{id}");
                 let answer = client.ask(&path).await?;
@@ -132,11 +154,37 @@ impl Source {
                 }
                 let answer = ok(client, &path, &answer)?;
                 let json: Value = serde_json::from_slice(&answer.body).into_diagnostic()?;
-                from_otlp(SignalKind::Spans, json["result"].to_string().as_bytes())?
+                let Lacks { warnings, .. } =
+                    serde_json::from_slice(&answer.body).into_diagnostic()?;
+                (from_otlp(SignalKind::Spans, json["result"].to_string().as_bytes())?, warnings)
             }
         };
-        Ok((spans.num_rows() > 0).then_some(spans))
+        Ok((spans.num_rows() > 0).then_some((spans, warnings)))
     }
+}
+
+/// What a server says that an answer lacks, beside it.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Lacks {
+    /// Whether there is more.
+    pub cut: bool,
+    /// What is missing for another reason.
+    pub warnings: Vec<String>,
+}
+
+fn newest_logs(
+    store: &Store,
+    selector: &Selector,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Found<Batch>, Failure> {
+    store.newest(SignalKind::Logs, Some(selector), range, None, limit).map_err(failed)
+}
+
+fn logs_path(selector: &Selector, range: TimeRange, limit: usize, format: &str) -> String {
+    let (query, range) = (escape(&selector.to_string()), range_query(range));
+    format!("/api/v1/logs?q={query}&limit={limit}&format={format}{range}")
 }
 
 fn ok<'a>(client: &Client, path: &str, answer: &'a Answer) -> Result<&'a Answer, Failure> {

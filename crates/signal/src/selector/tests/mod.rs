@@ -2,3 +2,4 @@ mod language;
 mod masks;
 mod model;
 mod queries;
+mod whole;

@@ -44,25 +44,28 @@ fn naive(query: &Query, rows: &[Row], parents: &[Option<usize>]) -> Vec<bool> {
             let none = matches!(query, Query::And(..)) && !both;
             left.iter().zip(&right).map(|(left, right)| !none && (*left || *right)).collect()
         }
-        Query::Structural { relation, negated, left, right } => {
+        Query::Structural { relation, keep, left, right } => {
             let (left, right) = (naive(left, rows, parents), naive(right, rows, parents));
-            let related = |row: usize| {
-                (0..rows.len()).any(|other| {
-                    left[other]
-                        && match relation {
-                            Relation::Child => above(row).first() == Some(&other),
-                            Relation::Descendant => above(row).contains(&other),
-                            Relation::Parent => above(other).first() == Some(&row),
-                            Relation::Ancestor => above(other).contains(&row),
-                            Relation::Sibling => {
-                                other != row
-                                    && parents[row].is_some()
-                                    && parents[row] == parents[other]
-                            }
-                        }
-                })
+            // Whether `relation` holds for `row`, which stands right of `other`.
+            let holds = |row: usize, other: usize| match relation {
+                Relation::Child => above(row).first() == Some(&other),
+                Relation::Descendant => above(row).contains(&other),
+                Relation::Parent => above(other).first() == Some(&row),
+                Relation::Ancestor => above(other).contains(&row),
+                Relation::Sibling => {
+                    other != row && parents[row].is_some() && parents[row] == parents[other]
+                }
             };
-            (0..rows.len()).map(|row| right[row] && related(row) != *negated).collect()
+            let all = 0..rows.len();
+            let to_left = |row: usize| all.clone().any(|other| left[other] && holds(row, other));
+            let to_right = |row: usize| all.clone().any(|other| right[other] && holds(other, row));
+            all.clone()
+                .map(|row| match keep {
+                    Keep::Right => right[row] && to_left(row),
+                    Keep::Unrelated => right[row] && !to_left(row),
+                    Keep::Both => right[row] && to_left(row) || left[row] && to_right(row),
+                })
+                .collect()
         }
     }
 }
@@ -73,10 +76,13 @@ fn query() -> impl Strategy<Value = Query> {
             .prop_map(|text| Query::Select(Selector::parse(text).unwrap()));
     leaf.prop_recursive(3, 8, 2, |inner| {
         let pair = (inner.clone(), inner).prop_map(|(a, b)| (Box::new(a), Box::new(b)));
-        (pair, 0usize..7, any::<bool>()).prop_map(|((left, right), op, negated)| match op {
+        (pair, 0usize..7, 0usize..3).prop_map(|((left, right), op, keep)| match op {
             5 => Query::And(left, right),
             6 => Query::Or(left, right),
-            op => Query::Structural { relation: Relation::ALL[op], negated, left, right },
+            op => {
+                let (relation, keep) = (Relation::ALL[op], Keep::ALL[keep]);
+                Query::Structural { relation, keep, left, right }
+            }
         })
     })
 }
@@ -131,7 +137,7 @@ fn a_parent_without_such_a_child() {
 #[test]
 fn a_cycle_ends() {
     let rows = trace(&[0, 1, 2], &[Some(2), Some(0), Some(1)]);
-    for relation in [">", ">>", "<", "<<", "~", "!>>", "!<<"] {
+    for relation in [">", ">>", "<", "<<", "~", "!>>", "!<<", "&>>", "&<<", "&~"] {
         let query = Query::parse(&format!("{{ name = \"a\" }} {relation} {{ }}")).unwrap();
         assert_eq!(query.mask(&batch(&rows, false)).len(), 3);
     }
@@ -143,7 +149,6 @@ fn errors_point_and_help() {
         ("{ } > ", 7, "expected `{`"),
         ("{ } { }", 5, "after the end"),
         ("log { } > { }", 9, "log records"),
-        ("{ } &> { }", 5, "||"),
         ("({ } > { }", 11, "expected `)`"),
     ] {
         let error = Query::parse(text).unwrap_err();
