@@ -86,11 +86,19 @@ impl Parse for Arguments {
     }
 }
 
+/// The fields as attributes, each as the kind of value that it is. Arguments are copied before the
+/// body, which may move them.
 fn attributes(fields: &[(Ident, Option<Expr>)]) -> Tokens {
     let pairs = fields.iter().map(|(name, value)| {
         let key = name.to_string();
         let value = value.as_ref().map_or_else(|| quote!(#name), |v| quote!(#v));
-        quote!(::lacuna_instrument::opentelemetry::KeyValue::new(#key, ::std::string::ToString::to_string(&#value)))
+        quote! {
+            ::lacuna_instrument::opentelemetry::KeyValue::new(#key, {
+                #[allow(unused_imports)]
+                use ::lacuna_instrument::field::{AsText as _, AsValue as _};
+                (&::lacuna_instrument::field::Field(&#value)).attribute()
+            })
+        }
     });
     quote!(::std::vec![#(#pairs),*])
 }
@@ -119,10 +127,17 @@ fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
     let name = function.sig.ident.to_string();
     let operation = arguments.operation.map_or_else(|| quote!(#name), |o| quote!(#o));
     let attributes = attributes(&arguments.fields);
-    wrap(
-        function,
-        |result, body| quote!(::lacuna_instrument::redis::trace_by_hand::<#result, _>(#operation, #attributes, #body).await),
-    )
+    wrap(function, |result, body| {
+        quote! {
+            // Made before the body, which may move the arguments, and only with a span to be on.
+            let __attributes = if ::lacuna_instrument::switch::spans(::lacuna_instrument::switch::Part::Redis) {
+                #attributes
+            } else {
+                ::std::vec::Vec::new()
+            };
+            ::lacuna_instrument::redis::trace_by_hand::<#result>(#operation, || __attributes, #body).await
+        }
+    })
 }
 
 fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
@@ -133,8 +148,13 @@ fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
     let attributes = attributes(&arguments.fields);
     wrap(function, |result, body| {
         quote! {
-            let __event_type = ::std::string::ToString::to_string(&#event_type);
-            ::lacuna_instrument::kafka::trace_by_hand::<#result, _>(#operation, __event_type, #attributes, #body).await
+            // Made before the body, which may move the arguments, and only with a span to be on.
+            let __event = if ::lacuna_instrument::switch::spans(::lacuna_instrument::switch::Part::Kafka) {
+                (::std::string::ToString::to_string(&#event_type), #attributes)
+            } else {
+                (::std::string::String::new(), ::std::vec::Vec::new())
+            };
+            ::lacuna_instrument::kafka::trace_by_hand::<#result>(#operation, || __event, #body).await
         }
     })
 }

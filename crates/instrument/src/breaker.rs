@@ -169,7 +169,7 @@ impl<P: FailurePolicy> Breaker<P> {
             let name = String::from(&*watched.name);
             Context::map_current(|parent| span::start(name, SpanKind::Internal, a, parent))
         });
-        let ends = Ends { cx: cx.clone(), watched, result: "cancelled" };
+        let ends = Ends { cx: cx.clone(), watched, result: span::CANCELLED };
         if !permitted {
             ends.with("rejected", Some("the circuit is open".into()));
             return Err(Error::Rejected);
@@ -225,6 +225,9 @@ impl Drop for Ends<'_> {
         }
         if let Some(cx) = &self.cx {
             cx.span().set_attribute(KeyValue::new("circuit.call_result", self.result));
+            if self.result == span::CANCELLED {
+                span::fail(cx, span::CANCELLED, "the call was dropped before it ended");
+            }
             cx.span().end();
         }
     }

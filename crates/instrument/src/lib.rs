@@ -35,6 +35,9 @@ pub mod breaker;
 pub mod correlation;
 mod env;
 mod export;
+#[cfg(any(feature = "redis", feature = "kafka"))]
+#[doc(hidden)]
+pub mod field;
 #[cfg(feature = "http")]
 pub mod http;
 mod jsonlog;

@@ -5,7 +5,9 @@
 //! subject that nobody closes is gone when nothing was recorded about it for long (the idle time).
 //! At most `cap` subjects have series of their own. Past the cap, the subject that was closed longest
 //! ago makes room; where none is closed, counts go to the label value `other`, gauges are left out,
-//! and `lacuna.instrument.series.overflow` counts every record that this happened to.
+//! and `lacuna.instrument.series.overflow` counts every record that this happened to. The same becomes
+//! of a record about a subject whose series have ended, so that none begins again from zero, and of one
+//! that would be a metric's series beyond four for each subject of the cap.
 //!
 //! ```
 //! use lacuna_instrument::series::Subjects;
@@ -24,8 +26,9 @@ use crate::metrics::meter;
 use crate::switch::{self, Part};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::AsyncInstrument;
+use opentelemetry_sdk::metrics::{Instrument, Stream};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -66,11 +69,37 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    families: usize,
+    /// How many series each family has; a family is its place here.
+    families: Vec<usize>,
     open: HashMap<String, Subject>,
+    /// How many of those that are open were closed and linger.
+    lingering: usize,
+    /// Those whose series ended last, oldest first: what comes about them late opens nothing.
+    ended: VecDeque<Arc<str>>,
+    ended_names: HashSet<Arc<str>>,
+    swept: Option<Instant>,
     other: Values,
     overflow: u64,
     warned: bool,
+}
+
+/// Series of one family, by the cap on subjects. The SDK keeps as many, by [`view`].
+const SERIES_EACH: usize = 4;
+/// Label sets of `other`, which the SDK keeps beside those of subjects.
+const OTHERS: usize = 200;
+/// Ended subjects that are remembered, by the cap on subjects.
+const ENDED_EACH: usize = 8;
+/// How often subjects that are over are looked for while the cap is reached.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How many series each of these metrics may have.
+static LIMITS: Mutex<BTreeMap<&'static str, usize>> = Mutex::new(BTreeMap::new());
+
+/// Lets the SDK keep as many series of a metric about subjects as there may be: its own limit of 2,000
+/// would put the rest, without their names, under `otel.metric.overflow`.
+pub(crate) fn view(instrument: &Instrument) -> Option<Stream> {
+    let limit = *LIMITS.lock().unwrap_or_else(PoisonError::into_inner).get(instrument.name())?;
+    Stream::builder().with_cardinality_limit(limit).build().ok()
 }
 
 #[derive(Debug)]
@@ -105,7 +134,7 @@ impl Subjects {
             .u64_observable_counter("lacuna.instrument.series.overflow")
             .with_unit("{record}")
             .with_description(
-                "Records that had no series of their own because the cap was reached, by label",
+                "Records that had no series of their own, past the cap or too late, by label",
             )
             .with_callback(move |o| {
                 if let Some(inner) = weak.upgrade() {
@@ -119,7 +148,7 @@ impl Subjects {
     /// A counter with this label. `name` is used as it is, also by OTLP.
     #[must_use]
     pub fn counter(&self, name: &'static str, unit: &'static str, about: &'static str) -> Counter {
-        let (family, weak) = self.family();
+        let (family, weak) = self.family(name);
         let meter = meter();
         let builder = meter.f64_observable_counter(name).with_unit(unit).with_description(about);
         let _ = builder.with_callback(move |o| observe(&weak, family, o)).build();
@@ -129,25 +158,34 @@ impl Subjects {
     /// A gauge with this label.
     #[must_use]
     pub fn gauge(&self, name: &'static str, unit: &'static str, about: &'static str) -> Gauge {
-        let (family, weak) = self.family();
+        let (family, weak) = self.family(name);
         let meter = meter();
         let builder = meter.f64_observable_gauge(name).with_unit(unit).with_description(about);
         let _ = builder.with_callback(move |o| observe(&weak, family, o)).build();
         Gauge { inner: self.inner.clone(), family }
     }
 
-    fn family(&self) -> (usize, Weak<Inner>) {
+    fn family(&self, name: &'static str) -> (usize, Weak<Inner>) {
+        let limit = self.inner.most_series().saturating_add(OTHERS + 1);
+        LIMITS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(name)
+            .and_modify(|known| *known = limit.max(*known))
+            .or_insert(limit);
         let mut state = self.inner.lock();
-        state.families += 1;
-        (state.families, Arc::downgrade(&self.inner))
+        state.families.push(0);
+        (state.families.len() - 1, Arc::downgrade(&self.inner))
     }
 
     /// Ends a subject's series after the linger. A record that comes later is kept for another linger,
-    /// so that a worker who is out of turn does not open the subject again.
+    /// so that a worker who is out of turn does not open the subject again; one that comes when the
+    /// series are gone is counted as `other`.
     pub fn close(&self, subject: &str) {
-        if let Some(subject) = self.inner.lock().open.get_mut(subject) {
-            subject.closed = Some(Instant::now());
-        }
+        let mut state = self.inner.lock();
+        let now = Instant::now();
+        let was_open = state.open.get_mut(subject).is_some_and(|s| s.closed.replace(now).is_none());
+        state.lingering += usize::from(was_open);
     }
 
     /// How many subjects have series of their own now.
@@ -170,15 +208,44 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sweep(&self, state: &mut State) {
-        let Bounds { linger, idle, .. } = self.bounds;
-        state.open.retain(|_, s| match s.closed {
-            Some(at) => at.elapsed() < linger,
-            None => s.recorded.elapsed() < idle,
-        });
+    fn most_series(&self) -> usize {
+        self.bounds.cap.saturating_mul(SERIES_EACH)
     }
 
-    /// Calls `write` with the value to change, or with `None` where the cap leaves no place for it.
+    fn sweep(&self, state: &mut State) {
+        let Bounds { linger, idle, .. } = self.bounds;
+        state.swept = Some(Instant::now());
+        let is_over = |s: &Subject| match s.closed {
+            Some(at) => at.elapsed() >= linger,
+            None => s.recorded.elapsed() >= idle,
+        };
+        let over = state.open.iter().filter(|(_, s)| is_over(s)).map(|(name, _)| name.clone());
+        let over: Vec<String> = over.collect();
+        over.iter().for_each(|name| self.remove(state, name));
+    }
+
+    fn remove(&self, state: &mut State, name: &str) {
+        let Some(subject) = state.open.remove(name) else { return };
+        for (family, _) in subject.values.keys() {
+            state.families[*family] -= 1;
+        }
+        // One that was only idle may begin again.
+        if subject.closed.is_none() {
+            return;
+        }
+        state.lingering -= 1;
+        let name: Arc<str> = name.into();
+        if state.ended_names.insert(name.clone()) {
+            state.ended.push_back(name);
+        }
+        while state.ended.len() > self.bounds.cap.saturating_mul(ENDED_EACH) {
+            if let Some(oldest) = state.ended.pop_front() {
+                state.ended_names.remove(&oldest);
+            }
+        }
+    }
+
+    /// Calls `write` with the value to change, or not at all where there is no place for it.
     fn record(
         &self,
         subject: &str,
@@ -194,40 +261,65 @@ impl Inner {
         key.sort_by(|a, b| a.key.cmp(&b.key));
         let key = (family, key);
         let mut state = self.lock();
-        if !state.open.contains_key(subject) && state.open.len() >= self.bounds.cap {
-            self.make_room(&mut state);
-        }
-        if state.open.contains_key(subject) || state.open.len() < self.bounds.cap {
-            let entry = state.open.entry(subject.to_owned()).or_insert_with(Subject::new);
-            entry.recorded = Instant::now();
-            entry.closed = entry.closed.map(|_| entry.recorded);
-            write(entry.values.entry(key).or_default());
+        let known = state.open.get(subject).map(|s| s.values.contains_key(&key));
+        let has_place = match known {
+            Some(true) => true,
+            Some(false) => state.families[family] < self.most_series(),
+            None => self.may_open(&mut state, subject, family),
+        };
+        if has_place {
+            if known.is_none() {
+                state.open.insert(subject.to_owned(), Subject::new());
+            }
+            if known != Some(true) {
+                state.families[family] += 1;
+            }
+            if let Some(entry) = state.open.get_mut(subject) {
+                entry.recorded = Instant::now();
+                entry.closed = entry.closed.map(|_| entry.recorded);
+                write(entry.values.entry(key).or_default());
+            }
             return;
         }
         state.overflow += 1;
         if adds {
+            // Labels that turn out to have no bound leave their values here.
+            let key = if state.other.len() < OTHERS || state.other.contains_key(&key) {
+                key
+            } else {
+                (family, vec![])
+            };
             write(state.other.entry(key).or_default());
         }
-        if !std::mem::replace(&mut state.warned, true) {
+        let late = state.ended_names.contains(subject);
+        if !late && !std::mem::replace(&mut state.warned, true) {
             drop(state);
             tracing::warn!(
                 layer = "infrastructure",
                 label = self.label,
                 cap = self.bounds.cap,
+                series = self.most_series(),
                 "more subjects are open than have series of their own: further ones are counted as `other`"
             );
         }
     }
 
-    fn make_room(&self, state: &mut State) {
-        self.sweep(state);
-        if state.open.len() < self.bounds.cap {
-            return;
+    /// True when a subject that has no series may have them, for which the longest closed makes room.
+    fn may_open(&self, state: &mut State, subject: &str, family: usize) -> bool {
+        if state.ended_names.contains(subject) {
+            return false;
         }
-        let closed = state.open.iter().filter_map(|(name, s)| Some((s.closed?, name.clone())));
-        if let Some((_, oldest)) = closed.min() {
-            state.open.remove(&oldest);
+        let full = |state: &State| state.open.len() >= self.bounds.cap;
+        if full(state) && state.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            self.sweep(state);
         }
+        if full(state) && state.lingering > 0 {
+            let closed = state.open.iter().filter_map(|(name, s)| Some((s.closed?, name)));
+            if let Some(oldest) = closed.min().map(|(_, name)| name.clone()) {
+                self.remove(state, &oldest);
+            }
+        }
+        !full(state) && state.families[family] < self.most_series()
     }
 }
 
@@ -363,5 +455,70 @@ mod tests {
         counter.add("a", &[x.clone(), y.clone()], 1.0);
         counter.add("a", &[y, x], 1.0);
         assert_eq!(value(&subjects, "a", &counter), Some(2.0));
+    }
+
+    #[test]
+    fn a_record_after_the_end_opens_nothing_and_is_not_lost() {
+        let subjects =
+            Subjects::bounded("batch_id", Bounds { linger: Duration::ZERO, ..Bounds::default() });
+        let counter = subjects.counter("series_f_total", "1", "");
+        counter.add("a", &[], 5.0);
+        subjects.close("a");
+        assert!(subjects.is_empty());
+        counter.add("a", &[], 1.0);
+        assert_eq!(
+            value(&subjects, "a", &counter),
+            None,
+            "a counter that fell would be no counter"
+        );
+        assert_eq!(value(&subjects, OTHER, &counter), Some(1.0));
+        assert_eq!(subjects.inner.lock().overflow, 1);
+    }
+
+    #[test]
+    fn what_ended_is_forgotten_in_the_end() {
+        let bounds = Bounds { cap: 1, linger: Duration::ZERO, ..Bounds::default() };
+        let subjects = Subjects::bounded("batch_id", bounds);
+        let counter = subjects.counter("series_g_total", "1", "");
+        for n in 0..100 {
+            let name = format!("batch-{n}");
+            counter.add(&name, &[], 1.0);
+            subjects.close(&name);
+            assert!(subjects.is_empty());
+        }
+        let state = subjects.inner.lock();
+        assert_eq!((state.ended.len(), state.ended_names.len()), (ENDED_EACH, ENDED_EACH));
+        assert_eq!((state.lingering, state.families.as_slice()), (0, [0].as_slice()));
+    }
+
+    #[test]
+    fn a_thousand_subjects_with_three_reasons_each_keep_their_names() {
+        use opentelemetry::metrics::MeterProvider;
+        use opentelemetry_sdk::metrics::SdkMeterProvider;
+        let page = crate::openmetrics::MetricsText::new();
+        let provider =
+            SdkMeterProvider::builder().with_view(view).with_reader(page.reader()).build();
+        let subjects = Subjects::new("batch_id");
+        let (family, weak) = subjects.family("series_h_total");
+        let failures = Counter { inner: subjects.inner.clone(), family };
+        let meter = provider.meter("test");
+        let builder = meter.f64_observable_counter("series_h_total");
+        let _ = builder.with_callback(move |o| observe(&weak, family, o)).build();
+        let add = |n: usize, reason: usize| {
+            let reason = KeyValue::new("reason", format!("reason-{reason}"));
+            failures.add(&format!("batch-{n}"), &[reason], 1.0);
+        };
+        (0..1_000).for_each(|n| (0..3).for_each(|reason| add(n, reason)));
+        let text = page.render();
+        assert_eq!(text.lines().filter(|l| l.starts_with("series_h_total{")).count(), 3_000);
+        assert!(!text.contains("otel_metric_overflow"));
+
+        // A label that is not bounded after all: past four for each subject, the rest is `other`.
+        (0..2_000).for_each(|reason| add(7, reason));
+        let text = page.render();
+        assert!(!text.contains("otel_metric_overflow"));
+        let own =
+            text.lines().filter(|l| l.starts_with("series_h_total{batch_id=\"batch-")).count();
+        assert_eq!(own, 4_000);
     }
 }

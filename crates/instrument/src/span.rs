@@ -1,10 +1,14 @@
 //! Starting the crate's own spans: one scope name, dynamic names, an explicit parent.
 
-use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt, Tracer, TracerProvider};
-use opentelemetry::{Context, InstrumentationScope, KeyValue, global};
-use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use opentelemetry::global::BoxedSpan;
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer, TracerProvider,
+};
+use opentelemetry::{Context, InstrumentationScope, KeyValue, Value, global};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span as SdkSpan};
 use std::borrow::Cow;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// Name of the instrumentation scope of every span, log and metric of this crate.
 pub(crate) const SCOPE: &str = "lacuna-instrument";
@@ -41,4 +45,74 @@ pub(crate) fn build(builder: SpanBuilder, parent: &Context) -> Context {
             parent.with_span(tracer.build_with_context(builder, parent))
         }
     }
+}
+
+/// `error.type` of a call whose future was dropped before it was answered.
+pub(crate) const CANCELLED: &str = "cancelled";
+
+/// A span that no other starts under: it needs no context, which would cost an allocation, a lock at
+/// each touch and a copy for each holder. Ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Leaf(Kind);
+
+#[derive(Debug)]
+// The usual one is the large one, and boxing it is the allocation that is saved here.
+#[allow(clippy::large_enum_variant)]
+enum Kind {
+    Ours(SdkSpan),
+    Other(BoxedSpan),
+}
+
+impl Leaf {
+    pub(crate) fn start(
+        name: impl Into<Cow<'static, str>>,
+        kind: SpanKind,
+        attributes: Vec<KeyValue>,
+        parent: &Context,
+    ) -> Self {
+        Self::build(
+            SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes),
+            parent,
+        )
+    }
+
+    pub(crate) fn build(builder: SpanBuilder, parent: &Context) -> Self {
+        Self(match TRACER.get() {
+            Some(tracer) => Kind::Ours(tracer.build_with_context(builder, parent)),
+            None => {
+                Kind::Other(global::tracer_with_scope(scope()).build_with_context(builder, parent))
+            }
+        })
+    }
+
+    pub(crate) fn add(&mut self, attributes: impl IntoIterator<Item = KeyValue>) {
+        match &mut self.0 {
+            Kind::Ours(span) => span.set_attributes(attributes),
+            Kind::Other(span) => span.set_attributes(attributes),
+        }
+    }
+
+    /// Marks the span as an ERROR. `text` says what went wrong without any value of the caller's.
+    pub(crate) fn fail(&mut self, error: impl Into<Value>, text: impl Into<Cow<'static, str>>) {
+        self.add([KeyValue::new("error.type", error)]);
+        let status = Status::error(text);
+        match &mut self.0 {
+            Kind::Ours(span) => span.set_status(status),
+            Kind::Other(span) => span.set_status(status),
+        }
+    }
+
+    pub(crate) fn end_at(mut self, time: SystemTime) {
+        match &mut self.0 {
+            Kind::Ours(span) => span.end_with_timestamp(time),
+            Kind::Other(span) => span.end_with_timestamp(time),
+        }
+    }
+}
+
+/// Marks the span of `cx` as an ERROR, as [`Leaf::fail`] does.
+pub(crate) fn fail(cx: &Context, error: impl Into<Value>, text: impl Into<Cow<'static, str>>) {
+    let span = cx.span();
+    span.set_attribute(KeyValue::new("error.type", error));
+    span.set_status(Status::error(text));
 }

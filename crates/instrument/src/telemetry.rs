@@ -10,7 +10,7 @@ use crate::jsonlog::{JsonLines, Sink};
 use crate::openmetrics::MetricsText;
 use crate::otlp::Problem;
 use crate::setup::{flush_on_panic, for_logs, for_spans, log_filter, propagator, resource};
-use crate::{otlp, outcome, span, switch};
+use crate::{otlp, outcome, series, span, switch};
 use opentelemetry::global;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
@@ -285,6 +285,7 @@ impl TelemetryBuilder {
         let metrics_text = MetricsText::new();
         let mut metrics = SdkMeterProvider::builder()
             .with_resource(resource.clone())
+            .with_view(series::view)
             .with_reader(metrics_text.reader());
         let every = env::millis(&env, ["OTEL_METRIC_EXPORT_INTERVAL"], 60_000);
         let mut queues = vec![];

@@ -95,6 +95,8 @@ async fn a_dropped_call_is_told_as_cancelled() {
         attribute(named(&spans, NAME)[0], "circuit.call_result").as_deref(),
         Some("cancelled")
     );
+    assert_eq!(attribute(named(&spans, NAME)[0], "error.type").as_deref(), Some("cancelled"));
+    assert!(matches!(named(&spans, NAME)[0].status, Status::Error { .. }));
 }
 
 #[tokio::test]

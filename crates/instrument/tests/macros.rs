@@ -26,6 +26,26 @@ async fn named_after_itself() -> TransactionOutcome<()> {
     TransactionOutcome::NoValue { reason: "no_slot".into(), attempts: 1 }
 }
 
+#[trace_redis_transaction(operation = "lost", fields(tries = 3_u32, sure = false))]
+async fn lost() -> Result<(), redis::RedisError> {
+    Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into())
+}
+
+#[trace_redis_transaction(operation = "applied")]
+async fn applied() -> Result<(), String> {
+    Ok(())
+}
+
+#[trace_kafka_operation(event_type = "hangs.v1")]
+async fn hangs() {
+    std::future::pending().await
+}
+
+#[trace_kafka_operation(event_type = "panics.v1")]
+async fn panics() {
+    panic!("on purpose")
+}
+
 struct Event {
     event_type: &'static str,
 }
@@ -64,6 +84,41 @@ async fn a_hand_written_transactions_nil_is_a_discarded_one() {
     assert!(is_child_of(named(&spans, "inside")[0], runs[0]));
     let own = one(&spans, "redis.transaction.named_after_itself");
     assert_eq!(attribute(own, "transaction.result").as_deref(), Some("no_value"));
+}
+
+#[tokio::test]
+async fn a_hand_written_transactions_error_keeps_its_reason_and_fields_their_kind() {
+    let (cx, trace) = own_trace();
+    async {
+        lost().await.unwrap_err();
+        applied().await.unwrap();
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let lost = one(&spans, "redis.transaction.lost");
+    assert_eq!(attribute(lost, "failure.reason").as_deref(), Some("connection_lost"));
+    let field = |key: &str| lost.attributes.iter().find(|kv| kv.key.as_str() == key).unwrap();
+    assert_eq!(field("tries").value, opentelemetry::Value::I64(3));
+    assert_eq!(field("sure").value, opentelemetry::Value::Bool(false));
+    let applied = one(&spans, "redis.transaction.applied");
+    assert_eq!(attribute(applied, "transaction.result").as_deref(), Some("success"));
+}
+
+#[tokio::test]
+async fn a_hand_written_handler_that_is_dropped_or_panics_is_an_error() {
+    let (cx, trace) = own_trace();
+    let hung = tokio::time::timeout(std::time::Duration::from_millis(10), hangs());
+    assert!(hung.with_context(cx.clone()).await.is_err());
+    assert!(tokio::spawn(panics().with_context(cx)).await.is_err());
+    let spans = spans_of(trace);
+    for (name, why) in
+        [("kafka.consume.hangs.v1", "cancelled"), ("kafka.consume.panics.v1", "panic")]
+    {
+        let span = one(&spans, name);
+        assert_eq!(attribute(span, "error.type").as_deref(), Some(why));
+        assert!(matches!(span.status, Status::Error { .. }));
+    }
 }
 
 #[tokio::test]

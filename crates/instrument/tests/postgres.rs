@@ -80,6 +80,11 @@ async fn a_query_has_text_summary_rows_and_no_values() {
     );
     assert_eq!(attribute(queries[1], "lacuna.db.response.affected_rows").as_deref(), Some("3"));
     assert_eq!(attribute(queries[2], "db.response.returned_rows").as_deref(), Some("0"));
+    assert_eq!(
+        attribute(queries[2], "lacuna.db.response.affected_rows"),
+        None,
+        "sqlx does not tell it here, so it is not said to be zero"
+    );
     assert_eq!(named(&spans, "db.connection").len(), 3);
 }
 
@@ -299,4 +304,123 @@ async fn the_pools_gauges_and_waits_are_metrics() {
     assert_eq!(value("db.client.connection.pending_requests", None).last(), Some(&0.0));
     assert_eq!(value("db.client.connection.wait_time", None).last(), Some(&2.0));
     assert_eq!(value("db.client.connection.use_time", None).last(), Some(&2.0));
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_is_not_an_exhausted_pool() {
+    let options =
+        PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_millis(300));
+    let (cx, trace) = own_trace();
+    // Port 1 refuses, and sqlx tries again until the time is up.
+    let pool = Pool::new(options.connect_lazy("postgres://x@127.0.0.1:1/x").unwrap(), "down");
+    let (a, b) = async { tokio::join!(pool.acquire(), pool.acquire()) }.with_context(cx).await;
+    for error in [a.unwrap_err(), b.unwrap_err()] {
+        assert_eq!(pool.classify(&error), Failure::ConnectionLost);
+    }
+    let spans = spans_of(trace);
+    let waits = named(&spans, "db.connection");
+    assert_eq!(waits.len(), 2);
+    for wait in waits {
+        assert_eq!(attribute(wait, "failure.reason").as_deref(), Some("connection_lost"));
+        assert_eq!(attribute(wait, "error.type").as_deref(), Some("connection_lost"));
+    }
+}
+
+#[tokio::test]
+async fn a_failure_undone_by_a_savepoint_does_not_keep_a_transaction_from_committing() {
+    let (pool, table) = pool(2).await;
+    let (cx, trace) = own_trace();
+    async {
+        let mut transaction = pool.begin().await.unwrap();
+        let insert = |id: i32| sql(format!("INSERT INTO {table} VALUES ({id}, 'x')"));
+        sqlx::query("SAVEPOINT a").execute(&mut transaction).await.unwrap();
+        sqlx::query(insert(1)).execute(&mut transaction).await.unwrap_err();
+        sqlx::query("ROLLBACK TO SAVEPOINT a").execute(&mut transaction).await.unwrap();
+        sqlx::query(insert(9)).execute(&mut transaction).await.unwrap();
+        transaction.commit().await.unwrap();
+    }
+    .with_context(cx)
+    .await;
+    let kept: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table} WHERE id = 9")))
+        .fetch_one(pool.inner())
+        .await
+        .unwrap();
+    assert_eq!(kept, 1);
+    let spans = spans_of(trace);
+    let transaction = one(&spans, "db.transaction");
+    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("committed"));
+    assert_eq!(transaction.status, Status::Unset);
+}
+
+#[tokio::test]
+async fn a_cancelled_query_and_a_cancelled_wait_are_no_successes() {
+    // Two places stay taken by what was cancelled, until the server has slept.
+    let (pool, name) = pool(3).await;
+    let (cx, trace) = own_trace();
+    async {
+        let sleep = sqlx::query("SELECT pg_sleep(60)").execute(&pool);
+        assert!(tokio::time::timeout(Duration::from_millis(100), sleep).await.is_err());
+        let one_row = sqlx::query("SELECT pg_sleep(61)").fetch_optional(&pool);
+        assert!(tokio::time::timeout(Duration::from_millis(100), one_row).await.is_err());
+        let _held = pool.acquire().await.unwrap();
+        let wait = pool.acquire();
+        assert!(tokio::time::timeout(Duration::from_millis(20), wait).await.is_err());
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let cancelled = |s: &&&opentelemetry_sdk::trace::SpanData| {
+        attribute(s, "error.type").as_deref() == Some("cancelled")
+            && matches!(s.status, Status::Error { .. })
+    };
+    assert_eq!(named(&spans, "db.query").iter().filter(cancelled).count(), 2);
+    assert_eq!(named(&spans, "db.connection").iter().filter(cancelled).count(), 1);
+    let page = memory().telemetry.metrics_text().render();
+    let measured = page.lines().any(|l| {
+        l.starts_with("db_client_operation_duration_seconds_count")
+            && l.contains(r#"error_type="cancelled""#)
+            && l.contains(r#"db_system_name="postgresql""#)
+    });
+    assert!(measured, "{page}");
+    let waits = format!(
+        r#"db_client_connection_wait_time_seconds_count{{db_client_connection_pool_name="{name}"}} 4"#
+    );
+    assert!(page.contains(&waits), "{page}");
+}
+
+#[tokio::test]
+async fn rows_that_nobody_wants_any_more_are_no_cancelled_query() {
+    use futures::TryStreamExt;
+    let (pool, table) = pool(1).await;
+    let (cx, trace) = own_trace();
+    async {
+        let mut connection = pool.acquire().await.unwrap();
+        let mut rows = sqlx::query(sql(format!("SELECT id FROM {table}"))).fetch(&mut connection);
+        assert!(rows.try_next().await.unwrap().is_some());
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    assert_eq!(one(&spans, "db.query").status, Status::Unset);
+}
+
+#[tokio::test]
+async fn what_the_server_quotes_does_not_leave_the_service() {
+    let (pool, _) = pool(1).await;
+    let (cx, trace) = own_trace();
+    let refused = async {
+        let mut transaction = pool.begin().await.unwrap();
+        let cast = sqlx::query("SELECT $1::int").bind("geheim-4711");
+        let refused = cast.execute(&mut transaction).await;
+        transaction.commit().await.unwrap_err();
+        refused
+    }
+    .with_context(cx)
+    .await;
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("geheim-4711"), "the server quotes it to its caller: {told}");
+    let spans = spans_of(trace);
+    let failed = spans.iter().find(|s| attribute(s, "error.type").as_deref() == Some("22P02"));
+    assert_eq!(failed.unwrap().status, Status::error("SQLSTATE 22P02: other"));
+    assert!(!format!("{spans:?}").contains("geheim"), "{spans:#?}");
 }

@@ -408,3 +408,84 @@ async fn an_attempt_kept_beyond_its_body_cannot_be_used_beside_the_transaction()
         "success"
     );
 }
+
+#[tokio::test]
+async fn a_cancelled_command_is_no_success() {
+    let (batch, mut connection, _) = batch(0).await;
+    let (cx, trace) = own_trace();
+    let mut waiting = cmd("BLPOP");
+    waiting.arg(&batch.slots).arg(60);
+    let wait = waiting.query_async::<Value>(&mut connection).with_context(cx);
+    assert!(tokio::time::timeout(Duration::from_millis(50), wait).await.is_err());
+    let spans = spans_of(trace);
+    let blpop = one(&spans, "BLPOP");
+    assert_eq!(attribute(blpop, "error.type").as_deref(), Some("cancelled"));
+    assert!(matches!(blpop.status, Status::Error { .. }));
+    let page = common::memory().telemetry.metrics_text().render();
+    let measured = page.lines().any(|l| {
+        l.starts_with("db_client_operation_duration_seconds_count")
+            && l.contains(r#"db_operation_name="BLPOP""#)
+            && l.contains(r#"error_type="cancelled""#)
+    });
+    assert!(measured, "{page}");
+}
+
+#[tokio::test]
+async fn arguments_that_the_server_quotes_do_not_leave_the_service() {
+    let (_, mut connection, _) = batch(0).await;
+    let (cx, trace) = own_trace();
+    let refused: RedisResult<Value> =
+        cmd("NOSUCH").arg("geheim-4711").query_async(&mut connection).with_context(cx).await;
+    assert!(refused.unwrap_err().to_string().contains("geheim-4711"), "the caller sees it");
+    let spans = spans_of(trace);
+    assert!(matches!(one(&spans, "NOSUCH").status, Status::Error { .. }));
+    assert!(!format!("{spans:?}").contains("geheim"), "{spans:#?}");
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_read_is_told_as_applied() {
+    let (batch, mut connection, _) = batch(1).await;
+    let batch = &batch;
+    let (cx, trace) = own_trace();
+    let result: Result<TransactionOutcome<u64>, _> = assign(batch)
+        .run(&mut connection, |tx| async move {
+            let mut multi = tx.multi();
+            multi.add("available_slots", cmd("SPOP").arg(&batch.slots));
+            // The slot's name is no number.
+            Ok(multi
+                .commit_with("no_slot", |replies| Ok(redis::from_redis_value(replies[0].clone())?)))
+        })
+        .with_context(cx)
+        .await;
+    let error = result.unwrap_err();
+    assert!(error.applied() && matches!(error, TransactionError::Unreadable(_)), "{error:?}");
+    let left: usize = connection.scard(&batch.slots).await.unwrap();
+    assert_eq!(left, 0, "the slot is taken");
+    let spans = spans_of(trace);
+    let all = one(&spans, "redis.transaction.assign_slot_atomic");
+    assert_eq!(attribute(all, "failure.reason").as_deref(), Some("unreadable_reply"));
+    assert_eq!(attribute(all, "lacuna.redis.transaction.applied").as_deref(), Some("true"));
+}
+
+#[tokio::test]
+async fn retries_failures_and_durations_are_measured() {
+    let (outcome, _) = disturbed(9, 3).await;
+    assert_eq!(outcome.result(), "aborted");
+    let page = common::memory().telemetry.metrics_text().render();
+    // Other tests of this binary run the same operation: there is at least this.
+    let value = |series: &str| -> f64 {
+        let line = page.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{series} in {page}")).parse().unwrap()
+    };
+    let of = r#"operation="assign_slot_atomic""#;
+    let retried =
+        format!(r#"redis_transaction_retries_total{{{of},reason="concurrent_modification"}}"#);
+    assert!(value(&retried) >= 2.0);
+    assert!(
+        value(&format!(r#"redis_transaction_failures_total{{{of},reason="exhausted"}}"#)) >= 1.0
+    );
+    let aborted = format!(r#"redis_transaction_duration_seconds_count{{{of},result="aborted"}}"#);
+    assert!(value(&aborted) >= 1.0);
+    assert!(page.contains("# UNIT redis_transaction_duration_seconds seconds"));
+    assert!(page.contains("# UNIT db_client_operation_duration_seconds seconds"));
+}

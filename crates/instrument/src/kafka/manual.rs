@@ -3,7 +3,7 @@
 use crate::span;
 use crate::switch::{self, Part};
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use std::fmt::Display;
 
@@ -26,11 +26,12 @@ impl<T, E: Display> OperationResult for Result<T, E> {
 }
 
 /// What `#[trace_kafka_operation]` expands to: runs `body` in a span `kafka.<operation>.<event_type>`.
-pub async fn trace_by_hand<R: OperationResult, F: Future<Output = R>>(
+/// Event type and attributes are asked for only when there is a span to put them on; dropped before its
+/// end, or by a panic, it is an ERROR.
+pub async fn trace_by_hand<R: OperationResult>(
     operation: &'static str,
-    event_type: String,
-    mut attributes: Vec<KeyValue>,
-    body: F,
+    event: impl FnOnce() -> (String, Vec<KeyValue>),
+    body: impl Future<Output = R>,
 ) -> R {
     if !switch::spans(Part::Kafka) {
         return body.await;
@@ -39,24 +40,33 @@ pub async fn trace_by_hand<R: OperationResult, F: Future<Output = R>>(
         "produce" => (SpanKind::Producer, "send"),
         _ => (SpanKind::Consumer, "process"),
     };
+    let (event_type, mut attributes) = event();
+    let name = format!("kafka.{operation}.{event_type}");
     attributes.push(KeyValue::new("messaging.system", "kafka"));
     attributes.push(KeyValue::new("messaging.operation.name", operation));
     attributes.push(KeyValue::new("messaging.operation.type", operation_type));
-    attributes.push(KeyValue::new("event_type", event_type.clone()));
-    let name = format!("kafka.{operation}.{event_type}");
-    let ends = Ends(Context::map_current(|parent| span::start(name, kind, attributes, parent)));
-    let result = body.with_context(ends.0.clone()).await;
+    attributes.push(KeyValue::new("event_type", event_type));
+    let cx = Context::map_current(|parent| span::start(name, kind, attributes, parent));
+    let mut ends = Ends { cx: cx.clone(), answered: false };
+    let result = body.with_context(cx).await;
+    ends.answered = true;
     if let Some(error) = result.error() {
-        ends.0.span().set_attribute(KeyValue::new("error.type", "handler"));
-        ends.0.span().set_status(Status::error(error));
+        span::fail(&ends.cx, "handler", error);
     }
     result
 }
 
-struct Ends(Context);
+struct Ends {
+    cx: Context,
+    answered: bool,
+}
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        self.0.span().end();
+        if !self.answered {
+            let why = if std::thread::panicking() { "panic" } else { span::CANCELLED };
+            span::fail(&self.cx, why, "the operation was dropped before it ended");
+        }
+        self.cx.span().end();
     }
 }

@@ -1,7 +1,8 @@
 //! What an error means to whoever is on call.
 
-use opentelemetry::trace::{Status, TraceContextExt};
-use opentelemetry::{Context, KeyValue};
+use crate::span::Leaf;
+use opentelemetry::KeyValue;
+use std::borrow::Cow;
 
 /// Why a call to the database failed, coarse enough to alert on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,9 @@ impl Failure {
     }
 }
 
-/// Tells what an error means. Codes: PostgreSQL's documentation, appendix A.
+/// Tells what an error means. Codes: PostgreSQL's documentation, appendix A. A wait for a connection
+/// that ran out of time says nothing of the cause by itself: [`Pool::classify`](super::Pool::classify)
+/// tells a pool that is used up from a database that is down.
 #[must_use]
 pub fn classify(error: &sqlx::Error) -> Failure {
     match error {
@@ -81,24 +84,46 @@ fn of_sqlstate(code: &str) -> Failure {
 }
 
 /// `error.type`: the SQLSTATE where there is one, as the conventions ask, else the reason.
-pub(crate) fn error_type(error: &sqlx::Error) -> String {
+pub(crate) fn error_type(error: &sqlx::Error, failure: Failure) -> String {
     let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
-    code.unwrap_or_else(|| classify(error).reason().to_owned())
+    code.unwrap_or_else(|| failure.reason().to_owned())
+}
+
+/// What went wrong, without the server's message: that quotes values (22P02 has the whole input).
+pub(crate) fn describe(error: &sqlx::Error, failure: Failure) -> Cow<'static, str> {
+    let reason = failure.reason();
+    match error {
+        sqlx::Error::Database(e) => match e.code() {
+            Some(code) => format!("SQLSTATE {code}: {reason}").into(),
+            None => reason.into(),
+        },
+        sqlx::Error::Io(e) => format!("{reason}: {}", e.kind()).into(),
+        sqlx::Error::Tls(_) => "connection_lost: TLS".into(),
+        sqlx::Error::PoolTimedOut => format!("{reason}: no connection in time").into(),
+        sqlx::Error::PoolClosed => "connection_lost: the pool is closed".into(),
+        sqlx::Error::WorkerCrashed => "connection_lost: the worker is gone".into(),
+        sqlx::Error::Protocol(_) => "other: protocol".into(),
+        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => "other: decoding".into(),
+        sqlx::Error::Encode(_) => "other: encoding".into(),
+        _ => reason.into(),
+    }
+}
+
+/// The attributes that an error gives its span, `error.type` aside.
+pub(crate) fn attributes(error: &sqlx::Error, failure: Failure) -> impl Iterator<Item = KeyValue> {
+    let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));
+    let reason = KeyValue::new("failure.reason", failure.reason());
+    [Some(reason), code.map(|c| KeyValue::new("db.response.status_code", c))].into_iter().flatten()
 }
 
 /// Puts an error on a span. `RowNotFound` is the caller's reading of an answer, and no error of the
 /// call.
-pub(crate) fn record(cx: &Context, error: &sqlx::Error) {
+pub(crate) fn record(span: &mut Leaf, error: &sqlx::Error, failure: Failure) {
     if matches!(error, sqlx::Error::RowNotFound) {
         return;
     }
-    let span = cx.span();
-    span.set_attribute(KeyValue::new("error.type", error_type(error)));
-    span.set_attribute(KeyValue::new("failure.reason", classify(error).reason()));
-    if let Some(code) = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned())) {
-        span.set_attribute(KeyValue::new("db.response.status_code", code));
-    }
-    span.set_status(Status::error(error.to_string()));
+    span.add(attributes(error, failure));
+    span.fail(error_type(error, failure), describe(error, failure));
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! The pool, and a connection borrowed from it.
 
-use super::classify::record;
+use super::classify::{Failure, classify, record};
 use super::metrics::{metrics, register};
-use super::query::{Rebuilt, Running};
+use super::query::{Rebuilt, Running, Statement};
 use super::transaction::Transaction;
-use crate::span;
+use crate::metrics::ByName;
+use crate::span::{CANCELLED, Leaf};
 use crate::switch::{self, Part};
 use futures::future::BoxFuture;
 use futures::sink::SinkExt;
 use futures::stream::{BoxStream, StreamExt};
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::trace::SpanKind;
 use opentelemetry::{Context, KeyValue};
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, PgPool, Postgres, SqlStr};
@@ -31,6 +32,9 @@ pub(crate) struct Shared {
     name: Arc<str>,
     attributes: Vec<KeyValue>,
     pending: AtomicI64,
+    /// Connections that are borrowed.
+    lent: AtomicI64,
+    statements: ByName<Arc<Statement>>,
 }
 
 impl Shared {
@@ -40,6 +44,25 @@ impl Shared {
 
     pub(crate) fn pending(&self) -> i64 {
         self.pending.load(Ordering::Relaxed)
+    }
+
+    /// What is known of a statement.
+    pub(crate) fn statement(&self, sql: &str) -> Arc<Statement> {
+        self.statements.get(sql, || Arc::new(Statement::new(sql, &self.attributes)))
+    }
+
+    /// Why a call failed. `sqlx` waits for a connection as long while it cannot open one as while all
+    /// are taken, and reports both as `PoolTimedOut`.
+    fn classify(&self, error: &Error) -> Failure {
+        let lent = self.lent.load(Ordering::Relaxed);
+        match classify(error) {
+            Failure::PoolExhausted
+                if lent == 0 || self.pool.size() < self.pool.options().get_max_connections() =>
+            {
+                Failure::ConnectionLost
+            }
+            failure => failure,
+        }
     }
 
     /// The server's attributes, for a span.
@@ -52,6 +75,41 @@ impl Shared {
 
 /// One more that waits; one fewer when dropped, also when the wait is cancelled.
 struct Pending<'p>(&'p AtomicI64);
+
+/// A wait for a connection, which ends also when nobody waits for its end.
+struct Waiting<'p> {
+    shared: &'p Shared,
+    span: Option<Leaf>,
+    started: Option<Instant>,
+    done: bool,
+}
+
+impl Waiting<'_> {
+    fn end(&mut self, error: Option<&Error>) {
+        self.done = true;
+        if let Some(started) = self.started {
+            let name = [self.shared.name_attribute()];
+            metrics().wait.record(started.elapsed().as_secs_f64(), &name);
+            if matches!(error, Some(Error::PoolTimedOut)) {
+                metrics().timeouts.add(1, &name);
+            }
+        }
+        if let (Some(span), Some(error)) = (&mut self.span, error) {
+            record(span, error, self.shared.classify(error));
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.end(None);
+            if let Some(span) = &mut self.span {
+                span.fail(CANCELLED, "the wait for a connection was given up by its caller");
+            }
+        }
+    }
+}
 
 impl<'p> Pending<'p> {
     fn new(count: &'p AtomicI64) -> Self {
@@ -83,6 +141,8 @@ impl Pool {
             name: name.as_ref().into(),
             attributes,
             pending: AtomicI64::new(0),
+            lent: AtomicI64::new(0),
+            statements: ByName::default(),
         });
         register(&shared);
         Self { shared }
@@ -94,39 +154,39 @@ impl Pool {
         &self.shared.pool
     }
 
+    /// What an error of this pool means: as [`classify`], and where a wait for a connection ran out of
+    /// time, whether all were taken (`PoolExhausted`) or none could be opened (`ConnectionLost`), as
+    /// the pool stands now.
+    #[must_use]
+    pub fn classify(&self, error: &Error) -> Failure {
+        self.shared.classify(error)
+    }
+
     /// Takes a connection, in a span `db.connection` over the wait for it.
     ///
     /// # Errors
-    /// `PoolTimedOut` when none became free in time (`failure.reason=pool_exhausted`), or as connecting
-    /// fails.
+    /// `PoolTimedOut` when none became free in time (`failure.reason=pool_exhausted`) or none could be
+    /// opened (`connection_lost`), or as connecting fails.
     pub async fn acquire(&self) -> Result<Connection, Error> {
-        let (spans, measured) = (switch::spans(Part::Postgres), switch::metrics(Part::Postgres));
-        let cx = spans.then(|| {
+        let span = switch::spans(Part::Postgres).then(|| {
             let mut attributes = self.shared.attributes();
             attributes.push(self.shared.name_attribute());
             Context::map_current(|parent| {
-                span::start("db.connection", SpanKind::Internal, attributes, parent)
+                Leaf::start("db.connection", SpanKind::Internal, attributes, parent)
             })
         });
-        let started = Instant::now();
+        let started = switch::metrics(Part::Postgres).then(Instant::now);
+        let mut waiting = Waiting { shared: &self.shared, span, started, done: false };
         let result = {
             let _pending = Pending::new(&self.shared.pending);
             self.shared.pool.acquire().await
         };
-        if measured {
-            let name = [self.shared.name_attribute()];
-            metrics().wait.record(started.elapsed().as_secs_f64(), &name);
-            if matches!(result, Err(Error::PoolTimedOut)) {
-                metrics().timeouts.add(1, &name);
-            }
-        }
-        if let Some(cx) = cx {
-            if let Err(error) = &result {
-                record(&cx, error);
-            }
-            cx.span().end();
-        }
-        Ok(Connection { inner: result?, shared: self.shared.clone(), taken: Instant::now() })
+        waiting.end(result.as_ref().err());
+        drop(waiting);
+        let inner = result?;
+        self.shared.lent.fetch_add(1, Ordering::Relaxed);
+        let taken = switch::metrics(Part::Postgres).then(Instant::now);
+        Ok(Connection { inner, shared: self.shared.clone(), taken })
     }
 
     /// Begins a transaction: a span `db.transaction` until it ends.
@@ -143,15 +203,15 @@ impl Pool {
 pub struct Connection {
     pub(crate) inner: sqlx::pool::PoolConnection<Postgres>,
     pub(crate) shared: Arc<Shared>,
-    taken: Instant,
+    /// `None`: metrics were off.
+    taken: Option<Instant>,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if switch::metrics(Part::Postgres) {
-            metrics()
-                .used
-                .record(self.taken.elapsed().as_secs_f64(), &[self.shared.name_attribute()]);
+        self.shared.lent.fetch_sub(1, Ordering::Relaxed);
+        if let Some(taken) = self.taken.filter(|_| switch::metrics(Part::Postgres)) {
+            metrics().used.record(taken.elapsed().as_secs_f64(), &[self.shared.name_attribute()]);
         }
     }
 }
@@ -222,6 +282,30 @@ impl<'c> Executor<'c> for &Pool {
         };
         let fetch = futures::stream::once(fetch.with_context(Context::current()));
         futures::stream::select(received, fetch.filter_map(|()| std::future::ready(None))).boxed()
+    }
+
+    fn execute<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<PgQueryResult, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (pool, query) = (self.clone(), Rebuilt::new(query));
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            (&mut connection).execute(query).await
+        })
+    }
+
+    fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let (pool, query) = (self.clone(), Rebuilt::new(query));
+        Box::pin(async move {
+            let mut connection = pool.acquire().await?;
+            (&mut connection).fetch_all(query).await
+        })
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>

@@ -1,13 +1,14 @@
 //! One query as a span `db.query`.
 
-use super::classify::{error_type, record};
+use super::classify::{classify, error_type, record};
 use super::metrics::metrics;
 use super::pool::Shared;
 use super::sanitise::{sanitise, summarise};
-use crate::span;
+use crate::span::{CANCELLED, Leaf};
 use crate::switch::{self, Part};
 use futures::stream::{BoxStream, Stream, StreamExt};
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::metrics::BoundHistogram;
+use opentelemetry::trace::SpanKind;
 use opentelemetry::{Context, KeyValue};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow, PgStatement};
@@ -32,6 +33,10 @@ impl Rebuilt {
         let persistent = query.persistent();
         Self { statement, arguments, persistent, sql: query.sql() }
     }
+
+    pub(crate) fn text(&self) -> &str {
+        self.sql.as_str()
+    }
 }
 
 impl<'q> Execute<'q, Postgres> for Rebuilt {
@@ -49,30 +54,54 @@ impl<'q> Execute<'q, Postgres> for Rebuilt {
     }
 }
 
+/// What is worked out once for a statement's text.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    /// What the span has, the server's attributes included.
+    attributes: Vec<KeyValue>,
+    /// What the duration has.
+    labels: Vec<KeyValue>,
+    /// The duration of those that succeed.
+    succeeded: BoundHistogram<f64>,
+}
+
+impl Statement {
+    pub(crate) fn new(sql: &str, server: &[KeyValue]) -> Self {
+        let mut labels = server.to_vec();
+        labels.extend(named(&summarise(sql)));
+        let mut attributes = labels.clone();
+        attributes.push(KeyValue::new("db.query.text", Arc::<str>::from(sanitise(sql))));
+        let succeeded = metrics().operation.bind(&labels);
+        Self { attributes, labels, succeeded }
+    }
+}
+
 /// A query under way.
 pub(crate) struct Running {
-    cx: Option<Context>,
+    span: Option<Leaf>,
     started: Option<Instant>,
-    shared: Arc<Shared>,
-    summary: String,
+    /// `None`: the part is off.
+    statement: Option<Arc<Statement>>,
     rows: u64,
-    affected: u64,
+    /// Known only where the server's own count was seen.
+    affected: Option<u64>,
+    /// Somebody waits for the server: if that one goes away, the call was cancelled.
+    waiting: bool,
     done: bool,
 }
 
 impl Running {
-    pub(crate) fn start(shared: &Arc<Shared>, query: &Rebuilt, parent: &Context) -> Self {
+    pub(crate) fn start(shared: &Shared, query: &Rebuilt, parent: &Context) -> Self {
         let (spans, measured) = (switch::spans(Part::Postgres), switch::metrics(Part::Postgres));
-        let sql = query.sql.as_str();
-        let summary = if spans || measured { summarise(sql) } else { String::new() };
-        let cx = spans.then(|| {
-            let mut a = shared.attributes();
-            a.push(KeyValue::new("db.query.text", sanitise(sql)));
-            a.extend(named(&summary));
-            span::start("db.query", SpanKind::Client, a, parent)
+        let statement = (spans || measured).then(|| shared.statement(query.sql.as_str()));
+        let span = statement.as_ref().filter(|_| spans).map(|statement| {
+            // With room for what the end and the context add.
+            let mut a = Vec::with_capacity(statement.attributes.len() + 4);
+            a.extend_from_slice(&statement.attributes);
+            Leaf::start("db.query", SpanKind::Client, a, parent)
         });
         let started = measured.then(Instant::now);
-        Self { cx, started, shared: shared.clone(), summary, rows: 0, affected: 0, done: false }
+        Self { span, started, statement, rows: 0, affected: None, waiting: true, done: false }
     }
 
     /// Ends the query by a result that is there.
@@ -94,36 +123,49 @@ impl Running {
     }
 
     fn end(&mut self, error: Option<&Error>) {
+        let failure = error.map(|e| (e, classify(e)));
+        self.finish(failure.map(|(e, f)| error_type(e, f)), |span| {
+            if let Some((error, failure)) = failure {
+                record(span, error, failure);
+            }
+        });
+    }
+
+    fn finish(&mut self, error: Option<String>, tell: impl FnOnce(&mut Leaf)) {
         if std::mem::replace(&mut self.done, true) {
             return;
         }
-        if let Some(started) = self.started {
-            let mut a = self.shared.attributes();
-            a.extend(named(&self.summary));
-            if let Some(error) = error {
-                a.push(KeyValue::new("error.type", error_type(error)));
+        if let (Some(started), Some(statement)) = (self.started, &self.statement) {
+            let seconds = started.elapsed().as_secs_f64();
+            match error {
+                None => statement.succeeded.record(seconds),
+                Some(error) => {
+                    let mut a = statement.labels.clone();
+                    a.push(KeyValue::new("error.type", error));
+                    metrics().operation.record(seconds, &a);
+                }
             }
-            metrics().operation.record(started.elapsed().as_secs_f64(), &a);
         }
-        if let Some(cx) = &self.cx {
-            let span = cx.span();
-            span.set_attribute(KeyValue::new("db.response.returned_rows", number(self.rows)));
-            span.set_attribute(KeyValue::new(
-                "lacuna.db.response.affected_rows",
-                number(self.affected),
-            ));
-            if let Some(error) = error {
-                record(cx, error);
-            }
-            span.end();
+        if let Some(mut span) = self.span.take() {
+            let rows = KeyValue::new("db.response.returned_rows", number(self.rows));
+            let affected =
+                self.affected.map(|n| KeyValue::new("lacuna.db.response.affected_rows", number(n)));
+            span.add([Some(rows), affected].into_iter().flatten());
+            tell(&mut span);
         }
     }
 }
 
 impl Drop for Running {
-    /// Enough rows were read, or the caller went away: the query is over, and no error is known.
+    /// Enough rows were read, and no error is known; or the caller went away while it waited.
     fn drop(&mut self) {
-        self.end(None);
+        if self.waiting {
+            self.finish(Some(CANCELLED.to_owned()), |span| {
+                span.fail(CANCELLED, "the query was dropped before it was answered");
+            });
+        } else {
+            self.end(None);
+        }
     }
 }
 
@@ -131,16 +173,18 @@ fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// What the summary says, as attributes: both are low in cardinality.
+/// What the summary says, as attributes: both are low in cardinality. Shared texts: every call takes
+/// a copy.
 fn named(summary: &str) -> Vec<KeyValue> {
+    let shared = |key: &'static str, text: &str| KeyValue::new(key, Arc::<str>::from(text));
     let mut words = summary.split(' ');
-    let mut a = vec![KeyValue::new("db.query.summary", summary.to_owned())];
+    let mut a = vec![shared("db.query.summary", summary)];
     if let Some(operation) = words.next().filter(|w| !w.is_empty()) {
-        a.push(KeyValue::new("db.operation.name", operation.to_owned()));
+        a.push(shared("db.operation.name", operation));
     }
     // A collection only where there is exactly one: the convention leaves it out for several.
     if let (Some(table), None) = (words.next(), words.next()) {
-        a.push(KeyValue::new("db.collection.name", table.to_owned()));
+        a.push(shared("db.collection.name", table));
     }
     a
 }
@@ -158,9 +202,10 @@ impl Stream for Watching<'_> {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
         let next = self.stream.poll_next_unpin(cx);
+        self.running.waiting = next.is_pending();
         match &next {
             Poll::Ready(Some(Ok(Either::Left(result)))) => {
-                self.running.affected += result.rows_affected()
+                *self.running.affected.get_or_insert(0) += result.rows_affected();
             }
             Poll::Ready(Some(Ok(Either::Right(_)))) => self.running.rows += 1,
             Poll::Ready(Some(Err(error))) => self.running.end(Some(error)),

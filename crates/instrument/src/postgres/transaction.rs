@@ -1,17 +1,21 @@
 //! A transaction as one span, from `BEGIN` to its end.
 
-use super::classify::{Failure, classify, record};
+use super::classify::{Failure, attributes, classify, describe, error_type};
 use super::metrics::metrics;
 use super::pool::Connection;
+use super::query::Rebuilt;
+use super::sanitise::sanitise;
 use crate::span;
 use crate::switch::{self, Part};
 use futures::future::BoxFuture;
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{BoxStream, Stream, StreamExt};
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, Postgres, SqlStr};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Instant;
 
 /// A transaction in a span `db.transaction`; its queries are the span's children. It ends by
@@ -65,7 +69,8 @@ impl Transaction {
     ///
     /// # Errors
     /// As `COMMIT` fails. Also when an earlier statement failed: PostgreSQL then answers `COMMIT` with
-    /// a rollback and no error, which is a success that did not happen.
+    /// a rollback and no error, which is a success that did not happen. A failure that was undone by
+    /// `ROLLBACK TO SAVEPOINT` does not count.
     pub async fn commit(mut self) -> Result<(), Error> {
         if let Some(failure) = self.record.failed {
             self.end_with("ROLLBACK").await.ok();
@@ -138,6 +143,14 @@ impl Record {
         }
     }
 
+    /// A statement succeeded. In a transaction that has failed, the server takes nothing but its end
+    /// and `ROLLBACK TO SAVEPOINT`: whatever else succeeds says that the failure was undone.
+    fn succeeded(&mut self, ends: bool) {
+        if !ends {
+            self.failed = None;
+        }
+    }
+
     fn end(&mut self, result: &'static str, error: Option<&Error>) {
         if switch::metrics(Part::Postgres) {
             let mut a = vec![KeyValue::new("transaction.result", result)];
@@ -157,9 +170,18 @@ impl Record {
                 Some(failure) => {
                     span.set_attribute(KeyValue::new("failure.reason", failure.reason()));
                     span.set_attribute(KeyValue::new("error.type", failure.reason()));
-                    span.set_status(Status::error(error.to_string()));
+                    span.set_status(Status::error(format!(
+                        "a statement failed: {}",
+                        failure.reason()
+                    )));
                 }
-                None => record(&self.cx, error),
+                None if !matches!(error, Error::RowNotFound) => {
+                    let failure = classify(error);
+                    span.set_attributes(attributes(error, failure));
+                    let error_type = error_type(error, failure);
+                    span::fail(&self.cx, error_type, describe(error, failure));
+                }
+                None => {}
             }
         } else if let Some(failure) = self.failed {
             // Rolled back because a statement failed.
@@ -186,6 +208,51 @@ impl Drop for Transaction {
     }
 }
 
+/// The rows of a statement, and what they say of the transaction.
+struct Statements<'e> {
+    stream: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>,
+    record: &'e mut Record,
+    ends: bool,
+    failed: bool,
+}
+
+impl Stream for Statements<'_> {
+    type Item = Result<Either<PgQueryResult, PgRow>, Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        let next = self.stream.poll_next_unpin(cx);
+        match &next {
+            Poll::Ready(Some(Err(error))) => {
+                self.failed = true;
+                self.record.saw(error);
+            }
+            Poll::Ready(None) if !self.failed => {
+                let ends = self.ends;
+                self.record.succeeded(ends);
+            }
+            _ => {}
+        }
+        next
+    }
+}
+
+/// True for a statement that a failed transaction takes and that does not undo the failure.
+fn ends_transaction(sql: &str) -> bool {
+    let text = sanitise(sql);
+    let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
+    let is = |word: Option<&str>, any: &[&str]| {
+        word.is_some_and(|w| any.iter().any(|a| w.eq_ignore_ascii_case(a)))
+    };
+    let first = words.next();
+    if is(first, &["ROLLBACK"]) {
+        return !words.take(2).any(|w| w.eq_ignore_ascii_case("TO"));
+    }
+    is(first, &["COMMIT", "END", "ABORT", "PREPARE"])
+}
+
 impl<'c> Executor<'c> for &'c mut Transaction {
     type Database = Postgres;
 
@@ -202,11 +269,11 @@ impl<'c> Executor<'c> for &'c mut Transaction {
             return futures::stream::once(std::future::ready(Err(ended()))).boxed();
         };
         record.statements += 1;
+        let query = Rebuilt::new(query);
+        let ends = record.failed.is_some() && ends_transaction(query.text());
         let _guard = record.cx.clone().attach();
         let stream = connection.fetch_many(query);
-        stream
-            .inspect(move |item| item.as_ref().err().into_iter().for_each(|e| record.saw(e)))
-            .boxed()
+        Statements { stream, record, ends, failed: false }.boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
@@ -219,11 +286,16 @@ impl<'c> Executor<'c> for &'c mut Transaction {
             return Box::pin(std::future::ready(Err(ended())));
         };
         record.statements += 1;
+        let query = Rebuilt::new(query);
+        let ends = record.failed.is_some() && ends_transaction(query.text());
         let _guard = record.cx.clone().attach();
         let row = connection.fetch_optional(query);
         Box::pin(async move {
             let row = row.await;
-            row.as_ref().err().into_iter().for_each(|e| record.saw(e));
+            match &row {
+                Ok(_) => record.succeeded(ends),
+                Err(error) => record.saw(error),
+            }
             row
         })
     }
@@ -239,6 +311,27 @@ impl<'c> Executor<'c> for &'c mut Transaction {
         match &mut self.connection {
             Some(connection) => connection.prepare_with(sql, parameters),
             None => Box::pin(std::future::ready(Err(ended()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_a_transaction_is_told_from_what_mends_it() {
+        for sql in ["ROLLBACK", "rollback work", " /* x */ COMMIT", "END;", "abort"] {
+            assert!(ends_transaction(sql), "{sql}");
+        }
+        for sql in [
+            "ROLLBACK TO SAVEPOINT a",
+            "rollback to a",
+            "ROLLBACK WORK TO SAVEPOINT a",
+            "INSERT INTO t VALUES (1)",
+            "",
+        ] {
+            assert!(!ends_transaction(sql), "{sql}");
         }
     }
 }

@@ -1,10 +1,10 @@
 //! One call to the server as a CLIENT span and a duration, by the database conventions.
 
-use crate::metrics::{CLIENT_SECONDS, meter};
-use crate::span;
+use crate::metrics::{ByName, CLIENT_SECONDS, meter};
+use crate::span::{self, CANCELLED, Leaf};
 use crate::switch::{self, Level, Part};
-use opentelemetry::metrics::Histogram;
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::metrics::{BoundHistogram, Histogram};
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
 use redis::{
     Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
@@ -15,8 +15,13 @@ use std::time::Instant;
 
 /// The server's attributes, built once for each connection.
 #[derive(Debug, Clone)]
-pub(crate) struct Server {
-    attributes: Arc<[KeyValue]>,
+pub(crate) struct Server(Arc<Known>);
+
+#[derive(Debug)]
+struct Known {
+    attributes: Vec<KeyValue>,
+    /// The duration of each operation that succeeds: most of what is measured.
+    succeeded: ByName<BoundHistogram<f64>>,
 }
 
 impl Server {
@@ -37,14 +42,33 @@ impl Server {
             }
             _ => {}
         }
-        Self { attributes: attributes.into() }
+        Self(Arc::new(Known { attributes, succeeded: ByName::default() }))
     }
 
     pub(crate) fn attributes(&self) -> Vec<KeyValue> {
         // Room for what the call and the context add, so that nothing is moved.
-        let mut attributes = Vec::with_capacity(self.attributes.len() + 8);
-        attributes.extend_from_slice(&self.attributes);
+        let mut attributes = Vec::with_capacity(self.0.attributes.len() + 8);
+        attributes.extend_from_slice(&self.0.attributes);
         attributes
+    }
+
+    fn measure(&self, operation: Cow<'static, str>, seconds: f64, error: Option<StringValue>) {
+        let attributes = || {
+            let mut attributes = self.attributes();
+            attributes.push(KeyValue::new("db.operation.name", operation.clone()));
+            attributes
+        };
+        match error {
+            None => {
+                let bound = self.0.succeeded.get(&operation, || duration().bind(&attributes()));
+                bound.record(seconds);
+            }
+            Some(error) => {
+                let mut attributes = attributes();
+                attributes.push(KeyValue::new("error.type", error));
+                duration().record(seconds, &attributes);
+            }
+        }
     }
 }
 
@@ -97,12 +121,36 @@ pub(crate) fn name_of_batch(pipeline: &Pipeline) -> Cow<'static, str> {
     }
 }
 
-/// A call under way.
+/// A call under way. Dropped before its end, it was cancelled.
 pub(crate) struct Call {
-    span: Option<Context>,
+    span: Option<Spanned>,
     started: Option<Instant>,
     operation: Cow<'static, str>,
     server: Server,
+    done: bool,
+}
+
+/// A call's span: most have no children, and none of those should cost a box.
+#[allow(clippy::large_enum_variant)]
+enum Spanned {
+    Leaf(Leaf),
+    Parent(Context),
+}
+
+impl Spanned {
+    fn add(&mut self, attribute: KeyValue) {
+        match self {
+            Self::Leaf(span) => span.add([attribute]),
+            Self::Parent(cx) => cx.span().set_attribute(attribute),
+        }
+    }
+
+    fn fail(&mut self, error: StringValue, text: Cow<'static, str>) {
+        match self {
+            Self::Leaf(span) => span.fail(error, text),
+            Self::Parent(cx) => span::fail(cx, error, text),
+        }
+    }
 }
 
 impl Call {
@@ -110,56 +158,85 @@ impl Call {
     /// command is no batch to the convention, so `batch` is written for none or two and more.
     pub(crate) fn start(
         server: &Server,
-        name: Option<Cow<'static, str>>,
+        name: Option<impl FnOnce() -> Cow<'static, str>>,
         operation: Cow<'static, str>,
         batch: Option<usize>,
         extra: impl FnOnce(&mut Vec<KeyValue>),
         parent: &Context,
     ) -> Option<Self> {
-        let (spans, metrics) = (switch::spans(Part::Redis), switch::metrics(Part::Redis));
-        if !spans && !metrics {
-            return None;
-        }
-        let span = spans.then(|| {
+        let builder = |operation: &Cow<'static, str>| {
             let mut attributes = server.attributes();
             attributes.push(KeyValue::new("db.operation.name", operation.clone()));
             if let Some(size) = batch.filter(|n| *n != 1) {
                 attributes.push(KeyValue::new("db.operation.batch.size", size as i64));
             }
             extra(&mut attributes);
-            span::start(
-                name.unwrap_or_else(|| operation.clone()),
-                SpanKind::Client,
-                attributes,
-                parent,
-            )
-        });
-        Some(Self { span, started: metrics.then(Instant::now), operation, server: server.clone() })
+            SpanBuilder::from_name(name.map_or_else(|| operation.clone(), |name| name()))
+                .with_kind(SpanKind::Client)
+                .with_attributes(attributes)
+        };
+        Self::begin(server, operation, |o| Spanned::Leaf(Leaf::build(builder(o), parent)))
+    }
+
+    /// [`Call::start`] for a batch under whose span others start.
+    pub(crate) fn start_parent(
+        server: &Server,
+        name: &'static str,
+        operation: Cow<'static, str>,
+        batch: usize,
+        extra: KeyValue,
+        parent: &Context,
+    ) -> Option<Self> {
+        Self::begin(server, operation, |operation| {
+            let mut attributes = server.attributes();
+            attributes.push(KeyValue::new("db.operation.name", operation.clone()));
+            if batch != 1 {
+                attributes.push(KeyValue::new("db.operation.batch.size", batch as i64));
+            }
+            attributes.push(extra);
+            Spanned::Parent(span::start(name, SpanKind::Client, attributes, parent))
+        })
+    }
+
+    fn begin(
+        server: &Server,
+        operation: Cow<'static, str>,
+        start: impl FnOnce(&Cow<'static, str>) -> Spanned,
+    ) -> Option<Self> {
+        let (spans, metrics) = (switch::spans(Part::Redis), switch::metrics(Part::Redis));
+        if !spans && !metrics {
+            return None;
+        }
+        let span = spans.then(|| start(&operation));
+        let started = metrics.then(Instant::now);
+        Some(Self { span, started, operation, server: server.clone(), done: false })
     }
 
     /// One more attribute, known only now.
-    pub(crate) fn set(&self, attribute: KeyValue) {
-        if let Some(cx) = &self.span {
-            cx.span().set_attribute(attribute);
+    pub(crate) fn set(&mut self, attribute: KeyValue) {
+        if let Some(span) = &mut self.span {
+            span.add(attribute);
         }
     }
 
     /// The call was answered, and the answer is a failure to the caller.
-    pub(crate) fn fail(&self, error: &'static str, message: &'static str) {
-        if let Some(cx) = &self.span {
-            cx.span().set_attribute(KeyValue::new("error.type", error));
-            cx.span().set_status(Status::error(message));
+    pub(crate) fn fail(&mut self, error: &'static str, message: &'static str) {
+        if let Some(span) = &mut self.span {
+            span.fail(error.into(), message.into());
         }
     }
 
-    /// The context in which the call's span is current.
+    /// The context in which the call's span is current, if others may start there.
     pub(crate) fn context(&self) -> Option<&Context> {
-        self.span.as_ref()
+        match &self.span {
+            Some(Spanned::Parent(cx)) => Some(cx),
+            _ => None,
+        }
     }
 
     /// Ends the call: an error is an ERROR with its type, an answer leaves the status unset. An
     /// answer can be an error too: the connection hands the server's on as a value.
-    pub(crate) fn end<T: Answer>(self, result: &RedisResult<T>) {
+    pub(crate) fn end<T: Answer>(mut self, result: &RedisResult<T>) {
         let answered;
         let error = match result {
             Err(e) => Some(e),
@@ -168,20 +245,33 @@ impl Call {
                 answered.as_ref()
             }
         };
-        if let (Some(cx), Some(e)) = (&self.span, error) {
-            record_error(cx, e);
+        if let (Some(span), Some(e)) = (&mut self.span, error) {
+            record_error(span, e);
         }
+        self.finish(error.map(error_type));
+    }
+
+    fn finish(&mut self, error: Option<StringValue>) {
+        self.done = true;
         if let Some(started) = self.started {
-            let mut attributes = self.server.attributes();
-            attributes.push(KeyValue::new("db.operation.name", self.operation));
-            if let Some(e) = error {
-                attributes.push(KeyValue::new("error.type", error_type(e)));
-            }
-            duration().record(started.elapsed().as_secs_f64(), &attributes);
+            let operation = std::mem::take(&mut self.operation);
+            self.server.measure(operation, started.elapsed().as_secs_f64(), error);
         }
-        if let Some(cx) = self.span {
+        if let Some(Spanned::Parent(cx)) = self.span.take() {
             cx.span().end();
         }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        if let Some(span) = &mut self.span {
+            span.fail(CANCELLED.into(), "the call was dropped before it was answered".into());
+        }
+        self.finish(Some(CANCELLED.into()));
     }
 }
 
@@ -195,7 +285,10 @@ pub(crate) fn traced<'a, T: Answer + Send + 'a>(
     if switch::get(Part::Redis) == Level::Off {
         return sent;
     }
-    let call = Context::map_current(|cx| Call::start(server, None, operation(), batch, |_| (), cx));
+    let call = Context::map_current(|cx| {
+        let own = None::<fn() -> Cow<'static, str>>;
+        Call::start(server, own, operation(), batch, |_| (), cx)
+    });
     Box::pin(async move {
         let result = sent.await;
         if let Some(call) = call {
@@ -253,16 +346,23 @@ fn server_code(error: &RedisError) -> Option<String> {
 
 /// Puts an error on a span: `error.type`, the server's error prefix, and the status. `NOSCRIPT` is
 /// no ERROR: clients answer it by loading the script, and the conventions leave out what is handled.
-pub(crate) fn record_error(cx: &Context, error: &RedisError) {
-    let span = cx.span();
+fn record_error(span: &mut Spanned, error: &RedisError) {
     let code = server_code(error);
     let handled = code.as_deref() == Some("NOSCRIPT");
     if let Some(code) = code {
-        span.set_attribute(KeyValue::new("db.response.status_code", code));
+        span.add(KeyValue::new("db.response.status_code", code));
     }
     if !handled {
-        span.set_attribute(KeyValue::new("error.type", error_type(error)));
-        span.set_status(Status::error(error.to_string()));
+        span.fail(error_type(error), describe(error));
+    }
+}
+
+/// What went wrong, without the server's message: that quotes arguments (an unknown command's).
+pub(crate) fn describe(error: &RedisError) -> Cow<'static, str> {
+    let kind = error_type(error);
+    match error.category() {
+        category if category == kind.as_str() => kind.as_str().to_owned().into(),
+        category => format!("{}: {category}", kind.as_str()).into(),
     }
 }
 

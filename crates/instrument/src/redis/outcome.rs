@@ -63,6 +63,10 @@ pub enum TransactionError {
     /// other queued commands were applied.
     #[error("redis refused a command of the transaction")]
     Refused(#[source] RedisError),
+    /// `EXEC` applied every queued command, and its replies could not be read as the caller asked: the
+    /// work is done, only the value is missing. Do not run it again.
+    #[error("the redis transaction was applied, but its reply could not be read")]
+    Unreadable(#[source] RedisError),
     /// The caller's own code gave up under `WATCH`. Nothing was applied.
     #[error("the transaction was abandoned by its caller")]
     Abandoned(#[source] Box<dyn Error + Send + Sync>),
@@ -78,13 +82,15 @@ impl TransactionError {
         Self::Abandoned(error.into())
     }
 
-    /// `failure.reason`: `connection_lost`, `timeout`, `refused` or `abandoned`.
+    /// `failure.reason`: `connection_lost`, `timeout`, `refused`, `unreadable_reply` or
+    /// `abandoned`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::Timeout { .. } => "timeout",
             Self::Refused(_) => "refused",
+            Self::Unreadable(_) => "unreadable_reply",
             Self::Abandoned(_) => "abandoned",
         }
     }
@@ -96,6 +102,25 @@ impl TransactionError {
             self,
             Self::ConnectionLost { in_doubt: true, .. } | Self::Timeout { in_doubt: true }
         )
+    }
+
+    /// True when `EXEC` was applied, whatever else failed.
+    #[must_use]
+    pub fn applied(&self) -> bool {
+        matches!(self, Self::Unreadable(_))
+    }
+
+    /// The same again, for a record of it; a caller's error by its text.
+    pub(crate) fn copy(&self) -> Self {
+        match self {
+            Self::ConnectionLost { source, in_doubt } => {
+                Self::ConnectionLost { source: source.clone(), in_doubt: *in_doubt }
+            }
+            Self::Timeout { in_doubt } => Self::Timeout { in_doubt: *in_doubt },
+            Self::Refused(source) => Self::Refused(source.clone()),
+            Self::Unreadable(source) => Self::Unreadable(source.clone()),
+            Self::Abandoned(source) => Self::Abandoned(source.to_string().into()),
+        }
     }
 
     pub(crate) fn of(source: RedisError, in_doubt: bool) -> Self {

@@ -1,11 +1,12 @@
 //! What a transaction leaves behind: its span, `redis.transaction.failed`, and its metrics.
 
+use super::command::describe;
 use super::outcome::{TransactionError, TransactionOutcome};
-use crate::metrics::{CLIENT_SECONDS, meter};
-use crate::span;
+use crate::metrics::{ByName, CLIENT_SECONDS, meter};
+use crate::span::{self, Leaf};
 use crate::switch::{self, Part};
-use opentelemetry::metrics::{Counter, Histogram};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::metrics::{BoundCounter, BoundHistogram, Counter, Histogram};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -18,46 +19,48 @@ pub(crate) const CONCURRENT: &str = "concurrent_modification";
 
 /// The span that covers all attempts. It ends with a result even when the future is dropped.
 pub(crate) struct Record {
-    pub(crate) cx: Context,
+    /// The span's context; `None` with spans off.
+    cx: Option<Context>,
     operation: StringValue,
-    started: Instant,
+    started: Option<Instant>,
+    bound: Option<Arc<Bound>>,
     pub(crate) attempts: u32,
-    /// The span is ours: with spans off, `cx` is the caller's and must be left alone.
-    spans: bool,
     ended: bool,
 }
 
 impl Record {
-    pub(crate) fn start(operation: Cow<'static, str>, attributes: Vec<KeyValue>) -> Self {
-        let spans = switch::spans(Part::Redis);
-        let cx = Context::map_current(|parent| {
-            if !spans {
-                return parent.clone();
-            }
-            let mut all = attributes;
+    pub(crate) fn start(
+        operation: Cow<'static, str>,
+        attributes: impl FnOnce() -> Vec<KeyValue>,
+    ) -> Self {
+        let (spans, measured) = (switch::spans(Part::Redis), switch::metrics(Part::Redis));
+        let cx = spans.then(|| {
+            let mut all = attributes();
             // With what the end and the context add.
             all.reserve(8);
             all.push(KeyValue::new("db.system.name", "redis"));
             all.push(KeyValue::new("transaction.type", "watch_multi_exec"));
-            span::start(format!("redis.transaction.{operation}"), SpanKind::Internal, all, parent)
+            let name = format!("redis.transaction.{operation}");
+            Context::map_current(|parent| span::start(name, SpanKind::Internal, all, parent))
         });
-        Self {
-            cx,
-            operation: match operation {
-                Cow::Borrowed(name) => name.into(),
-                Cow::Owned(name) => Arc::<str>::from(name).into(),
-            },
-            started: Instant::now(),
-            attempts: 0,
-            spans,
-            ended: false,
-        }
+        let operation = match operation {
+            Cow::Borrowed(name) => name.into(),
+            Cow::Owned(name) => StringValue::from(Arc::<str>::from(name)),
+        };
+        let bound = measured.then(|| bound(&operation));
+        let started = measured.then(Instant::now);
+        Self { cx, operation, started, bound, attempts: 0, ended: false }
+    }
+
+    /// The context in which the transaction's span is current, if it has one.
+    pub(crate) fn context(&self) -> Option<&Context> {
+        self.cx.as_ref()
     }
 
     pub(crate) fn attempt(&mut self) {
         self.attempts += 1;
-        if switch::metrics(Part::Redis) {
-            metrics().attempts.add(1, &[KeyValue::new("operation", self.operation.clone())]);
+        if let Some(bound) = self.bound.as_ref().filter(|_| switch::metrics(Part::Redis)) {
+            bound.attempts.add(1);
         }
     }
 
@@ -87,6 +90,9 @@ impl Record {
                 self.finish(outcome.result(), None);
             }
             Err(error) => {
+                if error.applied() {
+                    self.set(KeyValue::new("lacuna.redis.transaction.applied", true));
+                }
                 if error.in_doubt() {
                     self.set(KeyValue::new("lacuna.redis.transaction.in_doubt", true));
                 }
@@ -96,66 +102,91 @@ impl Record {
     }
 
     fn set(&self, attribute: KeyValue) {
-        if self.spans {
-            self.cx.span().set_attribute(attribute);
+        if let Some(cx) = &self.cx {
+            cx.span().set_attribute(attribute);
         }
     }
 
-    fn finish(&mut self, result: &'static str, failure: Option<(&'static str, String)>) {
+    fn finish(&mut self, result: &'static str, failure: Option<(&'static str, Cow<'static, str>)>) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if self.spans {
-            let span = self.cx.span();
-            span.set_attribute(KeyValue::new("transaction.result", result));
-            span.set_attribute(KeyValue::new("attempts", i64::from(self.attempts)));
+        if let Some(cx) = &self.cx {
+            let span = cx.span();
+            span.set_attributes([
+                KeyValue::new("transaction.result", result),
+                KeyValue::new("attempts", i64::from(self.attempts)),
+            ]);
             if let Some((reason, message)) = &failure {
                 span.set_attribute(KeyValue::new("failure.reason", *reason));
-                span.set_attribute(KeyValue::new("error.type", *reason));
-                span.set_status(Status::error(message.clone()));
-                let failed = span::start(
-                    "redis.transaction.failed",
-                    SpanKind::Internal,
-                    vec![
-                        KeyValue::new("db.system.name", "redis"),
-                        KeyValue::new("lacuna.redis.transaction.operation", self.operation.clone()),
-                        KeyValue::new("failure.reason", *reason),
-                        KeyValue::new("error.type", *reason),
-                        KeyValue::new("attempts", i64::from(self.attempts)),
-                    ],
-                    &self.cx,
-                );
-                failed.span().set_status(Status::error(message.clone()));
-                failed.span().end();
+                span::fail(cx, *reason, message.clone());
+                let attributes = vec![
+                    KeyValue::new("db.system.name", "redis"),
+                    KeyValue::new("lacuna.redis.transaction.operation", self.operation.clone()),
+                    KeyValue::new("failure.reason", *reason),
+                    KeyValue::new("attempts", i64::from(self.attempts)),
+                ];
+                Leaf::start("redis.transaction.failed", SpanKind::Internal, attributes, cx)
+                    .fail(*reason, message.clone());
             }
             span.end();
         }
-        if switch::metrics(Part::Redis) {
-            let operation = KeyValue::new("operation", self.operation.clone());
-            if let Some((reason, _)) = failure {
-                metrics().failures.add(1, &[operation.clone(), KeyValue::new("reason", reason)]);
-            }
-            metrics().duration.record(
-                self.started.elapsed().as_secs_f64(),
-                &[operation, KeyValue::new("result", result)],
-            );
+        let Some(started) = self.started.filter(|_| switch::metrics(Part::Redis)) else { return };
+        let seconds = started.elapsed().as_secs_f64();
+        if let Some(bound) = self.bound.as_ref().filter(|_| result == SUCCESS) {
+            bound.succeeded.record(seconds);
+            return;
         }
+        let operation = KeyValue::new("operation", self.operation.clone());
+        if let Some((reason, _)) = failure {
+            metrics().failures.add(1, &[operation.clone(), KeyValue::new("reason", reason)]);
+        }
+        metrics().duration.record(seconds, &[operation, KeyValue::new("result", result)]);
     }
 }
 
 impl Drop for Record {
     /// The future was dropped between its awaits: that is no success, and must not look like silence.
     fn drop(&mut self) {
-        self.finish("failed", Some(("cancelled", "the transaction's future was dropped".into())));
+        if !self.ended {
+            let why = "the transaction's future was dropped";
+            self.finish("failed", Some((span::CANCELLED, why.into())));
+        }
     }
 }
 
-fn described(error: &TransactionError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
+/// What went wrong, without a value: only what the caller abandoned with is in the caller's words.
+fn described(error: &TransactionError) -> Cow<'static, str> {
+    match error {
+        TransactionError::ConnectionLost { source, .. }
+        | TransactionError::Refused(source)
+        | TransactionError::Unreadable(source) => format!("{error}: {}", describe(source)).into(),
+        TransactionError::Timeout { .. } => error.to_string().into(),
+        TransactionError::Abandoned(source) => format!("{error}: {source}").into(),
     }
 }
+
+/// The instruments of one operation, bound.
+#[derive(Debug)]
+struct Bound {
+    attempts: BoundCounter<u64>,
+    /// Duration of those that were applied.
+    succeeded: BoundHistogram<f64>,
+}
+
+fn bound(operation: &StringValue) -> Arc<Bound> {
+    static BOUND: OnceLock<ByName<Arc<Bound>>> = OnceLock::new();
+    BOUND.get_or_init(ByName::default).get(operation.as_str(), || {
+        let operation = KeyValue::new("operation", operation.clone());
+        let result = KeyValue::new("result", SUCCESS);
+        Arc::new(Bound {
+            attempts: metrics().attempts.bind(std::slice::from_ref(&operation)),
+            succeeded: metrics().duration.bind(&[operation, result]),
+        })
+    })
+}
+
+const SUCCESS: &str = "success";
 
 struct Metrics {
     attempts: Counter<u64>,

@@ -1,17 +1,16 @@
 //! `WATCH` → reads → `MULTI` … `EXEC`, again while the server discards it, a bounded number of times.
 
 use super::ExclusiveConnection;
-use super::command::{Call, Server, name_of, name_of_batch};
+use super::command::{Call, Server, describe, error_type, name_of, name_of_batch};
 use super::connection::Lent;
 use super::outcome::{TransactionError, TransactionOutcome};
 use super::record::{CONCURRENT, DISCARDED, Record};
 use super::watched::{
     Multi, Next, RESULT, Read, Step, Watched, attempt_attribute, result_of, span_name,
 };
-use crate::span;
-use crate::switch::{self, Part};
+use crate::span::Leaf;
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind};
 use opentelemetry::{Context, KeyValue};
 use redis::{RedisResult, ToRedisArgs, Value};
 use std::borrow::Cow;
@@ -112,18 +111,22 @@ impl Transaction {
         Fut: Future<Output = Result<Step<T>, TransactionError>>,
     {
         let attributes = std::mem::take(&mut self.attributes);
-        let mut record = Record::start(self.operation.clone(), attributes);
+        let mut record = Record::start(self.operation.clone(), || attributes);
+        let parent = record.context().cloned().unwrap_or_else(Context::current);
         let exec_sent = AtomicBool::new(false);
         let timeout = self.timeout;
-        let cx = record.cx.clone();
-        let work =
-            self.all_attempts(connection, &mut body, &mut record, &exec_sent).with_context(cx);
-        let result = match timeout {
-            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(TransactionError::Timeout { in_doubt: exec_sent.load(Ordering::Relaxed) })
-            }),
-            None => work.await,
+        let spans = record.context().is_some();
+        let work = self.all_attempts(connection, &mut body, &mut record, &parent, &exec_sent);
+        let limited = async {
+            match timeout {
+                Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+                    Err(TransactionError::Timeout { in_doubt: exec_sent.load(Ordering::Relaxed) })
+                }),
+                None => work.await,
+            }
         };
+        // With spans off the body runs where the caller does, and nothing has to be attached.
+        let result = if spans { limited.with_context(parent.clone()).await } else { limited.await };
         record.end(&result);
         result
     }
@@ -133,6 +136,7 @@ impl Transaction {
         connection: &mut ExclusiveConnection,
         body: &mut F,
         record: &mut Record,
+        cx: &Context,
         exec_sent: &AtomicBool,
     ) -> Result<TransactionOutcome<T>, TransactionError>
     where
@@ -145,11 +149,10 @@ impl Transaction {
             let mut lent = connection.lend()?;
             lent.ready().await?;
             lent.watching();
-            self.send_watch(&mut lent, connection.server(), &record.cx, attempt).await?;
+            self.send_watch(&mut lent, connection.server(), cx, attempt).await?;
 
             let server = connection.server().clone();
-            let step =
-                body(Watched { connection: lent, server, cx: record.cx.clone(), attempt }).await?;
+            let step = body(Watched { connection: lent, server, cx: cx.clone(), attempt }).await?;
             let mut lent = connection.lend()?;
             match step.0 {
                 Next::NoValue(reason) => {
@@ -161,8 +164,7 @@ impl Transaction {
                     exec_sent.store(true, Ordering::Relaxed);
                     let last = attempt >= self.attempts;
                     let replies =
-                        execute(&mut lent, connection.server(), &record.cx, multi, attempt, last)
-                            .await;
+                        execute(&mut lent, connection.server(), cx, multi, attempt, last).await;
                     lent.note(&replies);
                     let replies = replies.map_err(|e| TransactionError::of(e, true))?;
                     exec_sent.store(false, Ordering::Relaxed);
@@ -194,9 +196,9 @@ impl Transaction {
             // MULTI/EXEC.
             return Ok(());
         }
-        let name = span_name("watch", &self.group);
+        let name = || span_name("watch", &self.group).into();
         let extra = |a: &mut Vec<KeyValue>| a.push(attempt_attribute(attempt));
-        let call = Call::start(server, Some(name.into()), "WATCH".into(), None, extra, cx);
+        let call = Call::start(server, Some(name), "WATCH".into(), None, extra, cx);
         let result = self.keys.exec_async(lent.raw()).await;
         lent.note(&result);
         if let Some(call) = call {
@@ -217,7 +219,8 @@ fn read_replies<T>(
     reason: Cow<'static, str>,
     attempts: u32,
 ) -> Result<TransactionOutcome<T>, TransactionError> {
-    Ok(match read(replies)? {
+    // The server applied the queue whatever the caller makes of its replies.
+    Ok(match read(replies).map_err(TransactionError::Unreadable)? {
         Some(value) => TransactionOutcome::Committed(value),
         None => TransactionOutcome::NoValue { reason, attempts },
     })
@@ -236,12 +239,12 @@ async fn execute(
     last: bool,
 ) -> RedisResult<Option<Vec<Value>>> {
     let Multi { pipeline, groups } = multi;
-    let call = Call::start(
+    let call = Call::start_parent(
         server,
-        Some("redis.transaction.execute".into()),
+        "redis.transaction.execute",
         name_of_batch(&pipeline),
-        Some(pipeline.len()),
-        |a| a.push(attempt_attribute(attempt)),
+        pipeline.len(),
+        attempt_attribute(attempt),
         cx,
     );
     // After their parent's own start.
@@ -257,7 +260,7 @@ async fn execute(
     } else {
         pipeline.query_async(lent.raw()).await
     };
-    if let Some(call) = call {
+    if let Some(mut call) = call {
         if let Ok(None) = &result {
             call.set(KeyValue::new("failure.reason", CONCURRENT));
             call.set(KeyValue::new(RESULT, "discarded"));
@@ -266,7 +269,7 @@ async fn execute(
                 call.fail(CONCURRENT, DISCARDED);
             }
         }
-        if switch::spans(Part::Redis) {
+        if call.context().is_some() {
             queued_spans(&call, server, &pipeline, &groups, &result, started, attempt);
         }
         call.end(&result);
@@ -301,11 +304,11 @@ fn queued_spans(
             .with_kind(SpanKind::Client)
             .with_start_time(started)
             .with_attributes(attributes);
-        let cx = span::build(builder, parent);
+        let mut span = Leaf::build(builder, parent);
         if let Err(error) = result {
-            cx.span().set_status(Status::error(error.to_string()));
+            span.fail(error_type(error), describe(error));
         }
-        cx.span().end_with_timestamp(ended);
+        span.end_at(ended);
     }
 }
 

@@ -28,13 +28,14 @@ impl Watched {
         cmd: &Cmd,
     ) -> RedisResult<T> {
         let operation = name_of(cmd);
-        let name = span_name(&operation, &group.into());
+        let (group, named) = (group.into(), operation.clone());
+        let name = || span_name(&named, &group).into();
         let attempt = self.attempt;
         let extra = |a: &mut Vec<KeyValue>| a.push(attempt_attribute(attempt));
-        let call = Call::start(&self.server, Some(name.into()), operation, None, extra, &self.cx);
+        let call = Call::start(&self.server, Some(name), operation, None, extra, &self.cx);
         let result: RedisResult<Value> = cmd.query_async(self.connection.raw()).await;
         self.connection.note(&result);
-        if let Some(call) = call {
+        if let Some(mut call) = call {
             if let Ok(value) = &result {
                 call.set(KeyValue::new(RESULT, result_of(value)));
             }
