@@ -88,7 +88,8 @@ impl Client {
         Ok(Lines { body, read: Vec::new() })
     }
 
-    async fn send(
+    /// What is answered to a request, whatever its status; `body` is its type and the body.
+    pub async fn send(
         &self,
         method: Method,
         path: &str,

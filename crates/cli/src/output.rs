@@ -4,6 +4,16 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// How a command tells what it has to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Text,
+    /// For a program.
+    Json,
+}
+
 /// Writes `text` and a newline to standard output. A reader that has gone away (`| head`) is not an
 /// error.
 pub fn line(text: &str) {

@@ -25,9 +25,25 @@ impl Remote {
         ))
     }
 
+    /// The client that asks it.
+    pub fn client(&self) -> &Client {
+        &self.0
+    }
+
     /// The JSON at `path`.
     pub async fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let answer = self.0.ask(path).await?;
+        self.change(Method::GET, path, None).await
+    }
+
+    /// The JSON that is answered to a request with `body` as JSON.
+    pub async fn change<T: serde::de::DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<T, Failure> {
+        let body = body.map(|body| ("application/json", body.to_string().into()));
+        let answer = self.0.send(method, path, body).await?;
         if !answer.status.is_success() {
             return Err(self.refused(path, answer.status, &answer.body));
         }

@@ -85,6 +85,8 @@ impl History {
             max_keys: usize::MAX,
             max_instances: usize::MAX,
             learn_clocks: LEARN_CLOCKS,
+            // What history was, it stays.
+            resolve_after: Duration::MAX,
         };
         Self { monitor: Monitor::new(contracts, options) }
     }

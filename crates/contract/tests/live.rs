@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{EPOCH, Ev, MS, batch, contract, ev};
 use jiff::Timestamp;
-use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_contract::{ContractSet, Episode, Monitor, Options};
 use lacuna_signal::Batch;
 use lacuna_signal::finding::{FindingKind, Status, Verdict};
 
@@ -402,5 +402,67 @@ fn a_checkpoint_is_used_for_contracts_that_mean_the_same() {
     let bytes = monitor.checkpoint();
     for cut in 0..bytes.len() {
         assert!(Monitor::restore(&changed, Options::default(), &bytes[..cut]).is_err(), "{cut}");
+    }
+}
+
+/// Lost from `start` on: so many obligations, milliseconds apart.
+fn lost(first: u32, count: u32, start: i64) -> Vec<Ev> {
+    let at = |i: u32| start + i64::from(i);
+    (first..first + count)
+        .map(|i| ev(i, "a", &format!("k{i}"), at(i - first), at(i - first)))
+        .collect()
+}
+
+fn kept(id: u32, start: i64) -> Vec<Ev> {
+    let key = format!("kept{id}");
+    vec![ev(id, "a", &key, start, start), ev(id + 1, "b", &key, start + 1, start + 1)]
+}
+
+#[test]
+fn an_incident_is_over_when_something_went_well_long_enough_after_it() {
+    const MINUTE: i64 = 60_000;
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.observe(&batch(&lost(1, 13, 0)));
+    monitor.observe(&batch(&[ev(90, "x", "", MINUTE, MINUTE)]));
+    let status = |monitor: &mut Monitor| {
+        let found = monitor.review().pop().unwrap();
+        (found.status, found.count, found.first_seen)
+    };
+    assert_eq!(status(&mut monitor), (Status::Open, 13, at(0)));
+    // Time alone proves nothing, nor does what went well too soon.
+    monitor.observe(&batch(&kept(100, 9 * MINUTE)));
+    monitor.observe(&batch(&[ev(91, "x", "", 60 * MINUTE, 60 * MINUTE)]));
+    assert_eq!(status(&mut monitor), (Status::Open, 13, at(0)));
+    monitor.observe(&batch(&kept(102, 11 * MINUTE)));
+    assert_eq!(status(&mut monitor), (Status::Resolved, 13, at(0)));
+    // The next incident counts for itself, also when the monitor begins again from a checkpoint.
+    let again = Monitor::restore(&contract(RESPONSE), Options::default(), &monitor.checkpoint());
+    let mut again = again.unwrap();
+    let fingerprint = monitor.findings()[0].fingerprint.clone();
+    again.resume(&fingerprint, &Episode { since: None, over: Some(at(12)), grew: None });
+    for monitor in [&mut monitor, &mut again] {
+        monitor.observe(&batch(&lost(200, 3, 70 * MINUTE)));
+        monitor.observe(&batch(&[ev(92, "x", "", 80 * MINUTE, 80 * MINUTE)]));
+        assert_eq!(status(monitor), (Status::Open, 3, at(70 * MINUTE)));
+        let found = monitor.findings().pop().unwrap();
+        assert_eq!((found.examples.len(), found.rate), (3, 1.0));
+        // An outcome that comes after all takes its own away, and nothing else.
+        monitor.observe(&batch(&[ev(300, "b", "k200", 70 * MINUTE + 1, 70 * MINUTE + 1)]));
+        assert_eq!(status(monitor), (Status::Open, 2, at(70 * MINUTE + 1)));
+    }
+}
+
+#[test]
+fn an_incident_that_nothing_follows_is_over_after_a_day() {
+    let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&lost(1, 2, 0)));
+    let hour = 3_600_000;
+    for (hours, expected) in
+        [(1, Status::Open), (20, Status::Open), (24, Status::Open), (26, Status::Resolved)]
+    {
+        monitor.advance_wall_clock(at(hours * hour));
+        monitor.advance_wall_clock(at(hours * hour + 60_000));
+        assert_eq!(monitor.review()[0].status, expected, "after {hours} h");
     }
 }

@@ -57,10 +57,12 @@ struct Api {
     store: Store,
     live: Arc<Live>,
     telemetry: SharedTelemetry,
+    /// Where people reach this port.
+    base: Arc<str>,
 }
 
-/// The routes.
-pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Router {
+/// The routes; `base` is where people reach them, for links.
+pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry, base: &str) -> Router {
     Router::new()
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/findings/stream", get(stream))
@@ -72,7 +74,7 @@ pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry) -> Rout
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Api { store, live, telemetry })
+        .with_state(Api { store, live, telemetry, base: base.into() })
 }
 
 /// An error as JSON: `{"error": {"code": 404, "message": "…"}}`.
@@ -131,12 +133,14 @@ async fn findings(
             && source.as_ref().is_none_or(|source| finding.source == *source)
             && query.acknowledged.is_none_or(|wanted| finding.acknowledged.is_some() == wanted)
     });
+    let findings = findings.into_iter().map(|finding| finding.linked(&api.base)).collect();
     Ok(axum::Json(Findings { findings }))
 }
 
 impl Api {
     fn finding(&self, fingerprint: &str) -> Result<Finding, Failure> {
-        self.live.finding(fingerprint).ok_or_else(|| {
+        let found = self.live.finding(fingerprint).map(|finding| finding.linked(&self.base));
+        found.ok_or_else(|| {
             let message = format!(
                 "no finding has the fingerprint `{fingerprint}`: GET /api/v1/findings lists them"
             );
@@ -155,7 +159,7 @@ async fn finding(
 }
 
 async fn stream(State(api): State<Api>, headers: HeaderMap) -> Response {
-    match stream::changes(&api.live, &headers) {
+    match stream::changes(&api.live, &api.base, &headers) {
         Some(changes) => changes.into_response(),
         None => {
             let message = "the server is stopping".to_owned();
@@ -204,7 +208,8 @@ impl Api {
         // The answer comes when it is on the disk.
         let done = tokio::task::spawn_blocking(move || {
             let finding = self.finding(&fingerprint)?;
-            self.live.acknowledge(&finding.fingerprint, by).ok_or_else(|| {
+            let taken_on = self.live.acknowledge(&finding.fingerprint, by);
+            taken_on.map(|finding| finding.linked(&self.base)).ok_or_else(|| {
                 let message = "the finding is resolved: there is nothing to take on".to_owned();
                 Failure(StatusCode::CONFLICT, message)
             })
@@ -262,15 +267,26 @@ impl Api {
         evidence: bool,
     ) -> Result<Instances, Failure> {
         let finding = self.finding(fingerprint)?;
+        let since = {
+            let book = self.live.desk().book();
+            book.entries().get(fingerprint).and_then(|entry| entry.since)
+        };
         let name = finding.source.trim_start_matches("contract/");
         let (contract, (instances, cut)) = {
             let monitor = self.live.monitor();
             let contract = monitor.contracts().find(|contract| contract.name == name).cloned();
             let wanted = |verdict| Some(verdict) == finding.verdict;
-            (contract, monitor.instances(name, wanted, limit).unwrap_or_default())
+            // Those of episodes before stand first.
+            let most = if since.is_some() { usize::MAX } else { limit };
+            (contract, monitor.instances(name, wanted, most).unwrap_or_default())
         };
+        let of_episode = |instance: &Instance| since.is_none_or(|s| instance.activated_at > s);
+        let mut instances: Vec<Instance> = instances.into_iter().filter(of_episode).collect();
+        let cut = cut || instances.len() > limit;
+        instances.truncate(limit);
         let mut warnings = Vec::new();
-        let mut with = |instance: Instance| {
+        let mut with = |mut instance: Instance| {
+            instance.link(&self.base);
             let steps = match contract.as_ref().filter(|_| evidence) {
                 None => None,
                 Some(contract) => Some(

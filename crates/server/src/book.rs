@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use lacuna_contract::Episode;
 use lacuna_signal::finding::{Acknowledgement, Finding, Status};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,25 @@ pub struct Entry {
     pub opened_at: Timestamp,
     /// Wall-clock time at which it was last resolved; `None` while it is open.
     pub resolved_at: Option<Timestamp>,
+    /// When the last instance of the episode before began (event time).
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Wall-clock time at which it last grew.
+    #[serde(default)]
+    pub grew_at: Option<Timestamp>,
+}
+
+impl Entry {
+    /// Where its episode stands, for a monitor that goes on from here.
+    pub fn episode(&self) -> Episode {
+        let over = match (self.finding.status, self.finding.count) {
+            (Status::Open, _) => None,
+            // Nothing is left of it, so whatever comes is new.
+            (Status::Resolved, 0) => Some(self.since.unwrap_or(Timestamp::UNIX_EPOCH)),
+            (Status::Resolved, _) => Some(self.finding.last_seen),
+        };
+        Episode { since: self.since, over, grew: self.grew_at.or(Some(self.opened_at)) }
+    }
 }
 
 /// Something that a channel has to be told.
@@ -195,16 +215,27 @@ impl Book {
         let acknowledged = old.and_then(|entry| entry.finding.acknowledged.clone());
         let (episode, opened_at) = old.map_or((0, now), |entry| (entry.episode, entry.opened_at));
         let resolved_at = old.and_then(|entry| entry.resolved_at);
+        let (since, grew_at) = old.map_or((None, None), |entry| (entry.since, entry.grew_at));
         let (kind, entry) = match (was, finding.status) {
             (Status::Resolved, Status::Open) => {
                 // What somebody took on was another episode.
                 finding.acknowledged = None;
-                let entry =
-                    Entry { finding, episode: episode + 1, opened_at: now, resolved_at: None };
+                let entry = Entry {
+                    finding,
+                    episode: episode + 1,
+                    opened_at: now,
+                    resolved_at: None,
+                    since: old.and_then(|entry| entry.episode().over),
+                    grew_at: Some(now),
+                };
                 (Some(ChangeKind::Opened), entry)
             }
             (was, status) => {
                 finding.acknowledged = acknowledged;
+                let grew = old.is_some_and(|old| {
+                    let (old, new) = (&old.finding, &finding);
+                    new.count > old.count || new.last_seen > old.last_seen
+                });
                 let kind = match (was == status, old) {
                     (false, _) => Some(ChangeKind::Resolved),
                     (true, Some(old)) if told_of(&old.finding) != told_of(&finding) => {
@@ -217,7 +248,8 @@ impl Book {
                     Status::Resolved if was == Status::Open => Some(now),
                     Status::Resolved => resolved_at.or(Some(now)),
                 };
-                (kind, Entry { finding, episode, opened_at, resolved_at })
+                let grew_at = if grew { Some(now) } else { grew_at };
+                (kind, Entry { finding, episode, opened_at, resolved_at, since, grew_at })
             }
         };
         self.entries.insert(fingerprint, entry.clone());

@@ -38,6 +38,9 @@ pub struct Config {
     /// Open obligations of all contracts together. Beyond that those due first are given up and
     /// counted.
     pub max_open: usize,
+    /// A finding is over when an obligation was fulfilled that began this much or more after the
+    /// last violation; twice the contract's deadline if that is longer.
+    pub resolve_after: Duration,
     /// How much stored history the contracts are checked against again on start.
     pub replay: Duration,
     /// How often changed contract files are looked for.
@@ -127,6 +130,7 @@ impl Config {
             lateness: Duration::from_secs(30),
             idle: Duration::from_secs(10),
             max_open: lacuna_contract::Options::default().max_open,
+            resolve_after: lacuna_contract::Options::default().resolve_after,
             replay: Duration::from_secs(24 * 3600),
             reload_every: Duration::from_secs(2),
             checkpoint_every: Duration::from_secs(10),

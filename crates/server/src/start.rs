@@ -114,6 +114,10 @@ impl Server {
         for url in config.alertmanagers.iter().chain(&config.webhooks) {
             notify::check_url(url)?;
         }
+        let base = match &config.external_url {
+            Some(url) => notify::check_base(url)?,
+            None => format!("http://{query}"),
+        };
         let store = Store::open(&config.data_dir, config.store_options())?;
         let telemetry = Arc::new(Telemetry::default());
         let live =
@@ -121,10 +125,9 @@ impl Server {
         let ingest = Ingest::new(store.clone(), live.clone(), Arc::clone(&telemetry), &config);
 
         let (stop, stopped) = watch::channel(false);
-        let base = config.external_url.clone().unwrap_or_else(|| format!("http://{query}"));
         let channels = notify::start(&config, &live, &telemetry, &base, &stopped)?;
         let gate = Gate::default();
-        let routes = api::router(store.clone(), Arc::clone(&live), telemetry)
+        let routes = api::router(store.clone(), Arc::clone(&live), telemetry, &base)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).with_gate(gate.clone()).router())

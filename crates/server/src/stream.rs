@@ -26,20 +26,21 @@ enum Item {
 }
 
 impl Item {
-    fn event(&self) -> Event {
+    fn event(self, base: &str) -> Event {
         let (id, name, finding) = match self {
-            Self::Now(id, finding) => (*id, "finding", &**finding),
-            Self::Change(change) => (change.id, change.kind.name(), &change.finding),
+            Self::Now(id, finding) => (id, "finding", *finding),
+            Self::Change(change) => (change.id, change.kind.name(), change.finding.clone()),
         };
-        let data = serde_json::to_string(finding).unwrap_or_default();
+        let data = serde_json::to_string(&finding.linked(base)).unwrap_or_default();
         Event::default().id(id.to_string()).event(name).data(data)
     }
 }
 
 /// Changes after that which `Last-Event-ID` names. Without one, or if some of them are no longer
-/// known, all findings as they are now come first, as events named `finding`.
+/// known, all findings as they are now come first, as events named `finding`. Links are to `base`.
 pub fn changes(
     live: &Live,
+    base: &Arc<str>,
     headers: &HeaderMap,
 ) -> Option<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>> {
     // In this order: what changes in between comes twice, and is told apart by its number.
@@ -57,23 +58,28 @@ pub fn changes(
             (findings.map(|finding| Item::Now(id, Box::new(finding))).collect(), id)
         }
     };
-    let stream = unfold((first, changes, after), next);
+    let reader = Reader { first, changes, after, base: Arc::clone(base) };
+    let stream = unfold(reader, next);
     Some(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 
-type State = (VecDeque<Item>, Receiver<Arc<Change>>, u64);
+struct Reader {
+    first: VecDeque<Item>,
+    changes: Receiver<Arc<Change>>,
+    /// Changes up to this have been told.
+    after: u64,
+    base: Arc<str>,
+}
 
-async fn next(
-    (mut first, mut changes, after): State,
-) -> Option<(Result<Event, Infallible>, State)> {
-    if let Some(item) = first.pop_front() {
-        return Some((Ok(item.event()), (first, changes, after)));
+async fn next(mut reader: Reader) -> Option<(Result<Event, Infallible>, Reader)> {
+    if let Some(item) = reader.first.pop_front() {
+        return Some((Ok(item.event(&reader.base)), reader));
     }
     loop {
         // A reader that is too slow is cut off; it comes back with the number of what it had.
-        let change = changes.recv().await.ok()?;
-        if change.id > after {
-            return Some((Ok(Item::Change(change).event()), (first, changes, after)));
+        let change = reader.changes.recv().await.ok()?;
+        if change.id > reader.after {
+            return Some((Ok(Item::Change(change).event(&reader.base)), reader));
         }
     }
 }

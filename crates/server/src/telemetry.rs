@@ -69,6 +69,7 @@ pub struct Telemetry {
     acknowledge: Histogram,
     notified: Family<ChannelLabel, Counter>,
     not_notified: Family<ChannelLabel, Counter>,
+    rejected_notices: Family<ChannelLabel, Counter>,
     ready: Gauge<u64, AtomicU64>,
 }
 
@@ -143,6 +144,12 @@ impl Default for Telemetry {
             "Attempts to tell a channel that failed",
             Family::clone(&not_notified),
         );
+        let rejected_notices = Family::default();
+        registry.register(
+            "notifications_rejected",
+            "Requests about one finding that a channel will never take",
+            Family::clone(&rejected_notices),
+        );
         let ready = Gauge::default();
         registry.register(
             "ready",
@@ -162,6 +169,7 @@ impl Default for Telemetry {
             acknowledge,
             notified,
             not_notified,
+            rejected_notices,
             ready,
         }
     }
@@ -215,6 +223,11 @@ impl Telemetry {
     /// Counts an attempt to tell a channel that failed.
     pub fn not_notified(&self, label: &ChannelLabel) {
         self.not_notified.get_or_create(label).inc();
+    }
+
+    /// Counts a finding that a channel will never take.
+    pub fn rejected_notice(&self, label: &ChannelLabel) {
+        self.rejected_notices.get_or_create(label).inc();
     }
 
     /// Says whether history has been replayed.

@@ -29,6 +29,7 @@ fn finding(name: &str, status: Status, count: u64) -> Finding {
         services: Vec::new(),
         count,
         concerned: count,
+        rate: 1.0,
         first_seen: at(0),
         last_seen: at(0),
         examples: Vec::new(),

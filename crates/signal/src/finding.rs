@@ -141,6 +141,18 @@ pub struct Instance {
     /// Counts and sums that the verdict rests on, by name.
     #[serde(default)]
     pub figures: std::collections::BTreeMap<String, f64>,
+    /// Where to open its traces, in their order; see [`Instance::link`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+}
+
+impl Instance {
+    /// Says where its traces can be opened: at the query port that people reach at `base`, such as
+    /// `https://lacuna.example`.
+    pub fn link(&mut self, base: &str) {
+        let base = base.trim_end_matches('/');
+        self.links = self.trace_ids.iter().map(|id| format!("{base}/api/traces/{id}")).collect();
+    }
 }
 
 /// One thing that Lacuna found, for one cause.
@@ -168,10 +180,13 @@ pub struct Finding {
     pub verdict: Option<Verdict>,
     /// Services that it concerns.
     pub services: Vec<String>,
-    /// How many instances violate.
+    /// How many instances violate, of this episode: since it last opened.
     pub count: u64,
     /// How many instances there were in the same time, violating or not.
     pub concerned: u64,
+    /// Share of the concerned instances that violate, 0 to 1.
+    #[serde(default)]
+    pub rate: f64,
     /// When the first violating instance began.
     pub first_seen: Timestamp,
     /// When the last violating instance began.
@@ -187,9 +202,16 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Share of the concerned instances that violate, 0 to 1.
-    pub fn rate(&self) -> f64 {
-        if self.concerned == 0 { 0.0 } else { self.count as f64 / self.concerned as f64 }
+    /// The share that `count` is of `concerned`, 0 to 1.
+    pub fn rate_of(count: u64, concerned: u64) -> f64 {
+        if concerned == 0 { 0.0 } else { count as f64 / concerned as f64 }
+    }
+
+    /// With links to the traces of its examples; `base` as for [`Instance::link`].
+    #[must_use]
+    pub fn linked(mut self, base: &str) -> Self {
+        self.examples.iter_mut().for_each(|example| example.link(base));
+        self
     }
 }
 

@@ -11,6 +11,7 @@ use lacuna_contract::{ContractSet, LoadErrors};
 use miette::miette;
 
 use crate::input::print_json;
+use crate::output::Format;
 use crate::source::Source;
 use crate::times::{Window, duration};
 use crate::{Failure, Outcome, output, report};
@@ -68,15 +69,6 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: MineFormat,
     },
-}
-
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
 }
 
 #[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]

@@ -8,9 +8,10 @@ use lacuna_contract::ContractSet;
 use lacuna_contract::history::History;
 use lacuna_server::story::{KeyPart, Search, Story, of_store, verdicts};
 use lacuna_store::TimeRange;
-use miette::miette;
+use miette::{IntoDiagnostic, miette};
 
 use crate::input::{failed, open_store, print_json};
+use crate::output::Format;
 use crate::remote::{Remote, escape};
 use crate::source::{Source, range_query};
 use crate::times::Window;
@@ -30,22 +31,15 @@ pub struct Args {
     /// server's own contracts unless given.
     #[arg(long, value_name = "FILE|DIR", num_args = 1..)]
     contracts: Vec<PathBuf>,
-    /// How to tell it.
+    /// How to tell it; text is in 80 columns.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Format {
-    /// For a person, in 80 columns.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
-}
-
 /// Tells the story.
-pub async fn run(args: Args) -> Result<Outcome, Failure> {
+pub async fn run(mut args: Args) -> Result<Outcome, Failure> {
+    // A story is read more than once, and standard input cannot be.
+    let _kept = keep_standard_input(&mut args.source.input)?;
     let range = args.window.range()?;
     let contracts = if args.contracts.is_empty() {
         ContractSet::default()
@@ -89,10 +83,25 @@ async fn gather(args: &Args, key: Vec<KeyPart>, range: TimeRange) -> Result<Stor
         store.close();
         return Ok(search.finish());
     }
-    if args.source.input.iter().any(|file| file.as_os_str() == "-") {
-        return Err(miette!("a story is read twice, and standard input cannot be: name a file"));
-    }
     args.source.read(range, |batch| search.match_batch(batch)).await?;
     args.source.read(TimeRange::ALL, |batch| search.trace_batch(batch)).await?;
     Ok(search.finish())
+}
+
+/// Copies standard input, if it is among `files`, to a file that stands there instead, for as long as
+/// what is given back lives.
+fn keep_standard_input(files: &mut [PathBuf]) -> Result<Option<tempfile::TempDir>, Failure> {
+    let mut inputs = files.iter_mut().filter(|file| file.as_os_str() == "-");
+    let Some(file) = inputs.next() else { return Ok(None) };
+    if inputs.next().is_some() {
+        return Err(miette!("standard input can be read once: write `-` once"));
+    }
+    let folder = tempfile::Builder::new().prefix("lacuna-").tempdir().into_diagnostic()?;
+    // As it is called where something in it is wrong.
+    let path = folder.path().join("standard input");
+    let mut kept = std::fs::File::create(&path).into_diagnostic()?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut kept)
+        .map_err(|error| miette!("standard input cannot be kept: {error}"))?;
+    *file = path;
+    Ok(Some(folder))
 }

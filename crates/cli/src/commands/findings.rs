@@ -2,26 +2,39 @@
 
 use std::time::Duration;
 
+use http::Method;
 use jiff::Timestamp;
-use lacuna_signal::finding::{Finding, Severity, Status};
+use lacuna_signal::finding::{Finding, Instance, Severity, Status};
 use serde_json::json;
 
 use crate::client::Client;
 use crate::commands::serve::end_asked_for;
 use crate::input::print_json;
 use crate::output::Style;
+use crate::remote::{Remote, escape};
 use crate::{Failure, Outcome, output};
 
 /// A broken connection is made again after this long.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// So many instances of an open finding are shown in the list.
+const EXAMPLES: usize = 3;
 
 /// Options of `lacuna findings`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0 nothing is open, 1 something is, 2 the server cannot be \
                         asked. With --watch, 0 when ended.")]
 pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Query port of the server.
-    #[arg(long, value_name = "URL", env = "LACUNA_URL", default_value = "http://127.0.0.1:16686")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LACUNA_URL",
+        default_value = "http://127.0.0.1:16686",
+        global = true
+    )]
     url: String,
     /// Only these.
     #[arg(long, value_enum)]
@@ -35,6 +48,27 @@ pub struct Args {
     /// How to tell it; of --watch, JSON is one object a line.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Take an open finding on, so that others know.
+    #[command(after_help = "Exit status: 0 done, 2 there is no such finding, or it is resolved.")]
+    Ack {
+        /// The finding, as the list shows it.
+        fingerprint: String,
+        /// Who takes it on.
+        #[arg(long, value_name = "NAME", env = "USER")]
+        by: String,
+        /// What there is to say.
+        #[arg(long, value_name = "TEXT")]
+        comment: Option<String>,
+    },
+    /// Give a finding back that somebody has taken on.
+    Unack {
+        /// The finding, as the list shows it.
+        fingerprint: String,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -68,10 +102,14 @@ impl Args {
 
 /// Tells what was found.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
-    let client = Client::new(args.url.as_str());
+    let server = Remote::new(&args.url)?;
+    if let Some(action) = &args.action {
+        return take_on(&server, action).await;
+    }
+    let client = server.client();
     if args.watch {
         tokio::select! {
-            done = watch(&client, &args) => done?,
+            done = watch(client, &args) => done?,
             done = end_asked_for() => done?,
         }
         return Ok(Outcome::Clean);
@@ -89,6 +127,20 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     Ok(if open { Outcome::Findings } else { Outcome::Clean })
 }
 
+/// Takes a finding on, or gives it back.
+async fn take_on(server: &Remote, action: &Action) -> Result<Outcome, Failure> {
+    let (method, fingerprint, body) = match action {
+        Action::Ack { fingerprint, by, comment } => {
+            (Method::POST, fingerprint, Some(json!({"by": by, "comment": comment})))
+        }
+        Action::Unack { fingerprint } => (Method::DELETE, fingerprint, None),
+    };
+    let path = format!("/api/v1/findings/{}/acknowledge", escape(fingerprint));
+    let finding: Finding = server.change(method, &path, body.as_ref()).await?;
+    output::line(&row(&finding, Style::of_stdout()));
+    Ok(Outcome::Clean)
+}
+
 fn table(findings: &[Finding]) {
     if findings.is_empty() {
         output::line("nothing found");
@@ -102,7 +154,22 @@ fn table(findings: &[Finding]) {
     output::line(&style.bold(&head));
     for finding in findings {
         output::line(&row(finding, style));
+        if finding.status == Status::Open {
+            examples(finding).iter().for_each(|line| output::line(&style.dim(line)));
+        }
     }
+}
+
+/// The newest instances: their key, and where to open the first of their traces.
+fn examples(finding: &Finding) -> Vec<String> {
+    let line = |example: &Instance| {
+        let key =
+            finding.key.iter().zip(&example.key).map(|(name, value)| format!("{name}={value}"));
+        let key = key.collect::<Vec<_>>().join(" ");
+        let link = example.links.first().map(|link| format!("  {link}")).unwrap_or_default();
+        format!("{:<12} {key}{link}", "")
+    };
+    finding.examples.iter().take(EXAMPLES).map(line).collect()
 }
 
 fn status(finding: &Finding) -> &'static str {

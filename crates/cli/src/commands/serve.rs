@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long, value_name = "N", env = "LACUNA_MAX_OPEN", default_value_t = 1_000_000,
           value_parser = clap::value_parser!(u32).range(1..))]
     max_open: u32,
+    /// A finding is over when an outcome came for what began this long or longer after the last
+    /// violation (twice the contract's deadline, if that is longer).
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = some_time)]
+    resolve_after: Duration,
     /// How much stored history the contracts are checked against again after a restart.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     replay: Duration,
@@ -62,8 +66,8 @@ pub struct Args {
     /// given several times.
     #[arg(long, value_name = "URL", value_parser = http_url)]
     webhook: Vec<String>,
-    /// Where people reach the query port, for links in alerts.
-    #[arg(long, value_name = "URL")]
+    /// Where people reach the query port, for links in alerts, such as https://lacuna.example.
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     external_url: Option<String>,
 }
 
@@ -153,12 +157,23 @@ impl std::str::FromStr for PortOrAddr {
     }
 }
 
+/// A duration that is not zero.
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() { Err("it must be longer than nothing".to_owned()) } else { Ok(time) }
+}
+
 /// A URL that findings can be sent to.
 fn http_url(text: &str) -> Result<String, String> {
     match lacuna_server::notify::check_url(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// A URL that links can begin with.
+fn base_url(text: &str) -> Result<String, String> {
+    lacuna_server::notify::check_base(text).map_err(|error| error.to_string())
 }
 
 /// Runs until a signal asks it to end.
@@ -177,12 +192,13 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         lateness: args.lateness,
         idle: args.idle,
         max_open: args.max_open as usize,
+        resolve_after: args.resolve_after,
         replay: args.replay,
         checkpoint_every: args.checkpoint,
         alertmanagers: args.alertmanager,
         resend: args.resend,
         webhooks: args.webhook,
-        external_url: args.external_url.map(|url| url.trim_end_matches('/').to_owned()),
+        external_url: args.external_url,
         ..Config::new(args.data)
     };
     let server = Server::start(config).await.map_err(report::start)?;

@@ -9,6 +9,7 @@ use lacuna_store::{Finding, Options, Stats, Store};
 use serde::Serialize;
 
 use crate::input::{failed, open_store, open_store_with, print_json};
+use crate::output::Format;
 use crate::sizes::bytes;
 use crate::times::duration;
 use crate::{Failure, Outcome, output};
@@ -47,15 +48,6 @@ struct Common {
     /// How to tell it.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
 }
 
 /// Runs the subcommand.

@@ -17,6 +17,7 @@ use miette::{IntoDiagnostic, miette};
 use crate::client::Client;
 use crate::commands::serve::end_asked_for;
 use crate::input::print_json;
+use crate::output::Format;
 use crate::{Failure, Outcome, output, report};
 use replay::Recording;
 use serde_json::Value;
@@ -48,15 +49,6 @@ pub struct Args {
     /// How to tell the story.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, clap::ValueEnum)]
-enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program.
-    Json,
 }
 
 /// Tells the story; ends with "findings" if there are any.

@@ -7,11 +7,11 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use crate::support::eventually;
-use crate::support::otlp::{Encoding, MILLI, SECOND, headers, now, span, traces};
+use crate::support::otlp::{Encoding, MILLI, SECOND, headers, now, span, trace_id, traces};
 use crate::support::receiver::{Mood, Receiver};
 use crate::support::server::{Serve, Server, run};
 
-const CONTRACT: &str = r#"contracts:
+pub const CONTRACT: &str = r#"contracts:
   - name: taken-then-done
     severity: critical
     runbook_url: https://wiki.example/runbook
@@ -21,22 +21,22 @@ const CONTRACT: &str = r#"contracts:
     within: 1s
 "#;
 
-struct Place {
+pub struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.yaml"), CONTRACT).unwrap();
         Self { dir }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    fn start(&self, args: &[&str]) -> Server {
+    pub fn start(&self, args: &[&str]) -> Server {
         Serve::on(&self.path().join("data"))
             .contracts(self.path())
             .args(&["--lateness", "100ms", "--idle", "1h", "--checkpoint", "200ms"])
@@ -45,28 +45,28 @@ impl Place {
     }
 }
 
-async fn send(server: &Server, spans: Vec<Span>) {
+pub async fn send(server: &Server, spans: Vec<Span>) {
     let body = traces("worker", spans).encode_to_vec();
     server.send("traces", &headers(Encoding::Protobuf, "identity"), body).await.ok();
 }
 
-fn event(id: u64, name: &str, key: &str, start: u64) -> Span {
+pub fn event(id: u64, name: &str, key: &str, start: u64) -> Span {
     span(id, name, start, &[("correlation_id", key)])
 }
 
 /// Sends an activation whose outcome never comes, and time that passes elsewhere.
-async fn lose(server: &Server, id: u64, key: &str, start: u64) {
+pub async fn lose(server: &Server, id: u64, key: &str, start: u64) {
     send(server, vec![event(id, "take", key, start)]).await;
     send(server, vec![event(id + 1, "tick", "x", start + 10 * SECOND)]).await;
 }
 
-async fn open_findings(server: &Server) -> Vec<Value> {
+pub async fn open_findings(server: &Server) -> Vec<Value> {
     let answer = server.json("/api/v1/findings?status=open").await;
     answer["findings"].as_array().unwrap().clone()
 }
 
 /// Waits until so many findings are open, and gives the first.
-async fn await_open(server: &Server, count: usize) -> Value {
+pub async fn await_open(server: &Server, count: usize) -> Value {
     eventually("the findings", || async {
         let found = open_findings(server).await;
         (found.len() == count).then(|| found.first().cloned().unwrap_or_default())
@@ -196,64 +196,6 @@ async fn await_count(server: &Server, count: u64) {
     .await;
 }
 
-/// Scenario: an Alertmanager is told of a finding, told again, and told that it is resolved.
-/// Guarantees: the requests are such as its API v2 takes; an alert ends ahead of now while it is
-/// open; what somebody has taken on is not sent again.
-#[tokio::test]
-async fn an_alertmanager_is_told_again_until_it_is_over() {
-    let place = Place::new();
-    let receiver = Receiver::start(Mood::Takes).await;
-    let base = format!("{}/am/", receiver.url);
-    let args =
-        ["--alertmanager", &base, "--resend", "300ms", "--external-url", "http://lacuna.example/"];
-    let server = place.start(&args);
-    let start = now() - 100 * SECOND;
-    lose(&server, 1, "a", start).await;
-    let taken = receiver.await_taken(3).await;
-    let alert = &taken[0].body[0];
-    assert_eq!(taken[0].path, "/am/api/v2/alerts");
-    assert_eq!(alert["labels"]["alertname"], "LacunaSilentFailure");
-    assert_eq!(alert["labels"]["contract"], "taken-then-done");
-    assert_eq!(alert["labels"]["severity"], "critical");
-    assert_eq!(alert["labels"]["verdict"], "missed");
-    assert_eq!(alert["annotations"]["runbook_url"], "https://wiki.example/runbook");
-    let fingerprint = alert["labels"]["fingerprint"].as_str().unwrap().to_owned();
-    let link = format!("http://lacuna.example/api/v1/findings/{fingerprint}");
-    assert_eq!(alert["generatorURL"], link);
-    let time = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    for taken in &taken {
-        let alert = &taken.body[0];
-        assert_eq!(alert["labels"], taken.body[0]["labels"]);
-        assert!(time(&alert["startsAt"]) < time(&alert["endsAt"]), "{alert}");
-    }
-    assert!(time(&taken[2].body[0]["endsAt"]) > time(&taken[1].body[0]["endsAt"]));
-
-    let url = format!("{}/api/v1/findings/{fingerprint}/acknowledge", server.query);
-    let json = [("content-type", "application/json")];
-    let body = r#"{"by": "ann", "comment": "looking"}"#;
-    server.http.post(&url, &json, body).await.ok();
-    // A resend may have been on its way; after it none comes while others go on.
-    let told = receiver.taken().len() + 1;
-    send(&server, vec![event(5, "done", "a", start + 30 * SECOND)]).await;
-    let taken = eventually("the end", || async {
-        let taken = receiver.taken();
-        let resolved = |alert: &Value| {
-            alert["labels"]["verdict"] == "missed"
-                && time(&alert["endsAt"]) <= jiff::Timestamp::now()
-        };
-        let alerts = taken.iter().flat_map(|taken| taken.body.as_array().unwrap());
-        let found = alerts.clone().any(resolved);
-        found.then_some(taken)
-    })
-    .await;
-    assert!(taken.len() >= told.saturating_sub(1));
-    let late = |taken: &crate::support::receiver::Taken| {
-        let alerts = taken.body.as_array().unwrap();
-        alerts.iter().any(|alert| alert["labels"]["verdict"] == "late")
-    };
-    eventually("the late one", || async { receiver.taken().iter().any(late).then_some(()) }).await;
-}
-
 /// Scenario: a finding is taken on; the server is killed and started; the finding is given back.
 /// Guarantees: who has taken it on is shown with it, by the API and the command line, also after
 /// the kill; wrong requests are answered with what is wrong.
@@ -286,10 +228,32 @@ async fn who_has_taken_a_finding_on_survives_a_kill() {
     assert_eq!(told.status.code(), Some(1), "{text}");
     assert!(text.contains("acknowledged critical"), "{text}");
     assert!(text.contains("taken-then-done: 1 of 1 outcomes never came  (taken on by ann)"));
+    let link = format!("{}/api/traces/{:032x}", server.query, trace_id(1));
+    assert!(text.contains(&format!("span.correlation_id=a  {link}\n")), "{text}");
 
     let delete = server.http.send(http::Method::DELETE, &url(&server), &[], "").await.unwrap();
     assert_eq!(delete.ok().json()["acknowledged"], Value::Null);
     assert_eq!(await_open(&server, 1).await["acknowledged"], Value::Null);
+    // The same from the command line.
+    let command = |args: &[&str]| {
+        let query = server.query.clone();
+        let mut all: Vec<String> = vec!["findings".to_owned()];
+        all.extend(args.iter().map(|arg| (*arg).to_owned()));
+        all.extend(["--url".to_owned(), query]);
+        async move { tokio::task::spawn_blocking(move || run(all)).await.unwrap() }
+    };
+    let told = command(&["ack", &fingerprint, "--by", "bob", "--comment", "on it"]).await;
+    let text = String::from_utf8(told.stdout).unwrap();
+    assert_eq!(told.status.code(), Some(0), "{text}");
+    assert!(text.contains("(taken on by bob: on it)"), "{text}");
+    let acknowledged = &await_open(&server, 1).await["acknowledged"];
+    assert_eq!((&acknowledged["by"], &acknowledged["comment"]), (&json!("bob"), &json!("on it")));
+    assert_eq!(command(&["unack", &fingerprint]).await.status.code(), Some(0));
+    assert_eq!(await_open(&server, 1).await["acknowledged"], Value::Null);
+    let told = command(&["ack", "0000000000000000", "--by", "bob"]).await;
+    let error = String::from_utf8(told.stderr).unwrap();
+    assert_eq!(told.status.code(), Some(2), "{error}");
+    assert!(error.contains("no finding has the fingerprint"), "{error}");
     let unknown = format!("{}/api/v1/findings/0000000000000000/acknowledge", server.query);
     let answer = server.http.post(&unknown, &json_type, r#"{"by": "ann"}"#).await;
     assert_eq!(answer.status, 404);

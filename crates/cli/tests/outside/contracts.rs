@@ -249,7 +249,8 @@ async fn findings_survive_a_restart_and_a_kill() {
     let data = dir.path().join("data");
     write(dir.path(), "a.yaml", &[contract("taken-then-done", "2s")]);
     let start = || {
-        Serve::on(&data).contracts(dir.path()).args(&["--lateness", "1s", "--idle", "1h"]).start()
+        let args = ["--lateness", "1s", "--idle", "1h", "--external-url", "http://lacuna.example"];
+        Serve::on(&data).contracts(dir.path()).args(&args).start()
     };
     let server = start();
     send_story(&server).await;
@@ -343,4 +344,29 @@ async fn changed_files_take_effect_and_broken_ones_do_not() {
     .await;
     assert_eq!(verdicts(&server, "old").await, json!({"open": 3}));
     assert!(server.log().contains("contracts not reloaded"), "{}", server.log());
+}
+
+/// Scenario: the folder of contracts is as Kubernetes mounts it: each file is a link through the
+/// link `..data`, which is swapped for another when the config map changes. The new file has the
+/// size of the old.
+/// Guarantees: the change takes effect.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_swapped_config_map_takes_effect() {
+    use std::os::unix::fs::symlink;
+
+    let dir = tempfile::tempdir().unwrap();
+    for (version, name) in [("..1", "one"), ("..2", "two")] {
+        std::fs::create_dir(dir.path().join(version)).unwrap();
+        write(dir.path(), &format!("{version}/a.yaml"), &[contract(name, "1h")]);
+    }
+    symlink("..1", dir.path().join("..data")).unwrap();
+    symlink("..data/a.yaml", dir.path().join("a.yaml")).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let server = Serve::on(data.path()).contracts(dir.path()).start();
+    assert!(contract_status(&server, "one").await.is_some());
+    symlink("..2", dir.path().join("..new")).unwrap();
+    std::fs::rename(dir.path().join("..new"), dir.path().join("..data")).unwrap();
+    eventually("the new contract", || contract_status(&server, "two")).await;
+    assert!(contract_status(&server, "one").await.is_none());
 }

@@ -202,6 +202,15 @@ async fn the_story_of_a_key_is_told_across_traces() {
     let with = ["--contracts", contracts.to_str().unwrap(), "--format", "json"];
     let of_file = explain("b", &["--input", file.to_str().unwrap()], &with, 1);
     assert_eq!(serde_json::from_str::<Value>(&of_file).unwrap(), told);
+    let mut piped = lacuna(["explain", "--key", "correlation_id=b", "--input", "-"])
+        .args(with)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    piped.stdin.take().unwrap().write_all(&std::fs::read(&file).unwrap()).unwrap();
+    let of_pipe = stdout(piped.wait_with_output().unwrap(), 1);
+    assert_eq!(serde_json::from_str::<Value>(&of_pipe).unwrap(), told);
     assert!(server.stop().await.success());
     let of_folder = explain("b", &["--data", data.to_str().unwrap()], &with, 1);
     assert_eq!(serde_json::from_str::<Value>(&of_folder).unwrap(), told);

@@ -8,11 +8,13 @@
 )]
 
 mod accept;
+mod alertmanager;
 mod bad_input;
 mod channels;
 mod checkpoint;
 mod contracts;
 mod durability;
+mod episodes;
 mod explore;
 mod export;
 mod history;

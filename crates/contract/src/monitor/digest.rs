@@ -1,4 +1,6 @@
 //! Findings: one a contract and verdict, whatever the number of keys.
+//!
+//! A finding has episodes ([`super::episode`]): what it says is of the last one.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +9,7 @@ use lacuna_signal::finding::{
 };
 
 use super::codec::code;
+use super::episode::Standing;
 use super::judge::{Context, Side};
 use super::machine::Machine;
 use super::presence::Presence;
@@ -27,13 +30,22 @@ code!(Raised { first, last });
 /// takes long to put together, and is asked for more often than it changes.
 #[derive(Debug, Default)]
 pub(super) struct Digest {
-    revision: u64,
+    pub(super) revision: u64,
     groups: BTreeMap<Verdict, Group>,
+    pub(super) episodes: BTreeMap<Verdict, Standing>,
 }
 
-/// The obligations of one verdict.
+impl Digest {
+    fn since(&self, verdict: Verdict) -> i64 {
+        self.episodes.get(&verdict).map_or(i64::MIN, |episode| episode.since)
+    }
+}
+
+/// The obligations of one verdict, of the last episode.
 #[derive(Debug)]
 struct Group {
+    /// How many are remembered.
+    count: u64,
     /// First and last activation.
     first: i64,
     last: i64,
@@ -41,8 +53,18 @@ struct Group {
     examples: Vec<Instance>,
 }
 
+/// What a finding says at the moment.
+pub(super) struct State {
+    pub(super) count: u64,
+    first: i64,
+    pub(super) last: i64,
+    /// Whether what was silent has been heard since.
+    pub(super) back: bool,
+}
+
 /// The newest obligations of one verdict while they are being collected.
 struct Newest<'a> {
+    count: u64,
     first: i64,
     last: i64,
     /// In order, newest first, no more than are told.
@@ -52,6 +74,7 @@ struct Newest<'a> {
 impl<'a> Newest<'a> {
     fn take(&mut self, slot: u32, obligation: Obligation<'a>) {
         let activated = obligation.judged.activated;
+        self.count += 1;
         self.first = self.first.min(activated);
         self.last = self.last.max(activated);
         let at = self.list.partition_point(|(time, other, _)| (*time, *other) >= (activated, slot));
@@ -60,6 +83,11 @@ impl<'a> Newest<'a> {
             self.list.insert(at, (activated, slot, obligation));
         }
     }
+}
+
+/// Whether there are findings of a verdict.
+pub(super) fn is_found(verdict: Verdict) -> bool {
+    !matches!(verdict, Verdict::Fulfilled | Verdict::Open)
 }
 
 /// The fingerprint of what is found of a contract and verdict.
@@ -73,7 +101,7 @@ impl Machine {
         Verdict::ALL.into_iter().find(|verdict| name(&self.contract, *verdict) == fingerprint)
     }
 
-    fn refresh_digest(&mut self, presence: &Presence, watermark: i64) {
+    pub(super) fn refresh_digest(&mut self, presence: &Presence, watermark: i64) {
         if self.digest.revision == self.revision {
             return;
         }
@@ -83,10 +111,14 @@ impl Machine {
         let mut newest: BTreeMap<Verdict, Newest<'_>> = BTreeMap::new();
         for slot in self.bad.iter().copied() {
             for obligation in self.obligations_of(slot, &context) {
-                if !matches!(obligation.verdict, Verdict::Fulfilled | Verdict::Open) {
+                let verdict = obligation.verdict;
+                if !matches!(verdict, Verdict::Fulfilled | Verdict::Open)
+                    && obligation.judged.activated > self.digest.since(verdict)
+                {
                     newest
-                        .entry(obligation.verdict)
+                        .entry(verdict)
                         .or_insert_with(|| Newest {
+                            count: 0,
                             first: i64::MAX,
                             last: i64::MIN,
                             list: Vec::new(),
@@ -97,10 +129,39 @@ impl Machine {
         }
         let group = |(verdict, newest): (Verdict, Newest<'_>)| {
             let examples = newest.list.iter().map(|(_, slot, o)| self.instance(*slot, o)).collect();
-            (verdict, Group { first: newest.first, last: newest.last, examples })
+            let Newest { count, first, last, .. } = newest;
+            (verdict, Group { count, first, last, examples })
         };
-        let groups = newest.into_iter().map(group).collect();
-        self.digest = Digest { revision: self.revision, groups };
+        let groups: BTreeMap<Verdict, Group> = newest.into_iter().map(group).collect();
+        for (verdict, episode) in &mut self.digest.episodes {
+            let count = groups.get(verdict).map_or(0, |group| group.count);
+            let all = self.counts[*verdict as usize];
+            episode.before.get_or_insert(all.saturating_sub(count));
+        }
+        (self.digest.revision, self.digest.groups) = (self.revision, groups);
+    }
+
+    /// What the finding of `verdict` says; `None` if there is none and was none. The digest must be
+    /// fresh.
+    pub(super) fn state(&self, presence: &Presence, verdict: Verdict) -> Option<State> {
+        let episode = self.digest.episodes.get(&verdict);
+        let group = self.digest.groups.get(&verdict);
+        // Those that were forgotten are known by their number only.
+        let before = episode.and_then(|episode| episode.before).unwrap_or(0);
+        let count = self.counts[verdict as usize].saturating_sub(before);
+        let count = count.max(group.map_or(0, |group| group.count));
+        let since = self.digest.since(verdict);
+        let forgotten = self.forgotten.get(&verdict).filter(|(_, last)| count > 0 && *last > since);
+        let forgotten =
+            forgotten.map(|(first, last)| ((*first).max(since.saturating_add(1)), *last));
+        let span = [group.map(|group| (group.first, group.last)), forgotten]
+            .into_iter()
+            .flatten()
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let raised = self.raised.get(&verdict).map(|raised| (raised.first, raised.last));
+        let (first, last) = span.or(raised)?;
+        let back = verdict == Verdict::Unknown && self.back_since(presence, last);
+        Some(State { count, first, last, back })
     }
 
     /// One finding for each verdict that speaks against the system, and one for missing evidence;
@@ -113,26 +174,14 @@ impl Machine {
     ) -> Vec<Finding> {
         self.refresh_digest(presence, watermark);
         let mut findings = Vec::new();
-        for verdict in Verdict::ALL.into_iter().filter(|verdict| wanted(*verdict)) {
-            let count = self.counts[verdict as usize];
-            if matches!(verdict, Verdict::Fulfilled | Verdict::Open)
-                || (count == 0 && !self.raised.contains_key(&verdict))
-            {
-                continue;
-            }
+        for verdict in Verdict::ALL.into_iter().filter(|v| is_found(*v) && wanted(*v)) {
+            let Some(state) = self.state(presence, verdict) else { continue };
             let group = self.digest.groups.get(&verdict);
-            let forgotten = self.forgotten.get(&verdict).copied().filter(|_| count > 0);
-            let span = [group.map(|group| (group.first, group.last)), forgotten]
-                .into_iter()
-                .flatten()
-                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-            let before = self.raised.get(&verdict).map(|raised| (raised.first, raised.last));
-            let Some((first, last)) = span.or(before) else { continue };
             let examples = group.map(|group| group.examples.clone()).unwrap_or_default();
-            let back = verdict == Verdict::Unknown && self.back_since(presence, last);
-            let resolved = count == 0 || back;
-            findings.push(self.finding(verdict, count, (first, last), examples, resolved));
-            self.raised.insert(verdict, Raised { first, last });
+            let over = self.digest.episodes.get(&verdict).is_some_and(|e| e.over.is_some());
+            let resolved = over || state.count == 0 || state.back;
+            findings.push(self.finding(verdict, &state, examples, resolved));
+            self.raised.insert(verdict, Raised { first: state.first, last: state.last });
         }
         findings
     }
@@ -155,12 +204,12 @@ impl Machine {
     fn finding(
         &self,
         verdict: Verdict,
-        count: u64,
-        (first, last): (i64, i64),
+        state: &State,
         examples: Vec<Instance>,
         resolved: bool,
     ) -> Finding {
         let contract = &*self.contract;
+        let State { count, first, last, .. } = *state;
         let concerned = self.timeline.around(first, last).max(count);
         let mut services: Vec<String> = self
             .evidence
@@ -193,6 +242,7 @@ impl Machine {
             services,
             count,
             concerned,
+            rate: Finding::rate_of(count, concerned),
             first_seen: timestamp(first),
             last_seen: timestamp(last),
             examples,

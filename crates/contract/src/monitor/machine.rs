@@ -94,6 +94,8 @@ pub(super) struct Machine {
     pub(super) changed: bool,
     /// Whether it has been shown events, or been told what another process knew.
     pub(super) known: bool,
+    /// Activation of the newest obligation that was fulfilled.
+    pub(super) fulfilled: i64,
     /// Changes when what is not fulfilled does.
     pub(super) revision: u64,
     /// What findings say, as of a revision.
@@ -120,6 +122,7 @@ impl Machine {
             raised: BTreeMap::new(),
             changed: false,
             known: false,
+            fulfilled: i64::MIN,
             revision: 1,
             digest: super::digest::Digest::default(),
             key: Vec::new(),
@@ -220,7 +223,8 @@ impl Machine {
 
     /// Judges a key's obligations anew. `moved` says that a deadline may have moved.
     pub(super) fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
-        let Self { contract, table, due, counts, reached, timeline, evidence, .. } = self;
+        let Self { contract, table, due, counts, reached, timeline, evidence, fulfilled, .. } =
+            self;
         let Some(key) = table.get_mut(slot) else { return };
         let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
         let context = Context { watermark, silent: &silent };
@@ -240,6 +244,9 @@ impl Machine {
                 due.entry(new.deadline >> BUCKET).or_default().push(slot);
             }
             unknown |= new.verdict == Verdict::Unknown;
+            if new.verdict == Verdict::Fulfilled {
+                *fulfilled = (*fulfilled).max(new.activated);
+            }
         });
         let (open, bad) = (key.open() > 0, key.bad() > 0);
         if bad || self.bad.contains(&slot) {

@@ -9,6 +9,7 @@ mod checkpoint;
 mod clock_pair;
 mod codec;
 mod digest;
+mod episode;
 mod event;
 mod evidence;
 mod judge;
@@ -33,6 +34,7 @@ use lacuna_signal::selector::BatchIndex;
 use lacuna_signal::{Batch, SignalKind};
 
 pub use checkpoint::CheckpointError;
+pub use episode::Episode;
 pub use report::{ContractStatus, Health};
 pub use skew::Clock;
 
@@ -61,6 +63,9 @@ pub struct Options {
     /// So many rows at the beginning are held back until the services' clocks have been learnt from
     /// them: for history, which is read once. 0, live, judges at once.
     pub learn_clocks: usize,
+    /// A finding is over when no obligation of so long violated and a later one was fulfilled; twice
+    /// the contract's deadline if that is longer. See [`Monitor::review`].
+    pub resolve_after: Duration,
 }
 
 impl Default for Options {
@@ -72,6 +77,7 @@ impl Default for Options {
             max_keys: 2_000_000,
             max_instances: 100_000,
             learn_clocks: 0,
+            resolve_after: Duration::from_secs(600),
         }
     }
 }

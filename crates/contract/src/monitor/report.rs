@@ -168,6 +168,7 @@ impl Machine {
             resolved_at: judged.resolved.filter(|_| !open).map(timestamp),
             trace_ids,
             figures,
+            links: Vec::new(),
         }
     }
 

@@ -82,6 +82,7 @@ impl Live {
             lateness: config.lateness,
             idle: config.idle,
             max_open: config.max_open,
+            resolve_after: config.resolve_after,
             ..Options::default()
         };
         let file = past::checkpoint_file(&config.data_dir);
@@ -208,9 +209,16 @@ impl Shared {
     fn tell(&self) {
         let (findings, watermark) = {
             let mut monitor = self.monitor.lock();
-            (monitor.findings(), monitor.watermark())
+            (monitor.review(), monitor.watermark())
         };
         self.desk.update(findings, watermark);
+    }
+
+    /// Lets `monitor` go on with what the book has of contracts that it has not spoken of yet.
+    fn resume(&self, monitor: &mut Monitor) {
+        for (fingerprint, entry) in self.desk.book().entries() {
+            monitor.resume(fingerprint, &entry.episode());
+        }
     }
 }
 
@@ -245,6 +253,7 @@ impl Loop {
             // What somebody has been told was settled must not be open again.
             monitor.settle_up_to(watermark);
         }
+        self.shared.resume(&mut monitor);
         *self.shared.monitor.lock() = monitor;
         self.shared.tell();
         self.telemetry.set_ready(true);
@@ -300,6 +309,7 @@ impl Loop {
         match reload.load() {
             Ok(contracts) => {
                 self.past.on_reload(&self.shared.monitor, &contracts, &self.shared.queue);
+                self.shared.resume(&mut self.shared.monitor.lock());
                 self.changed = true;
                 // The stop may have cut it short.
                 self.whole = !self.shared.queue.is_closed();
@@ -319,7 +329,7 @@ impl Loop {
 
 struct Reload {
     dir: PathBuf,
-    seen: Vec<(PathBuf, Option<SystemTime>, u64)>,
+    seen: Vec<Seen>,
     every: Duration,
     /// How long the store keeps data, if not for ever.
     retention: Option<Duration>,
@@ -334,13 +344,19 @@ impl Reload {
     }
 }
 
-/// What tells that a folder's files have changed: names, times and sizes.
-fn fingerprint(dir: &std::path::Path) -> Vec<(PathBuf, Option<SystemTime>, u64)> {
+/// What tells that a file has changed: its name, where it lies, its time and size.
+type Seen = (PathBuf, Option<PathBuf>, Option<SystemTime>, u64);
+
+/// What tells that a folder's files have changed. Links are followed: of what Kubernetes mounts,
+/// the files are links through a link that is swapped.
+fn fingerprint(dir: &std::path::Path) -> Vec<Seen> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut files: Vec<_> = entries
         .filter_map(|entry| {
-            let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-            Some((entry.path(), meta.modified().ok(), meta.len()))
+            let path = entry.path();
+            let meta = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
+            let target = std::fs::canonicalize(&path).ok();
+            Some((path, target, meta.modified().ok(), meta.len()))
         })
         .collect();
     files.sort();

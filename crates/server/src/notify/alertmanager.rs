@@ -2,13 +2,14 @@
 //!
 //! As Prometheus does, it is told at once of what changed, and again at regular times of all that
 //! still holds, each time with an end some resends ahead: if Lacuna is gone, alerts end by
-//! themselves. A finding that somebody has taken on is not sent again.
+//! themselves. One that somebody has taken on goes on being sent, with an annotation that says so:
+//! left out, it would end, and be told as resolved while the failure goes on.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lacuna_signal::finding::{FindingKind, Status};
+use lacuna_signal::finding::{Finding, FindingKind, Status};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -17,6 +18,9 @@ use crate::book::{Entry, Notice};
 
 /// An alert that is not sent again ends after so many resends (Prometheus: four).
 const RESENDS: u32 = 4;
+
+/// So many instances are named in an alert.
+const EXAMPLES: usize = 3;
 
 /// An alert as `POST /api/v2/alerts` takes it (Alertmanager's OpenAPI: `postableAlert`).
 #[derive(Debug, Serialize, PartialEq)]
@@ -61,6 +65,13 @@ impl Alert {
         if let Some(url) = &finding.runbook_url {
             annotations.insert("runbook_url", url.clone());
         }
+        if !finding.examples.is_empty() {
+            annotations.insert("examples", examples(&entry.finding, base));
+        }
+        if let Some(acknowledged) = &finding.acknowledged {
+            annotations.insert("acknowledged_by", acknowledged.by.clone());
+            annotations.insert("acknowledged_at", acknowledged.at.to_string());
+        }
         let ahead = now.checked_add(resend.saturating_mul(RESENDS)).unwrap_or(now);
         let ends_at = match finding.status {
             Status::Open => ahead,
@@ -74,17 +85,32 @@ impl Alert {
             generator_url: format!("{base}/api/v1/findings/{}", finding.fingerprint),
         }
     }
+
+    fn fingerprint(&self) -> &str {
+        self.labels.get("fingerprint").map_or("", String::as_str)
+    }
 }
 
-/// What is to be sent: the newest state of what changed, and with `all`, what is open and not
-/// taken on.
+/// The newest instances, one a line: their key, and where to open the first of their traces.
+fn examples(finding: &Finding, base: &str) -> String {
+    let mut lines = Vec::new();
+    for mut example in finding.examples.iter().take(EXAMPLES).cloned() {
+        example.link(base);
+        let key = example.key.join(", ");
+        let link = example.links.first().map(|link| format!(" {link}")).unwrap_or_default();
+        lines.push(format!("{key}{link}"));
+    }
+    lines.join("\n")
+}
+
+/// What is to be sent: the newest state of what changed, and what is open.
 fn alerts<'a>(
     notices: &'a [Notice],
     open: impl Iterator<Item = &'a Entry>,
 ) -> BTreeMap<&'a str, &'a Entry> {
     let mut alerts: BTreeMap<&str, &Entry> = BTreeMap::new();
     for entry in open {
-        if entry.finding.status == Status::Open && entry.finding.acknowledged.is_none() {
+        if entry.finding.status == Status::Open {
             alerts.insert(&entry.finding.fingerprint, entry);
         }
     }
@@ -129,7 +155,16 @@ pub(super) async fn run(mut channel: Channel, resend: Duration) {
             continue;
         }
         let json = serde_json::to_vec(&body).unwrap_or_default();
-        match channel.post(url.clone(), None, json, notices.len() as u64).await {
+        let about = if let [alert] = &*body { Some(alert.fingerprint()) } else { None };
+        let changes = notices.len() as u64;
+        let attempt = match channel.post(url.clone(), None, json, changes, about).await {
+            // One that it will not take must not take the others with it.
+            Attempt::Rejected if about.is_none() => {
+                one_by_one(&mut channel, &url, &body, &notices).await
+            }
+            attempt => attempt,
+        };
+        match attempt {
             Attempt::Delivered | Attempt::Rejected if !notices.is_empty() => {
                 channel.told(notices.iter().map(|notice| notice.id).collect()).await;
             }
@@ -143,4 +178,25 @@ pub(super) async fn run(mut channel: Channel, resend: Duration) {
             }
         }
     }
+}
+
+/// Sends every alert for itself, after they were refused together: those that are refused again are
+/// given up, counted and named in the log. `Failed` if one could not be sent, so that all have to be
+/// sent again.
+async fn one_by_one(
+    channel: &mut Channel,
+    url: &reqwest::Url,
+    alerts: &[Alert],
+    notices: &[Notice],
+) -> Attempt {
+    for alert in alerts {
+        let json = serde_json::to_vec(std::slice::from_ref(alert)).unwrap_or_default();
+        let about = alert.fingerprint();
+        let of_it = |notice: &&Notice| notice.entry.finding.fingerprint == about;
+        let changes = notices.iter().filter(of_it).count() as u64;
+        if channel.post(url.clone(), None, json, changes, Some(about)).await == Attempt::Failed {
+            return Attempt::Failed;
+        }
+    }
+    Attempt::Delivered
 }

@@ -57,6 +57,31 @@ pub fn check_url(url: &str) -> Result<Url, ChannelError> {
     }
 }
 
+/// Whether `url` can be the beginning of links for people; gives it without a slash at its end.
+///
+/// # Errors
+/// It is no `http` or `https` URL with a host, or has more after its path.
+pub fn check_base(url: &str) -> Result<String, ChannelError> {
+    let error = |why: &str| {
+        let why = format!(
+            "{why}; write where people reach the query port, such as \
+                           https://lacuna.example"
+        );
+        ChannelError::Url { url: url.to_owned(), why }
+    };
+    let parsed = Url::parse(url).map_err(|e| error(&e.to_string()))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(error(&format!("the scheme is `{}`", parsed.scheme())));
+    }
+    if !parsed.has_host() {
+        return Err(error("it has no host"));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(error("links cannot be made below a `?` or `#`"));
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
 /// Host and port of a URL, which may hold a secret elsewhere.
 pub(crate) fn target(url: &str) -> String {
     let Ok(url) = Url::parse(url) else { return String::new() };
@@ -141,8 +166,16 @@ struct Channel {
 }
 
 impl Channel {
-    /// Posts JSON about `notices` findings.
-    async fn post(&mut self, url: Url, key: Option<&str>, body: Vec<u8>, notices: u64) -> Attempt {
+    /// Posts JSON that tells `notices` changes. `about` names the one finding that it is about: if
+    /// the receiver refuses it for good, that is counted and named in the log.
+    async fn post(
+        &mut self,
+        url: Url,
+        key: Option<&str>,
+        body: Vec<u8>,
+        notices: u64,
+        about: Option<&str>,
+    ) -> Attempt {
         let mut request = self.client.post(url).header("content-type", "application/json");
         if let Some(key) = key {
             request = request.header("idempotency-key", key);
@@ -164,10 +197,19 @@ impl Channel {
             Attempt::Rejected | Attempt::Failed => {
                 self.failures = self.failures.saturating_add(1);
                 self.telemetry.not_notified(&self.label);
+                let ChannelLabel { channel, target } = &self.label;
+                if let (Attempt::Rejected, Some(finding)) = (attempt, about) {
+                    self.telemetry.rejected_notice(&self.label);
+                    tracing::warn!(
+                        channel,
+                        target,
+                        finding,
+                        "the receiver will not take a finding, which is given up: {why}"
+                    );
+                }
                 // Once when it begins: a receiver that is down for hours fills no log.
-                if self.failures == 1 || attempt == Attempt::Rejected {
-                    let ChannelLabel { channel, target } = &self.label;
-                    tracing::warn!(channel, target, ?attempt, "a finding could not be told: {why}");
+                if self.failures == 1 && attempt == Attempt::Failed {
+                    tracing::warn!(channel, target, "a finding could not be told yet: {why}");
                 }
             }
         }
@@ -209,6 +251,11 @@ mod tests {
         assert!(check_url("http://127.0.0.1:9093/alertmanager").is_ok());
         for bad in ["", "localhost:9093", "ftp://x", "https://x", "http://"] {
             assert!(check_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(check_base("https://x.example/lacuna/").unwrap(), "https://x.example/lacuna");
+        for bad in ["", "lacuna.example", "localhost:16686", "ftp://x", "http://", "http://x/?a"] {
+            let error = check_base(bad).unwrap_err().to_string();
+            assert!(error.contains("such as https://lacuna.example"), "{error}");
         }
     }
 }

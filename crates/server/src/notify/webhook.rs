@@ -15,9 +15,11 @@ pub(super) async fn run(mut channel: Channel) {
             continue;
         };
         // There is nothing in a finding that JSON cannot hold.
-        let body = serde_json::to_vec(&notice.entry.finding).unwrap_or_default();
         let key = notice.key();
-        match channel.post(channel.url.clone(), Some(&key), body, 1).await {
+        let finding = notice.entry.finding.linked(&channel.base);
+        let body = serde_json::to_vec(&finding).unwrap_or_default();
+        let about = Some(finding.fingerprint.as_str());
+        match channel.post(channel.url.clone(), Some(&key), body, 1, about).await {
             Attempt::Delivered | Attempt::Rejected => channel.told(vec![notice.id]).await,
             Attempt::Failed => tokio::time::sleep(channel.pause()).await,
         }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::serve::end_asked_for;
 use crate::input::{InputFile, Outcome as Request, Problems, print_json};
+use crate::output::Format;
 use crate::{Failure, Outcome, output};
 use folder::Folder;
 use server::Server;
@@ -52,15 +53,6 @@ pub struct Args {
     /// How to tell what was imported.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-}
-
-#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
-enum Format {
-    /// For a person, on standard error.
-    #[default]
-    Text,
-    /// For a program, on standard output.
-    Json,
 }
 
 /// Where requests go.

@@ -33,6 +33,8 @@ pub struct Taken {
 #[derive(Debug)]
 struct State {
     mood: Mood,
+    /// A request whose body contains this is answered with 422.
+    unwanted: Option<String>,
     taken: Vec<Taken>,
     /// Requests that were not taken.
     refused: usize,
@@ -48,7 +50,8 @@ impl Receiver {
     pub async fn start(mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State { mood, taken: Vec::new(), refused: 0 }));
+        let state =
+            Arc::new(Mutex::new(State { mood, unwanted: None, taken: Vec::new(), refused: 0 }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -60,6 +63,11 @@ impl Receiver {
 
     pub fn set(&self, mood: Mood) {
         self.state.lock().unwrap().mood = mood;
+    }
+
+    /// From now on a request whose body contains `text` is answered with 422.
+    pub fn will_not_take(&self, text: &str) {
+        self.state.lock().unwrap().unwanted = Some(text.to_owned());
     }
 
     pub fn taken(&self) -> Vec<Taken> {
@@ -103,13 +111,22 @@ async fn serve(mut stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
         while mood() == Mood::Hangs {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let takes = mood() == Mood::Takes;
+        let unwanted = {
+            let state = state.lock().unwrap();
+            let text = String::from_utf8_lossy(&body);
+            state.unwanted.as_ref().is_some_and(|unwanted| text.contains(unwanted))
+        };
+        let takes = mood() == Mood::Takes && !unwanted;
         let field = |name: &str| {
             let line = head.lines().find(|line| line.to_lowercase().starts_with(name));
             line.and_then(|line| line.split_once(": ")).map_or("", |(_, value)| value).to_owned()
         };
         // The client may be gone: then it was not taken.
-        let status = if takes { "200 OK" } else { "503 Service Unavailable" };
+        let status = match (takes, unwanted) {
+            (true, _) => "200 OK",
+            (false, true) => "422 Unprocessable Entity",
+            (false, false) => "503 Service Unavailable",
+        };
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
         {
             let mut state = state.lock().unwrap();
