@@ -206,8 +206,12 @@ async fn damaged_files_are_told_and_history_is_read() {
         std::fs::write(&path, bytes.map_or(damaged, |text| text.as_bytes().to_vec())).unwrap();
         let server = serve(dir.path(), &[]).start();
         await_verdicts(&server, &expected).await;
-        let log = server.log();
-        assert!(log.contains("WARN") && log.contains(&path.display().to_string()), "{log}");
+        // The log comes by a pipe of its own, after what the server says on the other.
+        crate::support::eventually("the warning", || async {
+            let log = server.log();
+            (log.contains("WARN") && log.contains(&path.display().to_string())).then_some(())
+        })
+        .await;
         assert_eq!(server.get("/readyz").await.status, 200);
         assert_eq!(server.metric("lacuna_ready").await, 1.0);
         assert!(server.stop().await.success());

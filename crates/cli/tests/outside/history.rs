@@ -1,6 +1,8 @@
 //! `contracts run`, `contracts mine` and `explain` over files, a data folder and a running server.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::Stdio;
 
 use opentelemetry_proto::tonic::trace::v1::Status;
 use prost::Message;
@@ -9,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::otlp::{
     Encoding, MILLI, SECOND, headers, log, logs, now, span, trace_id, traces,
 };
-use crate::support::server::{Serve, Server, run};
+use crate::support::server::{Serve, Server, lacuna, run};
 
 const CONTRACT: &str = r#"contracts:
   - name: taken-then-done
@@ -217,6 +219,45 @@ async fn the_story_of_a_key_is_told_across_traces() {
     let nothing =
         run(["explain", "--key", "correlation_id=nobody", "--data", data.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("nothing carries that key"));
+}
+
+/// Scenario: the outcome is a log record that has the key in its text alone, outside any trace; two
+/// records differ in nothing but an attribute.
+/// Guarantees: the story has the record where a contract joins by the text, and not another key's
+/// whose value only begins alike; both of the two are told.
+#[tokio::test]
+async fn a_story_has_what_carries_the_key_in_its_text() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, contracts) = (dir.path().join("data"), dir.path().join("contracts"));
+    std::fs::create_dir(&contracts).unwrap();
+    let text = CONTRACT
+        .replace("'{ name = \"done\" }'", "'log { body =~ \"Packed .*\" }'")
+        .replace("[span.correlation]", r#"['body =~ "order_id=(\\S+)"']"#);
+    std::fs::write(contracts.join("c.yaml"), text).unwrap();
+    let server = Serve::on(&data).contracts(&contracts).start();
+    let start = now() - 60 * SECOND;
+    let take = span(1, "take", start, &[("correlation_id", "7")]);
+    send(&server, "traces", traces("shop", vec![take]).encode_to_vec()).await;
+    let retry = |attempt| log("retry", &[("correlation_id", "7"), ("attempt", attempt)]);
+    let records = vec![
+        log("Packed order_id=7 for somebody", &[]),
+        log("Packed order_id=70 for somebody", &[]),
+        retry("1"),
+        retry("2"),
+    ];
+    let mut records: Vec<_> = records.into_iter().collect();
+    records.iter_mut().for_each(|record| {
+        record.time_unix_nano = start + SECOND;
+        record.trace_id.clear();
+        record.span_id.clear();
+    });
+    send(&server, "logs", logs("packer", records).encode_to_vec()).await;
+    let told = server.json("/api/v1/explain?key=correlation_id%3D7").await;
+    let events = told["events"].as_array().unwrap();
+    let bodies: Vec<_> = events.iter().filter_map(|event| event["body"].as_str()).collect();
+    assert_eq!(bodies, ["Packed order_id=7 for somebody", "retry", "retry"], "{told}");
+    assert_eq!(told["key"][0]["texts"][0]["signal"], "logs");
+    assert!(events.iter().all(|event| event["carries_key"] == true), "{told}");
 }
 
 /// Guarantees: times, keys, shares and addresses that are none are refused with what would be right.

@@ -1,7 +1,7 @@
 //! The story of one key: every span, log record and verdict of it, in order, across traces.
 //!
-//! A key is the values of one or more attributes, whatever their scope and type. What carries it is
-//! found first; then the traces of what was found are read whole, so that the steps are there too
+//! A key is the values of one or more attributes, whatever their scope and type, or of the parts of
+//! texts that contracts join them with. What carries it is found first; then the traces of what was found are read whole, so that the steps are there too
 //! that forgot to carry the key. An event that belongs to another instance (another value under the
 //! same name, on itself or on the nearest span above it) is left out and counted.
 //!
@@ -38,6 +38,18 @@ pub struct KeyPart {
     /// Attributes that a contract joins with it under another name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also: Vec<String>,
+    /// Parts of texts that a contract joins with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub texts: Vec<TextPart>,
+}
+
+/// A part of a text that holds a key's value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextPart {
+    /// `spans` or `logs`.
+    pub signal: String,
+    /// The field and the expression, as the contract has it: `body =~ "order_id=(\\S+)"`.
+    pub field: String,
 }
 
 impl KeyPart {
@@ -61,23 +73,35 @@ impl KeyPart {
         if bare.is_empty() || value.is_empty() {
             return Err(wrong());
         }
-        Ok(Self { name: bare.to_owned(), value: value.to_owned(), also: Vec::new() })
+        Ok(Self {
+            name: bare.to_owned(),
+            value: value.to_owned(),
+            also: Vec::new(),
+            texts: Vec::new(),
+        })
     }
 
     /// Learns the names under which contracts join this attribute with others.
     pub fn learn(&mut self, contracts: &ContractSet) {
         for contract in contracts.contracts() {
-            let sides: Vec<Vec<String>> =
-                contract.sides().map(|(_, side)| verdicts::names(&side.key)).collect();
-            for at in 0..sides.first().map_or(0, Vec::len) {
-                let names: Vec<&String> = sides.iter().filter_map(|side| side.get(at)).collect();
-                if !names.contains(&&self.name) {
+            let sides: Vec<(SignalKind, Vec<String>)> = contract
+                .sides()
+                .map(|(_, side)| (side.selector.kind(), verdicts::names(&side.key)))
+                .collect();
+            for at in 0..sides.first().map_or(0, |(_, names)| names.len()) {
+                let names =
+                    || sides.iter().filter_map(|(kind, names)| Some((kind, names.get(at)?)));
+                if !names().any(|(_, name)| *name == self.name) {
                     continue;
                 }
-                for name in names {
-                    // A part of a text is no attribute that could be looked for.
-                    let attribute = !name.contains("=~");
-                    if attribute && *name != self.name && !self.also.contains(name) {
+                for (kind, name) in names() {
+                    if name.contains("=~") {
+                        let signal = kind.name().to_owned();
+                        let text = TextPart { signal, field: name.clone() };
+                        if !self.texts.contains(&text) {
+                            self.texts.push(text);
+                        }
+                    } else if *name != self.name && !self.also.contains(name) {
                         self.also.push(name.clone());
                     }
                 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lacuna_signal::rows::{LogRows, SpanRows};
-use lacuna_signal::selector::{Expr, Field, FieldScope, Selector, SelectorError};
+use lacuna_signal::selector::{
+    BatchIndex, Expr, Field, FieldAccess, FieldScope, Literal, Op, Selector, SelectorError,
+};
 use lacuna_signal::{Batch, SignalKind, SpanId, TraceId};
 
 use super::rows::{Row, rows};
@@ -26,9 +28,8 @@ enum Owner {
 #[derive(Debug)]
 pub struct Search {
     key: Vec<KeyPart>,
-    /// Selectors of what carries the key, and of what carries another value of it.
-    spans: [Selector; 2],
-    logs: [Selector; 2],
+    spans: Sought,
+    logs: Sought,
     traces: BTreeSet<TraceId>,
     /// What was taken already: the same row is shown in both passes.
     seen: HashSet<u64>,
@@ -43,22 +44,9 @@ impl Search {
     /// # Errors
     /// If an attribute cannot be searched for.
     pub fn new(key: Vec<KeyPart>) -> Result<Self, SelectorError> {
-        let carries = Expr::all(
-            key.iter()
-                .map(|part| Expr::any(part.names().map(|name| Expr::tag(name, &*part.value)))),
-        );
-        let another = Expr::any(key.iter().map(|part| {
-            let tag = |name| Field::attribute(FieldScope::Any, name);
-            let said = Expr::any(part.names().map(|name| Expr::exists(tag(name))));
-            let same = Expr::any(part.names().map(|name| Expr::tag(name, &*part.value)));
-            Expr::all([said, Expr::Not(Box::new(same))])
-        }));
-        let pair = |kind| -> Result<[Selector; 2], SelectorError> {
-            Ok([Selector::new(kind, carries.clone())?, Selector::new(kind, another.clone())?])
-        };
         Ok(Self {
-            spans: pair(SignalKind::Spans)?,
-            logs: pair(SignalKind::Logs)?,
+            spans: Sought::new(SignalKind::Spans, &key)?,
+            logs: Sought::new(SignalKind::Logs, &key)?,
             key,
             traces: BTreeSet::new(),
             seen: HashSet::new(),
@@ -72,12 +60,12 @@ impl Search {
         &self.key
     }
 
-    /// What selects the rows of a kind that carry the key.
+    /// What selects the rows of a kind that may carry the key.
     pub fn selector(&self, kind: SignalKind) -> Option<&Selector> {
-        self.selectors(kind).map(|[carries, _]| carries)
+        self.sought(kind).map(|sought| &sought.wide)
     }
 
-    fn selectors(&self, kind: SignalKind) -> Option<&[Selector; 2]> {
+    fn sought(&self, kind: SignalKind) -> Option<&Sought> {
         match kind {
             SignalKind::Spans => Some(&self.spans),
             SignalKind::Logs => Some(&self.logs),
@@ -87,12 +75,13 @@ impl Search {
 
     /// Takes the rows that carry the key, and notes their traces.
     pub fn match_batch(&mut self, batch: &Batch) {
-        let Some([carries, _]) = self.selectors(batch.kind()) else { return };
-        let mask = carries.mask(batch);
+        let Some(sought) = self.sought(batch.kind()) else { return };
+        let mask = sought.wide.mask(batch);
         if mask.true_count() == 0 {
             return;
         }
-        for row in rows(batch, |row| mask.value(row)) {
+        let owners = sought.owners(batch);
+        for row in rows(batch, |row| mask.value(row) && owners[row] == Owner::This) {
             for id in row.event.trace_id.iter().chain(&row.links) {
                 if self.traces.len() < MAX_TRACES {
                     self.traces.insert(*id);
@@ -111,7 +100,7 @@ impl Search {
 
     /// Takes the rows of those traces.
     pub fn trace_batch(&mut self, batch: &Batch) {
-        let Some([carries, another]) = self.selectors(batch.kind()) else { return };
+        let Some(sought) = self.sought(batch.kind()) else { return };
         let trace: Vec<Option<TraceId>> = match batch.kind() {
             SignalKind::Spans => {
                 let columns = SpanRows::new(batch);
@@ -127,14 +116,10 @@ impl Search {
         if hits.is_empty() {
             return;
         }
-        let (carries, another) = (carries.mask(batch), another.mask(batch));
+        let owners = sought.owners(batch);
         let hits: HashSet<usize> = hits.into_iter().collect();
         for row in rows(batch, |row| hits.contains(&row)) {
-            let owner = match (carries.value(row.at), another.value(row.at)) {
-                (true, _) => Owner::This,
-                (false, true) => Owner::Other,
-                (false, false) => Owner::Unsaid,
-            };
+            let owner = owners[row.at];
             self.take(row, owner);
         }
     }
@@ -143,8 +128,9 @@ impl Search {
         let mut hasher = DefaultHasher::new();
         let event = &row.event;
         (event.trace_id, event.span_id).hash(&mut hasher);
-        if let What::Log { body, .. } = &event.what {
-            (event.at, &event.service, body).hash(&mut hasher);
+        // Records have no identity of their own: two that differ in anything are two.
+        if let What::Log { body, level, event: name } = &event.what {
+            (event.at, &event.service, body, level, name, &event.attributes).hash(&mut hasher);
         }
         if !self.seen.insert(hasher.finish()) {
             return;
@@ -195,5 +181,69 @@ impl Search {
         story.cut = self.cut || story.events.len() > MAX_EVENTS;
         story.events.truncate(MAX_EVENTS);
         story
+    }
+}
+
+/// What is looked for in rows of one kind.
+#[derive(Debug)]
+struct Sought {
+    /// Rows that carry the key, and some that only look like it.
+    wide: Selector,
+    parts: Vec<Part>,
+}
+
+/// One part of the key.
+#[derive(Debug)]
+struct Part {
+    value: String,
+    /// Rows with an attribute of that name and value, and of that name.
+    same: Selector,
+    said: Selector,
+    /// Texts of which a part is the value.
+    texts: Vec<FieldAccess>,
+}
+
+impl Sought {
+    fn new(kind: SignalKind, key: &[KeyPart]) -> Result<Self, SelectorError> {
+        let mut wide = Vec::new();
+        let mut parts = Vec::new();
+        for part in key {
+            let same = Expr::any(part.names().map(|name| Expr::tag(name, &*part.value)));
+            let said = Expr::any(
+                part.names().map(|name| Expr::exists(Field::attribute(FieldScope::Any, name))),
+            );
+            let texts = part.texts.iter().filter(|text| text.signal == kind.name());
+            let texts: Vec<FieldAccess> = texts
+                .map(|text| FieldAccess::parse(kind, &text.field))
+                .collect::<Result<_, _>>()?;
+            let pattern = Literal::Str(format!(".*{}.*", regex::escape(&part.value)));
+            let holds = |text: &FieldAccess| {
+                Expr::compare(text.field().clone(), Op::Match, pattern.clone())
+            };
+            wide.push(Expr::any(std::iter::once(same.clone()).chain(texts.iter().map(holds))));
+            let (same, said) = (Selector::new(kind, same)?, Selector::new(kind, said)?);
+            parts.push(Part { value: part.value.clone(), same, said, texts });
+        }
+        Ok(Self { wide: Selector::new(kind, Expr::all(wide))?, parts })
+    }
+
+    /// Whose each row is.
+    fn owners(&self, batch: &Batch) -> Vec<Owner> {
+        let index = BatchIndex::new(batch);
+        let mut owners = vec![Owner::This; batch.num_rows()];
+        for part in &self.parts {
+            let (same, said) = (part.same.mask_in(&index), part.said.mask_in(&index));
+            let texts: Vec<_> = part.texts.iter().map(|text| text.bind(&index)).collect();
+            for (row, owner) in owners.iter_mut().enumerate() {
+                let mut values = texts.iter().filter_map(|text| text.get(row)).peekable();
+                let said = said.value(row) || values.peek().is_some();
+                if same.value(row) || values.any(|value| value.text() == part.value) {
+                    continue;
+                }
+                // Of a joint key another value of any part makes it another's.
+                *owner = if said || *owner == Owner::Other { Owner::Other } else { Owner::Unsaid };
+            }
+        }
+        owners
     }
 }
