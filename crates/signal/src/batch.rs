@@ -1,5 +1,7 @@
 //! A batch of rows of one kind of signal.
 
+mod coded;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -9,9 +11,11 @@ use arrow::array::{
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use self::coded::CodedRows;
+use crate::coded::Column;
 use crate::schema::{self, SignalKind, parse_attribute_column};
 
 /// Why columns do not make a batch, or batches do not make one batch.
@@ -50,10 +54,25 @@ pub enum BatchError {
 ///
 /// A column may be missing, because no row uses it or because a query did not ask for it; it then
 /// reads as null. Cloning is cheap (reference counts).
-#[derive(Debug, Clone, PartialEq)]
+///
+/// A decoded batch keeps columns in which values repeat as codes ([`Batch::stored_columns`]); such
+/// a column gets a value a row when it is first read so, once for all clones.
+#[derive(Debug, Clone)]
 pub struct Batch {
     kind: SignalKind,
-    record: RecordBatch,
+    rows: Rows,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    Record(RecordBatch),
+    Coded(Arc<CodedRows>),
+}
+
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.record() == other.record()
+    }
 }
 
 impl Batch {
@@ -80,17 +99,27 @@ impl Batch {
                 });
             }
         }
-        Ok(Self { kind, record })
+        Ok(Self::of(kind, record))
     }
 
-    /// Wraps a record that this crate built.
-    pub(crate) fn new_unchecked(kind: SignalKind, record: RecordBatch) -> Self {
-        Self { kind, record }
+    fn of(kind: SignalKind, record: RecordBatch) -> Self {
+        Self { kind, rows: Rows::Record(record) }
+    }
+
+    /// A batch of `rows` rows that this crate decoded.
+    pub(crate) fn coded(
+        kind: SignalKind,
+        schema: SchemaRef,
+        rows: usize,
+        columns: Vec<Column>,
+    ) -> Result<Self, ArrowError> {
+        let rows = Rows::Coded(Arc::new(CodedRows::try_new(schema, rows, columns)?));
+        Ok(Self { kind, rows })
     }
 
     /// A batch without rows or columns.
     pub fn empty(kind: SignalKind) -> Self {
-        Self { kind, record: RecordBatch::new_empty(Arc::new(Schema::empty())) }
+        Self::of(kind, RecordBatch::new_empty(Arc::new(Schema::empty())))
     }
 
     /// The kind of signal.
@@ -98,48 +127,94 @@ impl Batch {
         self.kind
     }
 
-    /// The Arrow record batch.
+    /// The Arrow record batch. Every column gets a value a row: who reads few of them had better
+    /// ask for those.
     pub fn record(&self) -> &RecordBatch {
-        &self.record
+        match &self.rows {
+            Rows::Record(record) => record,
+            Rows::Coded(rows) => rows.record(),
+        }
+    }
+
+    /// The columns' names and types.
+    pub fn schema(&self) -> &SchemaRef {
+        match &self.rows {
+            Rows::Record(record) => record.schema_ref(),
+            Rows::Coded(rows) => rows.schema(),
+        }
+    }
+
+    /// The columns as they are kept, in the schema's order.
+    pub fn stored_columns(&self) -> Vec<Column> {
+        match &self.rows {
+            Rows::Record(record) => record.columns().iter().cloned().map(Column::Plain).collect(),
+            Rows::Coded(rows) => rows.columns().cloned().collect(),
+        }
     }
 
     /// Number of rows.
     pub fn num_rows(&self) -> usize {
-        self.record.num_rows()
+        match &self.rows {
+            Rows::Record(record) => record.num_rows(),
+            Rows::Coded(rows) => rows.rows(),
+        }
     }
 
     /// Bytes of memory that the batch keeps alive, buffers shared with other batches included.
     pub fn memory_size(&self) -> usize {
-        self.record.get_array_memory_size()
+        match &self.rows {
+            Rows::Record(record) => record.get_array_memory_size(),
+            Rows::Coded(rows) => rows.columns().map(Column::memory_size).sum(),
+        }
     }
 
     /// The column `name`, if any row of the batch may have a value in it.
     pub fn column(&self, name: &str) -> Option<&ArrayRef> {
-        self.record.column_by_name(name)
+        match &self.rows {
+            Rows::Record(record) => record.column_by_name(name),
+            Rows::Coded(rows) => rows.whole(rows.schema().index_of(name).ok()?),
+        }
+    }
+
+    /// Column number `at` of the schema.
+    pub fn column_at(&self, at: usize) -> Option<&ArrayRef> {
+        match &self.rows {
+            Rows::Record(record) => record.columns().get(at),
+            Rows::Coded(rows) => rows.whole(at),
+        }
     }
 
     /// Rows `offset..offset + len`, without copying.
     pub fn slice(&self, offset: usize, len: usize) -> Self {
-        Self { kind: self.kind, record: self.record.slice(offset, len) }
+        Self::of(self.kind, self.record().slice(offset, len))
     }
 
     /// The rows that `mask` keeps.
     pub fn filter(&self, mask: &BooleanArray) -> Result<Self, BatchError> {
-        Ok(Self { kind: self.kind, record: compute::filter_record_batch(&self.record, mask)? })
+        Ok(Self::of(self.kind, compute::filter_record_batch(self.record(), mask)?))
     }
 
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt64Array) -> Result<Self, BatchError> {
-        Ok(Self { kind: self.kind, record: compute::take_record_batch(&self.record, indices)? })
+        Ok(Self::of(self.kind, compute::take_record_batch(self.record(), indices)?))
     }
 
     /// Only the columns in `names`; those that the batch lacks are left out.
     pub fn project(&self, names: &[&str]) -> Result<Self, BatchError> {
-        let schema = self.record.schema_ref();
+        let schema = self.schema();
         let keep: Vec<usize> = (0..schema.fields().len())
             .filter(|i| names.contains(&schema.field(*i).name().as_str()))
             .collect();
-        Ok(Self { kind: self.kind, record: self.record.project(&keep)? })
+        let record = match &self.rows {
+            Rows::Record(record) => record.project(&keep)?,
+            Rows::Coded(rows) => {
+                let columns = keep.iter().filter_map(|at| rows.whole(*at).cloned()).collect();
+                let options = RecordBatchOptions::new().with_row_count(Some(rows.rows()));
+                let schema = Arc::new(schema.project(&keep)?);
+                RecordBatch::try_new_with_options(schema, columns, &options)?
+            }
+        };
+        Ok(Self::of(self.kind, record))
     }
 
     /// One batch of all rows, in order, with the columns of all.
@@ -153,22 +228,23 @@ impl Batch {
         if let [only] = batches {
             return Ok(only.clone());
         }
-        let schema = Arc::new(union_schema(kind, batches));
+        let schemas: Vec<&Schema> = batches.iter().map(|batch| batch.schema().as_ref()).collect();
+        let schema = Arc::new(union_schema(kind, &schemas));
         let records = batches
             .iter()
-            .map(|batch| conform(&batch.record, &schema))
+            .map(|batch| conform(batch.record(), &schema))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { kind, record: compute::concat_batches(&schema, &records)? })
+        Ok(Self::of(kind, compute::concat_batches(&schema, &records)?))
     }
 
     /// Copies text out of buffers that it shares (a received request's body, a decoded page), so
     /// that the batch keeps alive no more memory than its own rows need.
     pub fn compact(&self) -> Result<Self, BatchError> {
-        let columns = self.record.columns().iter().map(own_text).collect::<Result<_, _>>()?;
+        let columns = self.record().columns().iter().map(own_text).collect::<Result<_, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(self.num_rows()));
-        let schema = self.record.schema();
+        let schema = self.schema().clone();
         let record = RecordBatch::try_new_with_options(schema, columns, &options)?;
-        Ok(Self { kind: self.kind, record })
+        Ok(Self::of(self.kind, record))
     }
 }
 
@@ -201,17 +277,18 @@ pub fn own_text(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     })
 }
 
-/// The columns of all `batches`: fixed ones in [`schema`]'s order, then attributes by name.
-fn union_schema(kind: SignalKind, batches: &[Batch]) -> Schema {
+/// The columns of all `schemas` of batches of `kind`: fixed ones in [`schema`]'s order, then
+/// attributes by name.
+pub fn union_schema(kind: SignalKind, schemas: &[&Schema]) -> Schema {
     let mut names = BTreeSet::new();
-    for batch in batches {
-        names.extend(batch.record.schema_ref().fields().iter().map(|f| f.name().as_str()));
+    for schema in schemas {
+        names.extend(schema.fields().iter().map(|field| field.name().as_str()));
     }
     let mut fields = Vec::with_capacity(names.len());
     for fixed in kind.fixed_fields() {
         if names.remove(fixed.name().as_str()) {
             // A part may lack the column, so the whole may hold nulls in it.
-            let everywhere = batches.iter().all(|b| b.column(fixed.name()).is_some());
+            let everywhere = schemas.iter().all(|schema| schema.index_of(fixed.name()).is_ok());
             let nullable = fixed.is_nullable() || !everywhere;
             fields.push(Field::new(fixed.name(), fixed.data_type().clone(), nullable));
         }

@@ -5,6 +5,7 @@
 //! request's body as it was received, and an auxiliary buffer for text that the decoder had to
 //! write (numbers in nested attribute lists, OTLP/JSON of composite values).
 
+mod coder;
 mod text;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Fields, UInt8Type};
 use arrow::error::ArrowError;
 
-pub use self::text::{Buffers, Text, ViewColumn};
+pub use self::coder::{Bits, CodedNumbers, TextColumn};
+pub use self::text::{Buffers, Text, ViewColumn, same};
 use crate::schema::{attribute_list_fields, list_item};
 
 /// A column of numbers.

@@ -6,6 +6,7 @@
 //! - [`schema`]: the Arrow columns of spans, logs and metric points, and how an attribute's column
 //!   is named;
 //! - [`batch`]: a [`Batch`](batch::Batch) of one kind of signal with typed, by-row accessors;
+//! - [`coded`]: columns whose values repeat, kept as codes;
 //! - [`otlp`]: the OTLP codec. Bytes are decoded once, straight into Arrow builders whose strings
 //!   point into the received body: there is no struct per span;
 //! - [`selector`]: predicates over spans and log records, in TraceQL's syntax;
@@ -13,6 +14,7 @@
 //! - [`semconv`]: the attribute names that code refers to.
 
 pub mod batch;
+pub mod coded;
 pub mod column;
 pub mod finding;
 pub mod ids;

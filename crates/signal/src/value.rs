@@ -227,14 +227,17 @@ impl Batch {
 
     /// All attributes of `scope`.
     pub fn attributes(&self, scope: Scope) -> Attributes<'_> {
-        let schema = self.record().schema_ref();
-        let mut columns: Vec<_> = schema
+        let mut columns: Vec<_> = self
+            .schema()
             .fields()
             .iter()
-            .zip(self.record().columns())
-            .filter_map(|(field, column)| {
+            .enumerate()
+            .filter_map(|(at, field)| {
                 let (column_scope, ty, key) = parse_attribute_column(field.name())?;
-                (column_scope == scope).then(|| (key, Typed::of(column.as_ref(), ty)))
+                if column_scope != scope {
+                    return None;
+                }
+                Some((key, Typed::of(self.column_at(at)?.as_ref(), ty)))
             })
             .collect();
         columns.sort_by_key(|(key, _)| *key);

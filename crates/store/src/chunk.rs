@@ -1,5 +1,6 @@
 //! Rows in memory: a batch with its time bounds, and indexes once it is large enough.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -9,7 +10,7 @@ use lacuna_signal::{Batch, SignalKind, TraceId};
 
 use crate::bounds::TimeBounds;
 use crate::error::StoreError;
-use crate::packed::{Packed, footprint};
+use crate::packed::{Packed, Stored, footprint};
 use crate::rows::RowSet;
 use crate::summary::Summary;
 use crate::trace_index::{TraceIndex, scan_trace};
@@ -61,16 +62,23 @@ impl Chunk {
     pub fn pack<'a>(
         chunks: impl IntoIterator<Item = &'a Self>,
     ) -> Result<Option<Self>, StoreError> {
-        let (mut batches, mut bounds) = (Vec::new(), None::<TimeBounds>);
+        let (mut parts, mut bounds) = (Vec::new(), None::<TimeBounds>);
         let (mut first, mut end) = (u64::MAX, 0);
         for chunk in chunks {
-            batches.push(chunk.batch()?);
+            let columns = match &chunk.rows {
+                Rows::Received(batch) => Cow::Owned(batch.stored_columns()),
+                Rows::Packed(packed, _) => Cow::Borrowed(packed.columns()),
+            };
+            parts.push((chunk, columns));
             (first, end) = (first.min(chunk.frames.start), end.max(chunk.frames.end));
             bounds = Some(bounds.map_or(chunk.bounds, |bounds| bounds.join(chunk.bounds)));
         }
-        let (Some(packed), Some(bounds)) = (Packed::of(&batches)?, bounds) else {
-            return Ok(None);
-        };
+        let (Some((chunk, _)), Some(bounds)) = (parts.first(), bounds) else { return Ok(None) };
+        let stored: Vec<Stored<'_>> = parts
+            .iter()
+            .map(|(chunk, columns)| (chunk.schema(), chunk.num_rows(), columns.as_ref()))
+            .collect();
+        let packed = Packed::join(chunk.kind(), &stored)?;
         let traces = TraceIndex::new(packed.column(TRACE_ID));
         let bytes = packed.footprint() + traces.footprint();
         let rows = Rows::Packed(packed, traces);
@@ -99,19 +107,11 @@ impl Chunk {
     }
 
     /// The columns.
-    pub fn schema(&self) -> SchemaRef {
+    pub fn schema(&self) -> &SchemaRef {
         match &self.rows {
-            Rows::Received(batch) => batch.record().schema(),
-            Rows::Packed(packed, _) => packed.schema().clone(),
+            Rows::Received(batch) => batch.schema(),
+            Rows::Packed(packed, _) => packed.schema(),
         }
-    }
-
-    /// All rows as a batch.
-    pub fn batch(&self) -> Result<Batch, StoreError> {
-        Ok(match &self.rows {
-            Rows::Received(batch) => batch.clone(),
-            Rows::Packed(packed, _) => packed.unpack()?,
-        })
     }
 
     /// Their least and greatest time.

@@ -1,97 +1,191 @@
-//! Giving each value of a column a number, where few values repeat.
+//! Giving each value of a column a number, where few values repeat: one column out of the shares
+//! that several batches have of it, coded or not.
+
+use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, PrimitiveArray, StringViewArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, FixedSizeBinaryArray, PrimitiveArray,
+    StringViewArray, new_null_array,
 };
-use arrow::buffer::ScalarBuffer;
+use arrow::compute::{concat, interleave};
 use arrow::datatypes::{
     DataType, Float64Type, Int32Type, Int64Type, UInt8Type, UInt32Type, UInt64Type,
 };
+use arrow::error::ArrowError;
 use hashbrown::HashTable;
-
-use crate::packed::Codes;
+use lacuna_signal::batch::own_text;
+use lacuna_signal::coded::{Codes, Column, MAX_VALUES, SAMPLE, most_values, worth};
 
 /// Texts of up to this many bytes lie in the view itself (Arrow's `Utf8View` layout), so views are
 /// equal exactly if the texts are.
 const INLINE: usize = 12;
-/// After this many rows it shows whether values repeat.
-const SAMPLE: usize = 1024;
 
-/// The codes of a column's rows.
-pub struct Coded {
-    /// A code a row.
-    pub codes: Codes,
-    /// The first row of each value.
-    pub firsts: Vec<u32>,
+/// What one batch has of a column.
+pub struct Share<'a> {
+    /// The column; `None`: all of its rows are null.
+    pub column: Option<&'a Column>,
+    /// Number of rows.
+    pub rows: usize,
 }
 
-/// The codes of `array`; `None` if its values hardly repeat or it is of a type that is not coded.
-pub fn of(array: &dyn Array) -> Option<Coded> {
-    match array.data_type() {
-        DataType::Utf8View => texts(array.as_string_view()),
-        DataType::FixedSizeBinary(16) => ids(array.as_fixed_size_binary()),
-        DataType::Int64 => numbers(array.as_primitive::<Int64Type>(), |n| n as u64),
-        DataType::UInt64 => numbers(array.as_primitive::<UInt64Type>(), |n| n),
-        DataType::Int32 => numbers(array.as_primitive::<Int32Type>(), |n| n as u64),
-        DataType::UInt32 => numbers(array.as_primitive::<UInt32Type>(), u64::from),
-        DataType::UInt8 => numbers(array.as_primitive::<UInt8Type>(), u64::from),
-        DataType::Float64 => numbers(array.as_primitive::<Float64Type>(), f64::to_bits),
-        _ => None,
-    }
-}
-
-/// Codes as they are given.
-struct Coder {
-    codes: Vec<u16>,
-    firsts: Vec<u32>,
-    null: Option<u16>,
-    /// Bytes of a value.
-    width: usize,
-    /// Values that are worth codes.
-    most: usize,
-}
-
-impl Coder {
-    /// For `rows` values of `width` bytes. A code of two bytes a row must save more than it costs;
-    /// it also does where most rows have no value.
-    fn new(rows: usize, width: usize) -> Self {
-        let most = (rows * width.saturating_sub(2) / width + 1).min(1 << 16);
-        Self { codes: Vec::with_capacity(rows), firsts: Vec::new(), null: None, width, most }
-    }
-
-    /// A code for the value of the next row. `None`: there are too many values.
-    fn fresh(&mut self) -> Option<u16> {
-        let row = self.codes.len();
-        let worth = row * self.width.saturating_sub(2) / self.width;
-        let hopeless = row >= SAMPLE && self.firsts.len() > worth;
-        if self.firsts.len() >= self.most || hopeless {
-            return None;
+impl Share<'_> {
+    fn all(&self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+        match self.column {
+            Some(column) => column.all(),
+            None => Ok(new_null_array(data_type, self.rows)),
         }
-        let code = self.firsts.len() as u16;
-        self.firsts.push(row as u32);
-        Some(code)
+    }
+}
+
+/// The column of all `shares`, in order, in memory of its own: coded, unless its values hardly
+/// repeat or are of a type that is not coded.
+pub fn join(data_type: &DataType, shares: &[Share<'_>]) -> Result<Column, ArrowError> {
+    if let [Share { column: Some(Column::Coded { codes, values }), .. }] = shares {
+        return Ok(Column::Coded { codes: codes.clone(), values: own_text(values)? });
+    }
+    let coded = match data_type {
+        DataType::Utf8View => Join::of(shares, |a| Texts(a.as_string_view())).coded(16),
+        DataType::FixedSizeBinary(16) => {
+            Join::of(shares, |a| Ids(a.as_fixed_size_binary())).coded(16)
+        }
+        DataType::Int64 => numbers::<Int64Type>(shares, |n| n as u64),
+        DataType::UInt64 => numbers::<UInt64Type>(shares, |n| n),
+        DataType::Int32 => numbers::<Int32Type>(shares, |n| n as u64),
+        DataType::UInt32 => numbers::<UInt32Type>(shares, u64::from),
+        DataType::UInt8 => numbers::<UInt8Type>(shares, u64::from),
+        DataType::Float64 => numbers::<Float64Type>(shares, f64::to_bits),
+        _ => None,
+    };
+    if let Some((codes, firsts)) = coded {
+        let values = firsts_of(data_type, shares, &firsts)?;
+        return Ok(Column::Coded { codes, values });
+    }
+    let all = match shares {
+        [only] => only.all(data_type)?,
+        many => {
+            let all =
+                many.iter().map(|share| share.all(data_type)).collect::<Result<Vec<_>, _>>()?;
+            concat(&all.iter().map(AsRef::as_ref).collect::<Vec<_>>())?
+        }
+    };
+    own_text(&all).map(Column::Plain)
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    shares: &[Share<'_>],
+    bits: fn(T::Native) -> u64,
+) -> Option<(Codes, Vec<First>)> {
+    let width = size_of::<T::Native>();
+    Join::of(shares, |a| Numbers(a.as_primitive::<T>(), bits)).coded(width)
+}
+
+/// Where a value was first seen: the number of its share, and its place among the share's values.
+type First = (usize, usize);
+
+/// The values that were first seen at `firsts`.
+fn firsts_of(
+    data_type: &DataType,
+    shares: &[Share<'_>],
+    firsts: &[First],
+) -> Result<ArrayRef, ArrowError> {
+    let null: ArrayRef = new_null_array(data_type, 1);
+    let values: Vec<&dyn Array> = shares
+        .iter()
+        .map(|share| match share.column {
+            Some(Column::Plain(values) | Column::Coded { values, .. }) => values.as_ref(),
+            None => null.as_ref(),
+        })
+        .collect();
+    if firsts.is_empty() {
+        return Ok(new_null_array(data_type, 0));
+    }
+    own_text(&Arc::clone(&interleave(&values, firsts)?))
+}
+
+/// Values that can be told apart.
+trait Keys {
+    fn array(&self) -> &dyn Array;
+    /// Equal ones of one array stand for equal values.
+    fn raw(&self, at: usize) -> u128;
+    fn hash(&self, at: usize) -> u64;
+    fn same(&self, at: usize, other: &Self, there: usize) -> bool;
+}
+
+struct Texts<'a>(&'a StringViewArray);
+
+impl Keys for Texts<'_> {
+    fn array(&self) -> &dyn Array {
+        self.0
     }
 
-    fn null(&mut self) -> Option<()> {
-        let code = match self.null {
-            Some(code) => code,
-            None => self.fresh()?,
-        };
-        self.null = Some(code);
-        self.codes.push(code);
-        Some(())
+    #[inline]
+    fn raw(&self, at: usize) -> u128 {
+        self.0.views()[at]
     }
 
-    fn finish(self) -> Coded {
-        let codes = match self.firsts.len() {
-            0 | 1 => Codes::One(self.codes.len()),
-            2..=256 => {
-                let codes: Vec<u8> = self.codes.iter().map(|code| *code as u8).collect();
-                Codes::Byte(ScalarBuffer::from(codes))
-            }
-            _ => Codes::Word(ScalarBuffer::from(self.codes)),
-        };
-        Coded { codes, firsts: self.firsts }
+    #[inline]
+    fn hash(&self, at: usize) -> u64 {
+        let view = self.raw(at);
+        // The first four bytes of a view are the length.
+        if view as u32 as usize <= INLINE { hash(view) } else { hash(self.0.value(at)) }
+    }
+
+    #[inline]
+    fn same(&self, at: usize, other: &Self, there: usize) -> bool {
+        let (view, seen) = (self.raw(at), other.raw(there));
+        // The first eight bytes are the length and the beginning.
+        view as u64 == seen as u64
+            && (if view as u32 as usize <= INLINE {
+                view == seen
+            } else {
+                self.0.value(at) == other.0.value(there)
+            })
+    }
+}
+
+struct Ids<'a>(&'a FixedSizeBinaryArray);
+
+impl Keys for Ids<'_> {
+    fn array(&self) -> &dyn Array {
+        self.0
+    }
+
+    #[inline]
+    fn raw(&self, at: usize) -> u128 {
+        self.0.value(at).first_chunk().map_or(0, |id| u128::from_le_bytes(*id))
+    }
+
+    #[inline]
+    fn hash(&self, at: usize) -> u64 {
+        hash(self.raw(at))
+    }
+
+    #[inline]
+    fn same(&self, at: usize, other: &Self, there: usize) -> bool {
+        self.raw(at) == other.raw(there)
+    }
+}
+
+struct Numbers<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>, fn(T::Native) -> u64);
+
+impl<T: ArrowPrimitiveType> Keys for Numbers<'_, T> {
+    fn array(&self) -> &dyn Array {
+        self.0
+    }
+
+    #[inline]
+    fn raw(&self, at: usize) -> u128 {
+        u128::from(self.1(self.0.values()[at]))
+    }
+
+    #[inline]
+    fn hash(&self, at: usize) -> u64 {
+        hash(self.raw(at) as u64)
+    }
+
+    #[inline]
+    fn same(&self, at: usize, other: &Self, there: usize) -> bool {
+        self.raw(at) == other.raw(there)
     }
 }
 
@@ -100,102 +194,133 @@ fn hash(value: impl std::hash::Hash) -> u64 {
     foldhash::fast::FixedState::default().hash_one(value)
 }
 
-fn texts(array: &StringViewArray) -> Option<Coded> {
-    let rows = array.len();
-    let mut coder = Coder::new(rows, 16);
-    let mut table: HashTable<(u64, u16)> = HashTable::new();
-    let views = array.views();
-    let mut last: Option<(u128, u16)> = None;
-    for (row, view) in views.iter().enumerate() {
-        if array.is_null(row) {
-            coder.null()?;
-            continue;
-        }
-        if let Some((seen, code)) = last
-            && seen == *view
-        {
-            coder.codes.push(code);
-            continue;
-        }
-        // The first four bytes of a view are the length.
-        let short = *view as u32 as usize <= INLINE;
-        let hash = if short { hash(view) } else { hash(array.value(row)) };
-        let same = |entry: &(u64, u16)| {
-            let first = coder.firsts[usize::from(entry.1)] as usize;
-            entry.0 == hash
-                && (views[first] == *view || !short && array.value(first) == array.value(row))
-        };
-        let code = match table.find(hash, same) {
-            Some((_, code)) => *code,
-            None => {
-                let code = coder.fresh()?;
-                table.insert_unique(hash, (hash, code), |entry| entry.0);
-                code
-            }
-        };
-        coder.codes.push(code);
-        last = Some((*view, code));
-    }
-    Some(coder.finish())
+/// A share of a column: its values, the codes of its rows if they have codes, and how many there are.
+struct Part<'a, K> {
+    keys: Option<K>,
+    codes: Option<&'a Codes>,
+    rows: usize,
 }
 
-fn ids(array: &FixedSizeBinaryArray) -> Option<Coded> {
-    let rows = array.len();
-    let mut coder = Coder::new(rows, 16);
-    let mut table: HashTable<(u64, u16)> = HashTable::new();
-    for row in 0..rows {
-        if array.is_null(row) {
-            coder.null()?;
-            continue;
-        }
-        let id = array.value(row);
-        let hash = hash(id);
-        let same = |entry: &(u64, u16)| {
-            entry.0 == hash && array.value(coder.firsts[usize::from(entry.1)] as usize) == id
-        };
-        let code = match table.find(hash, same) {
-            Some((_, code)) => *code,
-            None => {
-                let code = coder.fresh()?;
-                table.insert_unique(hash, (hash, code), |entry| entry.0);
-                code
-            }
-        };
-        coder.codes.push(code);
-    }
-    Some(coder.finish())
+/// Codes of a column that is made of several shares, as they are given.
+struct Join<'a, K> {
+    parts: Vec<Part<'a, K>>,
+    codes: Vec<u16>,
+    firsts: Vec<First>,
+    table: HashTable<(u64, u16)>,
+    null: Option<u16>,
 }
 
-fn numbers<T: ArrowPrimitiveType>(
-    array: &PrimitiveArray<T>,
-    bits: impl Fn(T::Native) -> u64,
-) -> Option<Coded> {
-    let mut coder = Coder::new(array.len(), size_of::<T::Native>());
-    let mut table: HashTable<(u64, u16)> = HashTable::new();
-    let mut last: Option<(u64, u16)> = None;
-    for (row, value) in array.values().iter().enumerate() {
-        if array.is_null(row) {
-            coder.null()?;
-            continue;
+impl<'a, K: Keys> Join<'a, K> {
+    fn of(shares: &[Share<'a>], keys: impl Fn(&'a dyn Array) -> K) -> Self {
+        let rows = shares.iter().map(|share| share.rows).sum();
+        let parts = shares.iter().map(|share| {
+            let (keys, codes) = match share.column {
+                Some(Column::Plain(values)) => (Some(keys(values.as_ref())), None),
+                Some(Column::Coded { codes, values }) => (Some(keys(values.as_ref())), Some(codes)),
+                None => (None, None),
+            };
+            Part { keys, codes, rows: share.rows }
+        });
+        Self {
+            parts: parts.collect(),
+            codes: Vec::with_capacity(rows),
+            firsts: Vec::new(),
+            table: HashTable::new(),
+            null: None,
         }
-        let value = bits(*value);
-        if let Some((seen, code)) = last
-            && seen == value
-        {
-            coder.codes.push(code);
-            continue;
-        }
-        let hash = hash(value);
-        let code = match table.find(hash, |entry| entry.0 == value) {
-            Some((_, code)) => *code,
-            None => {
-                let code = coder.fresh()?;
-                table.insert_unique(hash, (value, code), |entry| self::hash(entry.0));
-                code
-            }
-        };
-        coder.codes.push(code);
-        last = Some((value, code));
     }
-    Some(coder.finish())
+
+    /// The codes, and where each value was first seen. `None`: there are too many values of `width`
+    /// bytes.
+    fn coded(mut self, width: usize) -> Option<(Codes, Vec<First>)> {
+        for number in 0..self.parts.len() {
+            let (rows, codes) = (self.parts[number].rows, self.parts[number].codes);
+            let seen = self.codes.len() + rows;
+            match (&self.parts[number].keys, codes) {
+                (None, _) => {
+                    if rows > 0 {
+                        let code = self.null(number, 0, width, seen)?;
+                        self.codes.resize(seen, code);
+                    }
+                }
+                (Some(keys), Some(codes)) => {
+                    let values = keys.array().len();
+                    let map: Vec<u16> = (0..values)
+                        .map(|at| self.code(number, at, width, seen))
+                        .collect::<Option<_>>()?;
+                    match codes {
+                        Codes::One(_) => self.codes.resize(seen, *map.first().unwrap_or(&0)),
+                        Codes::Byte(codes) => {
+                            self.codes.extend(codes.iter().map(|code| map[usize::from(*code)]));
+                        }
+                        Codes::Word(codes) => {
+                            self.codes.extend(codes.iter().map(|code| map[usize::from(*code)]));
+                        }
+                    }
+                }
+                (Some(_), None) => self.rows(number, width)?,
+            }
+        }
+        if self.firsts.len() > most_values(self.codes.len(), width) {
+            return None;
+        }
+        Some((Codes::new(self.codes, self.firsts.len()), self.firsts))
+    }
+
+    /// Gives codes to all rows of a share that has none.
+    fn rows(&mut self, number: usize, width: usize) -> Option<()> {
+        let mut last: Option<(u128, u16)> = None;
+        for row in 0..self.parts[number].rows {
+            let raw = match &self.parts[number].keys {
+                Some(keys) if keys.array().is_valid(row) => Some(keys.raw(row)),
+                _ => None,
+            };
+            let code = match (raw, last) {
+                (Some(raw), Some((seen, code))) if raw == seen => code,
+                _ => self.code(number, row, width, self.codes.len())?,
+            };
+            last = raw.map(|raw| (raw, code)).or(last);
+            self.codes.push(code);
+        }
+        Some(())
+    }
+
+    /// The code of value `at` of a share, when `seen` rows are known.
+    fn code(&mut self, number: usize, at: usize, width: usize, seen: usize) -> Option<u16> {
+        let keys = self.parts[number].keys.as_ref()?;
+        if keys.array().is_null(at) {
+            return self.null(number, at, width, seen);
+        }
+        let hash = keys.hash(at);
+        let same = |(other, code): &(u64, u16)| {
+            let (part, first) = self.firsts[usize::from(*code)];
+            let first_keys = self.parts[part].keys.as_ref();
+            *other == hash && first_keys.is_some_and(|first_keys| keys.same(at, first_keys, first))
+        };
+        if let Some((_, code)) = self.table.find(hash, same) {
+            return Some(*code);
+        }
+        let code = self.fresh(number, at, width, seen)?;
+        self.table.insert_unique(hash, (hash, code), |entry| entry.0);
+        Some(code)
+    }
+
+    fn null(&mut self, number: usize, at: usize, width: usize, seen: usize) -> Option<u16> {
+        let code = match self.null {
+            Some(code) => code,
+            None => self.fresh(number, at, width, seen)?,
+        };
+        self.null = Some(code);
+        Some(code)
+    }
+
+    /// A code for a new value. `None`: there are too many.
+    fn fresh(&mut self, number: usize, at: usize, width: usize, seen: usize) -> Option<u16> {
+        let hopeless = seen >= SAMPLE && self.firsts.len() > worth(seen, width);
+        if hopeless || self.firsts.len() >= MAX_VALUES {
+            return None;
+        }
+        self.firsts.push((number, at));
+        Some((self.firsts.len() - 1) as u16)
+    }
 }

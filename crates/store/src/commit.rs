@@ -18,7 +18,7 @@ use crate::chunk::Chunk;
 use crate::counters::add;
 use crate::error::{BusyReason, StoreError};
 use crate::store::Shared;
-use crate::wal::writer::{Body, Writer};
+use crate::wal::writer::{Body, Compressors, Writer};
 
 /// A group takes at most this many bytes: more would only delay its first writers.
 const GROUP_BYTES: usize = 32 << 20;
@@ -68,6 +68,7 @@ struct Waiting {
 pub struct Queue {
     waiting: Mutex<Waiting>,
     ready: Condvar,
+    compressors: Compressors,
 }
 
 impl Queue {
@@ -116,7 +117,7 @@ impl Shared {
             Err(error) => return done(Err(error)),
         };
         // Compressing, checksumming and measuring happen here, on the writer's own thread.
-        let body = Body::new(kind, body, self.options.wal_zstd_level);
+        let body = Body::new(kind, body, self.options.wal_zstd_level, &self.queue.compressors);
         let chunk = Chunk::received(batch);
         let pending = Pending { body, raw_bytes, chunk, kind, done, _admission: admission };
         let mut waiting = self.queue.waiting.lock();

@@ -9,134 +9,30 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt8Array, UInt16Array,
-    UInt32Array, UInt64Array,
+    Array, ArrayData, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt64Array,
 };
-use arrow::buffer::ScalarBuffer;
-use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
-use lacuna_signal::batch::{BatchError, own_text};
+use lacuna_signal::batch::{BatchError, union_schema};
 use lacuna_signal::schema::{EVENTS, OVERFLOW};
 use lacuna_signal::{Batch, SignalKind};
 
-use crate::code::{self, Coded};
+use crate::code::{self, Share};
 use crate::lookup::{Lookup, Term, is_event_column};
 use crate::rows::RowSet;
 
-/// The code of each row of a column.
-#[derive(Debug, Clone)]
-pub enum Codes {
-    /// All of so many rows have the first value.
-    One(usize),
-    /// Of up to 256 values.
-    Byte(ScalarBuffer<u8>),
-    /// Of more.
-    Word(ScalarBuffer<u16>),
-}
+pub use lacuna_signal::coded::{Codes, Column};
 
-impl Codes {
-    /// The code of `row`.
-    #[inline]
-    pub fn get(&self, row: usize) -> usize {
-        match self {
-            Self::One(_) => 0,
-            Self::Byte(codes) => usize::from(codes[row]),
-            Self::Word(codes) => usize::from(codes[row]),
-        }
-    }
-
-    /// How many rows have each of `values` codes.
-    pub fn count(&self, values: usize) -> Vec<u64> {
-        let mut counts = vec![0; values];
-        match self {
-            Self::One(rows) => counts.iter_mut().take(1).for_each(|count| *count = *rows as u64),
-            Self::Byte(codes) => codes.iter().for_each(|code| counts[usize::from(*code)] += 1),
-            Self::Word(codes) => codes.iter().for_each(|code| counts[usize::from(*code)] += 1),
-        }
-        counts
-    }
-
-    /// The rows that have `code`.
-    pub fn rows_of(&self, code: usize) -> RowSet {
-        match self {
-            Self::One(rows) => rows_where(*rows, |_| code == 0),
-            Self::Byte(codes) => rows_where(codes.len(), |row| usize::from(codes[row]) == code),
-            Self::Word(codes) => rows_where(codes.len(), |row| usize::from(codes[row]) == code),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::One(_) => 0,
-            Self::Byte(codes) => codes.len(),
-            Self::Word(codes) => codes.len() * 2,
-        }
+/// The rows that have `code`.
+pub fn rows_of(codes: &Codes, code: usize) -> RowSet {
+    match codes {
+        Codes::One(rows) => rows_where(*rows, |_| code == 0),
+        Codes::Byte(codes) => rows_where(codes.len(), |row| usize::from(codes[row]) == code),
+        Codes::Word(codes) => rows_where(codes.len(), |row| usize::from(codes[row]) == code),
     }
 }
 
-/// A column of packed rows.
-#[derive(Debug, Clone)]
-pub enum Column {
-    /// A value a row.
-    Plain(ArrayRef),
-    /// Row `r` has the value with number `codes.get(r)`. Null is a value.
-    Coded {
-        /// The codes.
-        codes: Codes,
-        /// The values.
-        values: ArrayRef,
-    },
-}
-
-impl Column {
-    fn pack(array: &ArrayRef) -> Result<Self, ArrowError> {
-        if let Some(Coded { codes, firsts }) = code::of(array.as_ref()) {
-            let firsts: UInt32Array = firsts.into_iter().collect();
-            let values = own_text(&take(array.as_ref(), &firsts, None)?)?;
-            return Ok(Self::Coded { codes, values });
-        }
-        own_text(array).map(Self::Plain)
-    }
-
-    fn all(&self, rows: usize) -> Result<ArrayRef, ArrowError> {
-        self.slice(0, rows)
-    }
-
-    fn slice(&self, start: usize, len: usize) -> Result<ArrayRef, ArrowError> {
-        match self {
-            Self::Plain(array) => Ok(array.slice(start, len)),
-            Self::Coded { codes, values } => match codes {
-                Codes::One(_) => take(values, &UInt8Array::from(vec![0; len]), None),
-                Codes::Byte(codes) => {
-                    take(values, &UInt8Array::new(codes.slice(start, len), None), None)
-                }
-                Codes::Word(codes) => {
-                    take(values, &UInt16Array::new(codes.slice(start, len), None), None)
-                }
-            },
-        }
-    }
-
-    fn pick(&self, rows: &UInt64Array) -> Result<ArrayRef, ArrowError> {
-        match self {
-            Self::Plain(array) => take(array, rows, None),
-            Self::Coded { codes, values } => {
-                let codes = rows.values().iter().map(|row| codes.get(*row as usize) as u16);
-                take(values, &UInt16Array::from_iter_values(codes), None)
-            }
-        }
-    }
-
-    fn footprint(&self, seen: &mut HashSet<*const u8>) -> usize {
-        match self {
-            Self::Plain(array) => data_footprint(&array.to_data(), seen),
-            Self::Coded { codes, values } => {
-                codes.bytes() + data_footprint(&values.to_data(), seen)
-            }
-        }
-    }
-}
+/// Rows as they are kept: their columns' names and types, their number, their columns.
+pub type Stored<'a> = (&'a SchemaRef, usize, &'a [Column]);
 
 /// Rows of one kind that share no memory with anything else.
 #[derive(Debug, Clone)]
@@ -150,12 +46,41 @@ pub struct Packed {
 impl Packed {
     /// All rows of `batches`, in order; `None` if there is no batch.
     pub fn of(batches: &[Batch]) -> Result<Option<Self>, BatchError> {
-        let Some(first) = batches.first() else { return Ok(None) };
-        let joined = Batch::concat(first.kind(), batches)?;
-        let record = joined.record();
-        let columns = record.columns().iter().map(Column::pack).collect::<Result<_, _>>()?;
-        let (schema, rows) = (record.schema(), joined.num_rows());
-        Ok(Some(Self { kind: first.kind(), schema, rows, columns }))
+        let kept: Vec<Vec<Column>> = batches.iter().map(Batch::stored_columns).collect();
+        let all = batches.iter().zip(&kept);
+        let parts: Vec<_> = all
+            .map(|(batch, columns)| (batch.schema(), batch.num_rows(), columns.as_slice()))
+            .collect();
+        batches.first().map(|first| Self::join(first.kind(), &parts)).transpose()
+    }
+
+    /// All rows of `parts`, in order: of each its schema, number of rows and columns.
+    pub fn join(kind: SignalKind, parts: &[Stored<'_>]) -> Result<Self, BatchError> {
+        let schema = match parts {
+            [(schema, ..)] => Arc::clone(schema),
+            many => {
+                let schemas: Vec<_> = many.iter().map(|(schema, ..)| schema.as_ref()).collect();
+                Arc::new(union_schema(kind, &schemas))
+            }
+        };
+        // Batches have their columns in the same order: each is looked for where the last one was.
+        let mut next = vec![0; parts.len()];
+        let columns = schema.fields().iter().map(|field| {
+            let shares: Vec<Share<'_>> = parts
+                .iter()
+                .zip(&mut next)
+                .map(|((schema, rows, columns), next)| {
+                    let here = schema.fields().get(*next).filter(|at| at.name() == field.name());
+                    let at = here.map(|_| *next).or_else(|| schema.index_of(field.name()).ok());
+                    *next = at.map_or(*next, |at| at + 1);
+                    Share { column: at.and_then(|at| columns.get(at)), rows: *rows }
+                })
+                .collect();
+            code::join(field.data_type(), &shares)
+        });
+        let columns = columns.collect::<Result<_, _>>()?;
+        let rows = parts.iter().map(|(_, rows, _)| rows).sum();
+        Ok(Self { kind, schema, rows, columns })
     }
 
     /// The kind of signal.
@@ -186,10 +111,11 @@ impl Packed {
     /// Bytes of memory.
     pub fn footprint(&self) -> usize {
         let mut seen = HashSet::new();
-        self.columns.iter().map(|column| column.footprint(&mut seen)).sum()
+        self.columns.iter().map(|column| column_footprint(column, &mut seen)).sum()
     }
 
     /// All rows.
+    #[cfg(test)]
     pub fn unpack(&self) -> Result<Batch, BatchError> {
         self.read(&RowSet::range(0..self.rows as u32), |_| true)
     }
@@ -202,7 +128,7 @@ impl Packed {
         let wanted = keep.iter().filter_map(|i| self.columns.get(*i));
         let columns: Vec<ArrayRef> = match rows.ranges() {
             [all] if all.len() == self.rows => {
-                wanted.map(|column| column.all(self.rows)).collect::<Result<_, _>>()?
+                wanted.map(|column| column.all()).collect::<Result<_, _>>()?
             }
             [one] => wanted
                 .map(|column| column.slice(one.start as usize, one.len()))
@@ -250,7 +176,7 @@ impl Packed {
                 None => rows_where(self.rows, has),
                 Some(codes) => match (0..texts.len()).find(|at| has(*at)) {
                     None => RowSet::default(),
-                    Some(code) => codes.rows_of(code),
+                    Some(code) => rows_of(codes, code),
                 },
             });
         }
@@ -271,8 +197,15 @@ pub fn rows_where(rows: usize, has: impl Fn(usize) -> bool) -> RowSet {
 /// in Arrow's own sum.
 pub fn footprint(batch: &Batch) -> usize {
     let mut seen = HashSet::new();
-    let arrays = batch.record().columns().iter();
-    arrays.map(|array| data_footprint(&array.to_data(), &mut seen)).sum()
+    let columns = batch.stored_columns();
+    columns.iter().map(|column| column_footprint(column, &mut seen)).sum()
+}
+
+fn column_footprint(column: &Column, seen: &mut HashSet<*const u8>) -> usize {
+    match column {
+        Column::Plain(array) => data_footprint(&array.to_data(), seen),
+        Column::Coded { codes, values } => codes.bytes() + data_footprint(&values.to_data(), seen),
+    }
 }
 
 fn data_footprint(data: &ArrayData, seen: &mut HashSet<*const u8>) -> usize {
@@ -356,6 +289,49 @@ mod tests {
             let picked = UInt64Array::from_iter_values(
                 set.ranges().iter().cloned().flatten().map(u64::from));
             prop_assert_eq!(&packed.read(&set, |_| true).unwrap(), &batch.take(&picked).unwrap());
+        }
+
+        #[test]
+        fn parts_joined_are_the_parts_one_after_the_other(
+            parts in proptest::collection::vec(
+                (1u16..600).prop_flat_map(|n| {
+                    (proptest::collection::vec(any_row(n), 0..500), 0u8..4)
+                }),
+                1..6,
+            ),
+        ) {
+            // A part may come as it is, without a column, packed, or both.
+            let some = [schema::TIME, schema::BODY];
+            let parts: Vec<(Batch, bool)> = parts
+                .iter()
+                .map(|(rows, how)| {
+                    let batch = batch(rows);
+                    let batch = if how & 1 == 0 { batch } else { batch.project(&some).unwrap() };
+                    (batch, how & 2 == 0)
+                })
+                .collect();
+            let batches: Vec<Batch> = parts.iter().map(|(batch, _)| batch.clone()).collect();
+            let expected = Batch::concat(SignalKind::Logs, &batches).unwrap();
+            let kept: Vec<(SchemaRef, usize, Vec<Column>)> = parts
+                .iter()
+                .map(|(batch, packed)| {
+                    let columns = match packed {
+                        false => batch.stored_columns(),
+                        true => Packed::of(std::slice::from_ref(batch)).unwrap().unwrap().columns,
+                    };
+                    (batch.schema().clone(), batch.num_rows(), columns)
+                })
+                .collect();
+            let kept: Vec<Stored<'_>> =
+                kept.iter().map(|(schema, rows, columns)| (schema, *rows, &columns[..])).collect();
+            let joined = Packed::join(SignalKind::Logs, &kept).unwrap();
+            prop_assert_eq!(&joined.unpack().unwrap(), &expected);
+            for column in joined.columns() {
+                if let Column::Coded { codes, values } = column {
+                    let counts = codes.count(values.len());
+                    prop_assert!(counts.iter().all(|rows| *rows > 0), "an unused value");
+                }
+            }
         }
 
         #[test]

@@ -151,7 +151,7 @@ impl Part for Chunk {
     }
 
     fn schema(&self) -> SchemaRef {
-        Chunk::schema(self)
+        Chunk::schema(self).clone()
     }
 
     fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError> {
@@ -238,7 +238,7 @@ pub fn project(batch: &Batch, want: Want<'_>) -> Result<Batch, StoreError> {
 }
 
 fn project_by(batch: &Batch, wanted: impl Fn(&str) -> bool) -> Result<Batch, StoreError> {
-    let schema = batch.record().schema();
+    let schema = batch.schema();
     let names: Vec<&str> =
         schema.fields().iter().map(|f| f.name().as_str()).filter(|n| wanted(n)).collect();
     Ok(batch.project(&names)?)

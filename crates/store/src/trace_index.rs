@@ -4,7 +4,7 @@ use arrow::array::{Array, AsArray};
 use lacuna_signal::schema::TRACE_ID;
 use lacuna_signal::{Batch, TraceId};
 
-use crate::packed::Column;
+use crate::packed::{Column, rows_of};
 use crate::rows::RowSet;
 
 /// A well-mixed hash of a trace id. Ids are random by W3C's rules, but not everybody keeps them,
@@ -66,7 +66,7 @@ impl TraceIndex {
         for position in &self.positions[from..from + equal] {
             match column {
                 Some(Column::Coded { codes, .. }) => {
-                    set = set.or(&codes.rows_of(*position as usize));
+                    set = set.or(&rows_of(codes, *position as usize));
                 }
                 _ => set.push(*position..*position + 1),
             }

@@ -4,7 +4,7 @@ use crate::column::{Buffers, Text};
 use crate::schema::AttrType;
 use crate::value::{base64, double_text};
 
-use super::wire::{Message, WireError};
+use super::wire::{Message, WireError, read_varint};
 
 /// Arrays and key-value lists nested deeper than this are refused. No emitter comes near; protobuf
 /// readers refuse more than 100 messages in one another, and a level of a key-value list is three.
@@ -113,11 +113,42 @@ pub struct KeyValue<'a> {
 
 impl<'a> KeyValue<'a> {
     /// Reads the `KeyValue` message in `bytes`.
+    #[inline]
     pub fn parse(
         bytes: &'a [u8],
         buffers: &mut Buffers,
         check_text: bool,
     ) -> Result<Self, WireError> {
+        match Self::usual(bytes) {
+            Some(usual) if !check_text => Ok(usual),
+            _ => Self::any(bytes, buffers, check_text),
+        }
+    }
+
+    /// Reads what nearly all emitters write: a key, then a text, number or boolean, then nothing,
+    /// each length in one byte. `None` if it is anything else.
+    #[inline]
+    fn usual(bytes: &'a [u8]) -> Option<Self> {
+        let [0x0a, len @ ..0x80, rest @ ..] = bytes else { return None };
+        let (key, rest) = rest.split_at_checked(usize::from(*len))?;
+        let [0x12, len @ ..0x80, value @ ..] = rest else { return None };
+        if usize::from(*len) != value.len() {
+            return None;
+        }
+        let value = match value {
+            [0x0a, len, text @ ..] if usize::from(*len) == text.len() => AnyValue::Str(text),
+            [0x10, flag @ ..2] => AnyValue::Bool(*flag == 1),
+            [0x18, number @ ..] => match read_varint(number) {
+                Ok((value, len)) if len == number.len() => AnyValue::Int(value as i64),
+                _ => return None,
+            },
+            [0x21, number @ ..] => AnyValue::Double(f64::from_le_bytes(number.try_into().ok()?)),
+            _ => return None,
+        };
+        Some(Self { key, value })
+    }
+
+    fn any(bytes: &'a [u8], buffers: &mut Buffers, check_text: bool) -> Result<Self, WireError> {
         let (key, value) = key_and_value(bytes)?;
         Ok(Self {
             key: text(key, check_text)?,

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use arrow::datatypes::{Field, Float64Type, Int64Type};
 use hashbrown::HashTable;
 
-use crate::column::{AttributeListColumn, BoolColumn, Buffers, NumberColumn, Text, ViewColumn};
+use crate::coded::Column as Stored;
+use crate::column::{
+    AttributeListColumn, BoolColumn, Buffers, CodedNumbers, Text, TextColumn, ViewColumn, same,
+};
 use crate::schema::{AttrType, OVERFLOW, Scope, attribute_column, attribute_list_type};
 
 use super::any::{AnyValue, KeyValue};
@@ -19,29 +21,30 @@ const LEAST_KEY: usize = 256;
 
 #[derive(Debug)]
 enum Values {
-    Str(ViewColumn),
-    Int(NumberColumn<Int64Type>),
-    Double(NumberColumn<Float64Type>),
+    Str(TextColumn),
+    Int(CodedNumbers<Int64Type>),
+    Double(CodedNumbers<Float64Type>),
     Bool(BoolColumn),
     Bytes(ViewColumn),
-    Any(ViewColumn),
+    Any(TextColumn),
 }
 
 impl Values {
     fn new(ty: AttrType) -> Self {
         match ty {
-            AttrType::Str => Self::Str(ViewColumn::default()),
-            AttrType::Int => Self::Int(NumberColumn::default()),
-            AttrType::Double => Self::Double(NumberColumn::default()),
+            AttrType::Str => Self::Str(TextColumn::default()),
+            AttrType::Int => Self::Int(CodedNumbers::default()),
+            AttrType::Double => Self::Double(CodedNumbers::default()),
             AttrType::Bool => Self::Bool(BoolColumn::default()),
             AttrType::Bytes => Self::Bytes(ViewColumn::default()),
-            AttrType::Any => Self::Any(ViewColumn::default()),
+            AttrType::Any => Self::Any(TextColumn::default()),
         }
     }
 
     fn len(&self) -> usize {
         match self {
-            Self::Str(column) | Self::Bytes(column) | Self::Any(column) => column.len(),
+            Self::Str(column) | Self::Any(column) => column.len(),
+            Self::Bytes(column) => column.len(),
             Self::Int(column) => column.len(),
             Self::Double(column) => column.len(),
             Self::Bool(column) => column.len(),
@@ -50,7 +53,8 @@ impl Values {
 
     fn pad(&mut self, row: usize) {
         match self {
-            Self::Str(column) | Self::Bytes(column) | Self::Any(column) => column.pad(row),
+            Self::Str(column) | Self::Any(column) => column.pad(row),
+            Self::Bytes(column) => column.pad(row),
             Self::Int(column) => column.pad(row),
             Self::Double(column) => column.pad(row),
             Self::Bool(column) => column.pad(row),
@@ -60,29 +64,29 @@ impl Values {
     /// Appends `value` to `n` rows. The column was chosen by the value's type.
     fn push_n(&mut self, buffers: &Buffers, value: &AnyValue<'_>, n: usize) {
         match (self, value) {
-            (Self::Str(column), AnyValue::Str(bytes)) if n == 1 => {
-                column.push(buffers, Text::Body(bytes));
+            (Self::Str(column), AnyValue::Str(bytes)) => {
+                column.push_n(buffers, Text::Body(bytes), n);
             }
-            (Self::Int(column), AnyValue::Int(value)) if n == 1 => column.push(*value),
-            (Self::Str(column), AnyValue::Str(bytes))
-            | (Self::Bytes(column), AnyValue::Bytes(bytes)) => {
+            (Self::Bytes(column), AnyValue::Bytes(bytes)) => {
                 column.push_n(buffers, Text::Body(bytes), n);
             }
             (Self::Any(column), AnyValue::Any(text)) => column.push_n(buffers, *text, n),
-            (Self::Int(column), AnyValue::Int(value)) => column.push_n(*value, n),
-            (Self::Double(column), AnyValue::Double(value)) => column.push_n(*value, n),
+            (Self::Int(column), AnyValue::Int(value)) => column.push_n(buffers, *value, n),
+            (Self::Double(column), AnyValue::Double(value)) => {
+                column.push_n(buffers, *value, n);
+            }
             (Self::Bool(column), AnyValue::Bool(value)) => column.push_n(*value, n),
             _ => debug_assert!(false, "a column is chosen by the value's type"),
         }
     }
 
-    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<ArrayRef, arrow::error::ArrowError> {
+    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Stored, arrow::error::ArrowError> {
         Ok(match self {
-            Self::Str(column) | Self::Any(column) => column.finish_text(buffers)?,
-            Self::Bytes(column) => column.finish_bytes(buffers)?,
-            Self::Int(column) => column.finish(DataType::Int64),
-            Self::Double(column) => column.finish(DataType::Float64),
-            Self::Bool(column) => column.finish(),
+            Self::Str(column) | Self::Any(column) => column.finish(buffers)?,
+            Self::Bytes(column) => Stored::Plain(column.finish_bytes(buffers)?),
+            Self::Int(column) => column.finish(),
+            Self::Double(column) => column.finish(),
+            Self::Bool(column) => Stored::Plain(column.finish()),
         })
     }
 }
@@ -98,12 +102,12 @@ struct Column<'a> {
 impl Column<'_> {
     #[inline]
     fn is(&self, scope: Scope, ty: AttrType, key: &[u8]) -> bool {
-        self.key == key && self.ty == ty && self.scope == scope
+        self.ty == ty && self.scope == scope && same(self.key, key)
     }
 }
 
 /// Finished columns with their fields, and the buffers that their texts lie in.
-pub type Finished = (Vec<(Field, ArrayRef)>, Arc<[Buffer]>);
+pub type Finished = (Vec<(Field, Stored)>, Arc<[Buffer]>);
 
 /// The attribute columns of a batch that is being decoded.
 ///
@@ -252,7 +256,7 @@ impl<'a> AttributeColumns<'a> {
         finished.sort_by(|(a, _), (b, _)| a.name().cmp(b.name()));
         if let Some(overflow) = overflow {
             let field = Field::new(OVERFLOW, attribute_list_type(), true);
-            finished.push((field, overflow.finish(&buffers)?));
+            finished.push((field, Stored::Plain(overflow.finish(&buffers)?)));
         }
         Ok((finished, buffers))
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, TimestampNanosecondType, UInt8Type, UInt32Type};
 
-use crate::column::{Buffers, IdColumn, NumberColumn, Text, ViewColumn};
+use crate::coded::Column;
+use crate::column::{Buffers, IdColumn, NumberColumn, Text, TextColumn};
 use crate::schema::{self as c, Scope, SignalKind, timestamp_type};
 
 use super::any::{AnyValue, KeyValue, json_text};
@@ -23,10 +23,10 @@ pub struct Logs<'a> {
     span_id: IdColumn<8>,
     flags: NumberColumn<UInt32Type>,
     severity: NumberColumn<UInt8Type>,
-    severity_text: ViewColumn,
-    body: ViewColumn,
-    body_any: ViewColumn,
-    event_name: ViewColumn,
+    severity_text: TextColumn,
+    body: TextColumn,
+    body_any: TextColumn,
+    event_name: TextColumn,
     dropped_attributes: NumberColumn<UInt32Type>,
     attributes: Vec<KeyValue<'a>>,
 }
@@ -59,6 +59,10 @@ impl<'a> Items<'a> for Logs<'a> {
                 6 => {
                     let attribute = KeyValue::parse(field.bytes(6)?, sink.buffers, check)?;
                     self.attributes.push(attribute);
+                    while let Some(bytes) = message.next_bytes(0x32) {
+                        let attribute = KeyValue::parse(bytes, sink.buffers, check)?;
+                        self.attributes.push(attribute);
+                    }
                 }
                 7 => dropped = field.varint(7)?,
                 8 => flags = field.fixed32(8)?,
@@ -113,19 +117,22 @@ impl<'a> Items<'a> for Logs<'a> {
         Ok(())
     }
 
-    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, ArrayRef)>, BuildError> {
+    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, Column)>, BuildError> {
         Ok(vec![
-            (c::TIME, self.time.finish(timestamp_type())),
-            (c::OBSERVED_TIME, self.observed_time.finish(timestamp_type())),
-            (c::TRACE_ID, self.trace_id.finish()?),
-            (c::SPAN_ID, self.span_id.finish()?),
-            (c::FLAGS, self.flags.finish(DataType::UInt32)),
-            (c::SEVERITY, self.severity.finish(DataType::UInt8)),
-            (c::SEVERITY_TEXT, self.severity_text.finish_text(buffers)?),
-            (c::BODY, self.body.finish_text(buffers)?),
-            (c::BODY_ANY, self.body_any.finish_text(buffers)?),
-            (c::EVENT_NAME, self.event_name.finish_text(buffers)?),
-            (c::DROPPED_ATTRIBUTES, self.dropped_attributes.finish(DataType::UInt32)),
+            (c::TIME, Column::Plain(self.time.finish(timestamp_type()))),
+            (c::OBSERVED_TIME, Column::Plain(self.observed_time.finish(timestamp_type()))),
+            (c::TRACE_ID, Column::Plain(self.trace_id.finish()?)),
+            (c::SPAN_ID, Column::Plain(self.span_id.finish()?)),
+            (c::FLAGS, Column::Plain(self.flags.finish(DataType::UInt32))),
+            (c::SEVERITY, Column::Plain(self.severity.finish(DataType::UInt8))),
+            (c::SEVERITY_TEXT, self.severity_text.finish(buffers)?),
+            (c::BODY, self.body.finish(buffers)?),
+            (c::BODY_ANY, self.body_any.finish(buffers)?),
+            (c::EVENT_NAME, self.event_name.finish(buffers)?),
+            (
+                c::DROPPED_ATTRIBUTES,
+                Column::Plain(self.dropped_attributes.finish(DataType::UInt32)),
+            ),
         ])
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::column::{Buffers, NumberColumn, Text, ViewColumn};
+use crate::coded::Column;
+use crate::column::{Buffers, NumberColumn, Text, TextColumn};
 use crate::schema::{self, Scope, SignalKind};
 
 use super::any::KeyValue;
@@ -67,16 +67,16 @@ pub trait Items<'a>: Sized {
     ) -> Result<(), ItemError>;
 
     /// The fixed columns by name; one that is null in every row may be left out.
-    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, ArrayRef)>, BuildError>;
+    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, Column)>, BuildError>;
 }
 
 /// Resource and scope columns, filled a range of rows at a time.
 #[derive(Default)]
 struct ScopeColumns {
-    scope_name: ViewColumn,
-    scope_version: ViewColumn,
-    resource_schema_url: ViewColumn,
-    scope_schema_url: ViewColumn,
+    scope_name: TextColumn,
+    scope_version: TextColumn,
+    resource_schema_url: TextColumn,
+    scope_schema_url: TextColumn,
     resource_dropped: NumberColumn<UInt32Type>,
     scope_dropped: NumberColumn<UInt32Type>,
 }
@@ -140,21 +140,23 @@ pub fn decode<'a, I: Items<'a>>(
     rejected.truncated += attributes.truncated;
     let (attribute_columns, buffers) = attributes.finish(buffers, row)?;
     let mut fixed = items.finish(&buffers)?;
+    let resource_dropped = scopes.resource_dropped.finish(DataType::UInt32);
+    let scope_dropped = scopes.scope_dropped.finish(DataType::UInt32);
     fixed.extend([
-        (schema::SCOPE_NAME, scopes.scope_name.finish_text(&buffers)?),
-        (schema::SCOPE_VERSION, scopes.scope_version.finish_text(&buffers)?),
-        (schema::RESOURCE_SCHEMA_URL, scopes.resource_schema_url.finish_text(&buffers)?),
-        (schema::SCOPE_SCHEMA_URL, scopes.scope_schema_url.finish_text(&buffers)?),
-        (schema::RESOURCE_DROPPED_ATTRIBUTES, scopes.resource_dropped.finish(DataType::UInt32)),
-        (schema::SCOPE_DROPPED_ATTRIBUTES, scopes.scope_dropped.finish(DataType::UInt32)),
+        (schema::SCOPE_NAME, scopes.scope_name.finish(&buffers)?),
+        (schema::SCOPE_VERSION, scopes.scope_version.finish(&buffers)?),
+        (schema::RESOURCE_SCHEMA_URL, scopes.resource_schema_url.finish(&buffers)?),
+        (schema::SCOPE_SCHEMA_URL, scopes.scope_schema_url.finish(&buffers)?),
+        (schema::RESOURCE_DROPPED_ATTRIBUTES, Column::Plain(resource_dropped)),
+        (schema::SCOPE_DROPPED_ATTRIBUTES, Column::Plain(scope_dropped)),
     ]);
     Ok(Decoded { batch: assemble(I::KIND, fixed, attribute_columns, row)?, rejected })
 }
 
 fn assemble(
     kind: SignalKind,
-    fixed: Vec<(&'static str, ArrayRef)>,
-    attributes: Vec<(Field, ArrayRef)>,
+    fixed: Vec<(&'static str, Column)>,
+    attributes: Vec<(Field, Column)>,
     rows: usize,
 ) -> Result<Batch, BuildError> {
     let mut fields = Vec::with_capacity(fixed.len() + attributes.len());
@@ -164,7 +166,7 @@ fn assemble(
             debug_assert!(false, "no fixed column {name}");
             continue;
         };
-        if field.is_nullable() && column.null_count() == rows {
+        if field.is_nullable() && column.is_null() {
             continue;
         }
         fields.push(Arc::clone(field));
@@ -174,10 +176,7 @@ fn assemble(
         fields.push(Arc::new(field));
         columns.push(column);
     }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let schema = Arc::new(Schema::new(fields));
-    let record = RecordBatch::try_new_with_options(schema, columns, &options)?;
-    Ok(Batch::new_unchecked(kind, record))
+    Ok(Batch::coded(kind, Arc::new(Schema::new(fields)), rows, columns)?)
 }
 
 /// What a resource's or scope's message says of all its children.
@@ -314,7 +313,7 @@ fn set_attribute<'a>(
 
 /// Sets `text` in `n` rows from `row`; an empty one stays null.
 fn fill<'a>(
-    column: &mut ViewColumn,
+    column: &mut TextColumn,
     sink: &Sink<'_, 'a>,
     text: &'a [u8],
     row: usize,

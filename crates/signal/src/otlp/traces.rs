@@ -6,8 +6,10 @@ use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt8Type, UInt32Type};
 
+use crate::coded::Column;
 use crate::column::{
-    AttributeListColumn, Buffers, IdColumn, ListEnds, NumberColumn, Text, ViewColumn, struct_column,
+    AttributeListColumn, Buffers, IdColumn, ListEnds, NumberColumn, Text, TextColumn, ViewColumn,
+    struct_column,
 };
 use crate::schema::{self as c, Scope, SignalKind, event_fields, link_fields, timestamp_type};
 
@@ -23,14 +25,14 @@ pub struct Spans<'a> {
     trace_id: IdColumn<16>,
     span_id: IdColumn<8>,
     parent_span_id: IdColumn<8>,
-    trace_state: ViewColumn,
+    trace_state: TextColumn,
     flags: NumberColumn<UInt32Type>,
-    name: ViewColumn,
+    name: TextColumn,
     kind: NumberColumn<UInt8Type>,
     start_time: NumberColumn<TimestampNanosecondType>,
     duration: NumberColumn<Int64Type>,
     status_code: NumberColumn<UInt8Type>,
-    status_message: ViewColumn,
+    status_message: TextColumn,
     events: Events,
     links: Links,
     dropped_attributes: NumberColumn<UInt32Type>,
@@ -95,6 +97,22 @@ impl<'a> Items<'a> for Spans<'a> {
         let (mut dropped_attributes, mut dropped_events, mut dropped_links) = (0, 0, 0u64);
 
         let mut message = Message::new(bytes);
+        // Emitters write fields in the order of their numbers. What comes in another order, or
+        // again, is read below.
+        for (tag, place) in [
+            (0x0a, &mut trace_id),
+            (0x12, &mut span_id),
+            (0x1a, &mut state),
+            (0x22, &mut parent),
+            (0x2a, &mut name),
+        ] {
+            if let Some(bytes) = message.next_bytes(tag) {
+                *place = bytes;
+            }
+        }
+        kind = message.next_small(0x30).unwrap_or(kind);
+        start = message.next_fixed64(0x39).unwrap_or(start);
+        end = message.next_fixed64(0x41).unwrap_or(end);
         while let Some((number, field)) = message.next_field()? {
             match number {
                 1 => trace_id = field.bytes(1)?,
@@ -108,6 +126,10 @@ impl<'a> Items<'a> for Spans<'a> {
                 9 => {
                     let attribute = KeyValue::parse(field.bytes(9)?, sink.buffers, check)?;
                     scratch.attributes.push(attribute);
+                    while let Some(bytes) = message.next_bytes(0x4a) {
+                        let attribute = KeyValue::parse(bytes, sink.buffers, check)?;
+                        scratch.attributes.push(attribute);
+                    }
                 }
                 10 => dropped_attributes = field.varint(10)?,
                 11 => scratch.event(field.bytes(11)?, sink.buffers, check)?,
@@ -171,24 +193,27 @@ impl<'a> Items<'a> for Spans<'a> {
         Ok(())
     }
 
-    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, ArrayRef)>, BuildError> {
+    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, Column)>, BuildError> {
         Ok(vec![
-            (c::TRACE_ID, self.trace_id.finish()?),
-            (c::SPAN_ID, self.span_id.finish()?),
-            (c::PARENT_SPAN_ID, self.parent_span_id.finish()?),
-            (c::TRACE_STATE, self.trace_state.finish_text(buffers)?),
-            (c::FLAGS, self.flags.finish(DataType::UInt32)),
-            (c::NAME, self.name.finish_text(buffers)?),
-            (c::KIND, self.kind.finish(DataType::UInt8)),
-            (c::START_TIME, self.start_time.finish(timestamp_type())),
-            (c::DURATION, self.duration.finish(DataType::Int64)),
-            (c::STATUS_CODE, self.status_code.finish(DataType::UInt8)),
-            (c::STATUS_MESSAGE, self.status_message.finish_text(buffers)?),
-            (c::EVENTS, self.events.finish(buffers)?),
-            (c::LINKS, self.links.finish(buffers)?),
-            (c::DROPPED_ATTRIBUTES, self.dropped_attributes.finish(DataType::UInt32)),
-            (c::DROPPED_EVENTS, self.dropped_events.finish(DataType::UInt32)),
-            (c::DROPPED_LINKS, self.dropped_links.finish(DataType::UInt32)),
+            (c::TRACE_ID, Column::Plain(self.trace_id.finish()?)),
+            (c::SPAN_ID, Column::Plain(self.span_id.finish()?)),
+            (c::PARENT_SPAN_ID, Column::Plain(self.parent_span_id.finish()?)),
+            (c::TRACE_STATE, self.trace_state.finish(buffers)?),
+            (c::FLAGS, Column::Plain(self.flags.finish(DataType::UInt32))),
+            (c::NAME, self.name.finish(buffers)?),
+            (c::KIND, Column::Plain(self.kind.finish(DataType::UInt8))),
+            (c::START_TIME, Column::Plain(self.start_time.finish(timestamp_type()))),
+            (c::DURATION, Column::Plain(self.duration.finish(DataType::Int64))),
+            (c::STATUS_CODE, Column::Plain(self.status_code.finish(DataType::UInt8))),
+            (c::STATUS_MESSAGE, self.status_message.finish(buffers)?),
+            (c::EVENTS, Column::Plain(self.events.finish(buffers)?)),
+            (c::LINKS, Column::Plain(self.links.finish(buffers)?)),
+            (
+                c::DROPPED_ATTRIBUTES,
+                Column::Plain(self.dropped_attributes.finish(DataType::UInt32)),
+            ),
+            (c::DROPPED_EVENTS, Column::Plain(self.dropped_events.finish(DataType::UInt32))),
+            (c::DROPPED_LINKS, Column::Plain(self.dropped_links.finish(DataType::UInt32))),
         ])
     }
 }

@@ -43,6 +43,7 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    #[cold]
     fn type_error(self, field: u32) -> WireError {
         let found = match self {
             Self::Varint(_) => "varint",
@@ -54,6 +55,7 @@ impl<'a> Field<'a> {
     }
 
     /// The length-delimited value of `field`.
+    #[inline]
     pub fn bytes(self, field: u32) -> Result<&'a [u8], WireError> {
         match self {
             Self::Bytes(bytes) => Ok(bytes),
@@ -62,6 +64,7 @@ impl<'a> Field<'a> {
     }
 
     /// The variable-length integer of `field`.
+    #[inline]
     pub fn varint(self, field: u32) -> Result<u64, WireError> {
         match self {
             Self::Varint(value) => Ok(value),
@@ -70,6 +73,7 @@ impl<'a> Field<'a> {
     }
 
     /// The eight bytes of `field`.
+    #[inline]
     pub fn fixed64(self, field: u32) -> Result<u64, WireError> {
         match self {
             Self::Fixed64(value) => Ok(value),
@@ -116,6 +120,7 @@ impl<'a> Field<'a> {
     }
 
     /// The four bytes of `field`.
+    #[inline]
     pub fn fixed32(self, field: u32) -> Result<u32, WireError> {
         match self {
             Self::Fixed32(value) => Ok(value),
@@ -132,6 +137,7 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// The message in `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
@@ -165,6 +171,40 @@ impl<'a> Message<'a> {
             };
             return Ok(Some((number, field)));
         }
+    }
+
+    /// The next field's bytes, if its tag is the one byte `tag` and its length has one or two
+    /// bytes. Else nothing is read: [`Self::next_field`] does it.
+    #[inline]
+    pub fn next_bytes(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (len, rest) = match self.rest {
+            [first, len @ ..0x80, rest @ ..] if *first == tag => (usize::from(*len), rest),
+            [first, low, high @ ..0x80, rest @ ..] if *first == tag => {
+                (usize::from(*low & 0x7f) | usize::from(*high) << 7, rest)
+            }
+            _ => return None,
+        };
+        let (bytes, rest) = rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(bytes)
+    }
+
+    /// The next field's number, if its tag is the one byte `tag` and the number is below 128. As
+    /// [`Self::next_bytes`].
+    #[inline]
+    pub fn next_small(&mut self, tag: u8) -> Option<u64> {
+        let [first, value @ ..0x80, rest @ ..] = self.rest else { return None };
+        self.rest = (*first == tag).then_some(rest)?;
+        Some(u64::from(*value))
+    }
+
+    /// The next field's eight bytes, if its tag is the one byte `tag`. As [`Self::next_bytes`].
+    #[inline]
+    pub fn next_fixed64(&mut self, tag: u8) -> Option<u64> {
+        let (first, rest) = self.rest.split_first()?;
+        let (value, rest) = rest.split_first_chunk()?;
+        self.rest = (*first == tag).then_some(rest)?;
+        Some(u64::from_le_bytes(*value))
     }
 
     /// Passes a group: no message of OTLP has one, so it is an unknown field.

@@ -10,15 +10,14 @@ use crate::schema::SignalKind;
 #[derive(Debug)]
 pub struct BatchIndex<'a> {
     batch: &'a Batch,
-    columns: HashMap<&'a str, &'a ArrayRef, foldhash::fast::RandomState>,
+    columns: HashMap<&'a str, usize, foldhash::fast::RandomState>,
 }
 
 impl<'a> BatchIndex<'a> {
     /// Looks up the columns of `batch`.
     pub fn new(batch: &'a Batch) -> Self {
-        let record = batch.record();
-        let names = record.schema_ref().fields().iter().map(|field| field.name().as_str());
-        Self { batch, columns: names.zip(record.columns()).collect() }
+        let names = batch.schema().fields().iter().map(|field| field.name().as_str());
+        Self { batch, columns: names.zip(0..).collect() }
     }
 
     /// The same with more columns, of as many rows as `batch` has.
@@ -45,6 +44,6 @@ impl<'a> BatchIndex<'a> {
 
     /// The column `name`.
     pub fn column(&self, name: &str) -> Option<&'a ArrayRef> {
-        self.columns.get(name).copied()
+        self.batch.column_at(*self.columns.get(name)?)
     }
 }

@@ -24,10 +24,35 @@ pub struct Body {
     crc: u32,
 }
 
+/// What compresses requests, kept to be used again: to make one costs more than to compress a small
+/// request. There are as many as ever compressed at once.
+#[derive(Default)]
+pub struct Compressors(Mutex<Vec<zstd::bulk::Compressor<'static>>>);
+
+impl Compressors {
+    fn compress(&self, raw: &[u8], level: i32) -> Option<Vec<u8>> {
+        let idle = self.0.lock().pop();
+        let mut compressor = match idle {
+            Some(compressor) => compressor,
+            None => zstd::bulk::Compressor::new(level).ok()?,
+        };
+        // One that failed is not used again.
+        let packed = compressor.compress(raw).ok()?;
+        self.0.lock().push(compressor);
+        Some(packed)
+    }
+}
+
 impl Body {
-    /// Prepares `raw`. A body that zstd cannot shrink is stored as it is.
-    pub fn new(kind: SignalKind, raw: Bytes, zstd_level: Option<i32>) -> Self {
-        let packed = zstd_level.and_then(|level| zstd::bulk::compress(&raw, level).ok());
+    /// Prepares `raw`. A body that zstd cannot shrink is stored as it is. The level is always that
+    /// of the first call.
+    pub fn new(
+        kind: SignalKind,
+        raw: Bytes,
+        zstd_level: Option<i32>,
+        compressors: &Compressors,
+    ) -> Self {
+        let packed = zstd_level.and_then(|level| compressors.compress(&raw, level));
         let size = raw.len() as u32;
         let (stored, flags) = match packed {
             Some(packed) if packed.len() < raw.len() => (Bytes::from(packed), frame::FLAG_ZSTD),

@@ -9,8 +9,9 @@ use arrow::datatypes::{
     UInt8Type, UInt32Type, UInt64Type,
 };
 
+use crate::coded::Column;
 use crate::column::{
-    AttributeListColumn, BoolColumn, Buffers, IdColumn, ListEnds, NumberColumn, Text, ViewColumn,
+    AttributeListColumn, BoolColumn, Buffers, IdColumn, ListEnds, NumberColumn, Text, TextColumn,
     struct_column,
 };
 use crate::otlp::BuildError;
@@ -33,11 +34,11 @@ pub struct Metric<'a> {
 /// The columns. One that not every type of metric uses is as long as the last row that used it.
 #[derive(Default)]
 pub struct Columns {
-    name: ViewColumn,
+    name: TextColumn,
     time: NumberColumn<TimestampNanosecondType>,
     start_time: NumberColumn<TimestampNanosecondType>,
-    description: ViewColumn,
-    unit: ViewColumn,
+    description: TextColumn,
+    unit: TextColumn,
     metric_type: NumberColumn<UInt8Type>,
     temporality: NumberColumn<UInt8Type>,
     monotonic: BoolColumn,
@@ -120,37 +121,37 @@ impl Columns {
     pub fn finish(
         mut self,
         buffers: &Arc<[Buffer]>,
-    ) -> Result<Vec<(&'static str, ArrayRef)>, BuildError> {
+    ) -> Result<Vec<(&'static str, Column)>, BuildError> {
         let rows = self.time.len();
         self.description.pad(rows);
         self.unit.pad(rows);
         Ok(vec![
-            (c::NAME, self.name.finish_text(buffers)?),
-            (c::TIME, self.time.finish(timestamp_type())),
-            (c::START_TIME, self.start_time.finish(timestamp_type())),
-            (c::DESCRIPTION, self.description.finish_text(buffers)?),
-            (c::UNIT, self.unit.finish_text(buffers)?),
-            (c::METRIC_TYPE, self.metric_type.finish(DataType::UInt8)),
-            (c::TEMPORALITY, self.temporality.finish(DataType::UInt8)),
-            (c::MONOTONIC, self.monotonic.finish()),
-            (c::FLAGS, self.flags.finish(DataType::UInt32)),
-            (c::VALUE_DOUBLE, finish(self.value_double, rows)),
-            (c::VALUE_INT, finish(self.value_int, rows)),
-            (c::COUNT, finish(self.count, rows)),
-            (c::SUM, finish(self.sum, rows)),
-            (c::MIN, finish(self.min, rows)),
-            (c::MAX, finish(self.max, rows)),
-            (c::BUCKET_COUNTS, self.bucket_counts.finish(rows)?),
-            (c::EXPLICIT_BOUNDS, self.explicit_bounds.finish(rows)?),
-            (c::SCALE, finish(self.scale, rows)),
-            (c::ZERO_COUNT, finish(self.zero_count, rows)),
-            (c::ZERO_THRESHOLD, finish(self.zero_threshold, rows)),
-            (c::POSITIVE_OFFSET, finish(self.positive.offset, rows)),
-            (c::POSITIVE_COUNTS, self.positive.counts.finish(rows)?),
-            (c::NEGATIVE_OFFSET, finish(self.negative.offset, rows)),
-            (c::NEGATIVE_COUNTS, self.negative.counts.finish(rows)?),
-            (c::QUANTILES, self.quantiles.finish(rows)?),
-            (c::EXEMPLARS, self.exemplars.finish(rows, buffers)?),
+            (c::NAME, self.name.finish(buffers)?),
+            (c::TIME, Column::Plain(self.time.finish(timestamp_type()))),
+            (c::START_TIME, Column::Plain(self.start_time.finish(timestamp_type()))),
+            (c::DESCRIPTION, self.description.finish(buffers)?),
+            (c::UNIT, self.unit.finish(buffers)?),
+            (c::METRIC_TYPE, Column::Plain(self.metric_type.finish(DataType::UInt8))),
+            (c::TEMPORALITY, Column::Plain(self.temporality.finish(DataType::UInt8))),
+            (c::MONOTONIC, Column::Plain(self.monotonic.finish())),
+            (c::FLAGS, Column::Plain(self.flags.finish(DataType::UInt32))),
+            (c::VALUE_DOUBLE, Column::Plain(finish(self.value_double, rows))),
+            (c::VALUE_INT, Column::Plain(finish(self.value_int, rows))),
+            (c::COUNT, Column::Plain(finish(self.count, rows))),
+            (c::SUM, Column::Plain(finish(self.sum, rows))),
+            (c::MIN, Column::Plain(finish(self.min, rows))),
+            (c::MAX, Column::Plain(finish(self.max, rows))),
+            (c::BUCKET_COUNTS, Column::Plain(self.bucket_counts.finish(rows)?)),
+            (c::EXPLICIT_BOUNDS, Column::Plain(self.explicit_bounds.finish(rows)?)),
+            (c::SCALE, Column::Plain(finish(self.scale, rows))),
+            (c::ZERO_COUNT, Column::Plain(finish(self.zero_count, rows))),
+            (c::ZERO_THRESHOLD, Column::Plain(finish(self.zero_threshold, rows))),
+            (c::POSITIVE_OFFSET, Column::Plain(finish(self.positive.offset, rows))),
+            (c::POSITIVE_COUNTS, Column::Plain(self.positive.counts.finish(rows)?)),
+            (c::NEGATIVE_OFFSET, Column::Plain(finish(self.negative.offset, rows))),
+            (c::NEGATIVE_COUNTS, Column::Plain(self.negative.counts.finish(rows)?)),
+            (c::QUANTILES, Column::Plain(self.quantiles.finish(rows)?)),
+            (c::EXEMPLARS, Column::Plain(self.exemplars.finish(rows, buffers)?)),
         ])
     }
 }

@@ -5,9 +5,9 @@ mod read;
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::buffer::Buffer;
 
+use crate::coded::Column;
 use crate::rows::MetricType;
 use crate::schema::{Scope, SignalKind};
 
@@ -207,7 +207,7 @@ impl<'a> Items<'a> for Points<'a> {
         Ok(())
     }
 
-    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, ArrayRef)>, BuildError> {
+    fn finish(self, buffers: &Arc<[Buffer]>) -> Result<Vec<(&'static str, Column)>, BuildError> {
         self.columns.finish(buffers)
     }
 }
