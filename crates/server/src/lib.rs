@@ -22,6 +22,7 @@ mod logfmt;
 pub mod notify;
 pub mod otlp;
 pub mod search;
+pub mod series;
 mod start;
 mod statefile;
 pub mod story;

@@ -11,6 +11,7 @@
 //! [`logs_of_trace`](Store::logs_of_trace), [`services`](Store::services),
 //! [`operations`](Store::operations), [`attribute_keys`](Store::attribute_keys),
 //! [`attribute_values`](Store::attribute_values), [`metrics`](Store::metrics),
+//! [`series`](Store::series),
 //! [`edges`](Store::edges), [`stats`](Store::stats). All block: async callers wrap them. Each has a
 //! time and a row bound and tells in [`Found`] whether it was cut or met damage.
 
@@ -55,8 +56,8 @@ pub use imports::Import;
 pub use metric::MetricKey;
 pub use options::{Clock, Decoder, Options};
 pub use query::{
-    AttributeKey, AttributeValue, Edge, EdgeKind, Edges, MetricMetadata, Operation, Scan, Service,
-    TraceMatch, Traces,
+    AttributeKey, AttributeValue, Edge, EdgeKind, Edges, MetricMetadata, MetricSeries, Operation,
+    Scan, Series, SeriesAttribute, SeriesKey, Service, TraceMatch, Traces,
 };
 pub use report::{Finding, FindingKind, Recovery};
 pub use stats::{KindStats, Stats};

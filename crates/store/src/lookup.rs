@@ -71,6 +71,7 @@ fn columns(kind: SignalKind, field: &Field) -> Option<Vec<String>> {
             FieldScope::Unscoped => text(&[own, Scope::Resource], key),
             FieldScope::Span => text(&[Scope::Span], key),
             FieldScope::Log => text(&[Scope::Log], key),
+            FieldScope::Point => text(&[Scope::Point], key),
             FieldScope::Resource => text(&[Scope::Resource], key),
             FieldScope::Instrumentation => text(&[Scope::Instrumentation], key),
             FieldScope::Event => vec![event_column(key)],

@@ -21,6 +21,7 @@ mod history;
 mod import;
 mod limits;
 mod query;
+mod series;
 mod start;
 mod store;
 mod support;

@@ -73,6 +73,12 @@ fn good_side(
             return None;
         }
     };
+    if selector.kind() == SignalKind::Points {
+        let problem = "metric points are not events that a contract could follow";
+        let help = "select spans with `{ … }` or log records with `log { … }`";
+        reader.fail_inside(span, text, (offset, text.len()), problem, help);
+        return None;
+    }
     let sum = match sum {
         Some((name, at)) => match FieldAccess::parse(selector.kind(), name) {
             Ok(field) => Some(field),

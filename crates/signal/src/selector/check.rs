@@ -17,13 +17,6 @@ pub(super) enum Place {
 
 /// Checks a whole expression that nobody parsed; `whole` if it will be asked of whole traces.
 pub(super) fn check_expr(kind: SignalKind, expr: &Expr, whole: bool) -> Result<(), SelectorError> {
-    if kind == SignalKind::Points {
-        let complaint = Complaint::new(
-            "metric points have no selectors of this kind",
-            "select metrics with a PromQL selector",
-        );
-        return Err(SelectorError::in_term(expr.to_string(), complaint));
-    }
     match expr {
         Expr::Const(_) => Ok(()),
         Expr::And(parts) | Expr::Or(parts) => {
@@ -57,8 +50,13 @@ pub(super) fn check_field(kind: SignalKind, field: &Field, whole: bool) -> Resul
         return Ok(());
     }
     let (other, help) = match kind {
-        SignalKind::Spans => ("spans", "to select log records, write `log { … }`"),
-        _ => ("log records", "to select spans, write `{ … }` without `log`"),
+        SignalKind::Spans => {
+            ("spans", "to select log records, write `log { … }`, or metric points, `metric { … }`")
+        }
+        SignalKind::Points => {
+            ("metric points", "they have name, point.KEY, resource.KEY and instrumentation.KEY")
+        }
+        SignalKind::Logs => ("log records", "to select spans, write `{ … }` without `log`"),
     };
     Err(Complaint::new(format!("{other} have no `{field}`"), help))
 }

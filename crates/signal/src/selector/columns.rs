@@ -44,6 +44,7 @@ impl Columns {
                     FieldScope::Any => &[own, Scope::Resource, Scope::Instrumentation],
                     FieldScope::Span => &[Scope::Span],
                     FieldScope::Log => &[Scope::Log],
+                    FieldScope::Point => &[Scope::Point],
                     FieldScope::Resource => &[Scope::Resource],
                     FieldScope::Instrumentation => &[Scope::Instrumentation],
                     FieldScope::Event | FieldScope::Link => &[],

@@ -155,7 +155,11 @@ fn attribute(
         FieldScope::ParentResource => {
             Node::Attribute(of_parent(c::Scope::Resource), test(op, literal)?)
         }
-        FieldScope::Span | FieldScope::Log | FieldScope::Resource | FieldScope::Instrumentation => {
+        FieldScope::Span
+        | FieldScope::Log
+        | FieldScope::Point
+        | FieldScope::Resource
+        | FieldScope::Instrumentation => {
             let scope = scope.column_scope().unwrap_or(own);
             Node::Attribute(columns(scope), test(op, literal)?)
         }

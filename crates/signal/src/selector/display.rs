@@ -9,8 +9,10 @@ use crate::schema::SignalKind;
 
 /// Writes a whole selector.
 pub(super) fn selector(kind: SignalKind, expr: &Expr, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if kind == SignalKind::Logs {
-        f.write_str("log ")?;
+    match kind {
+        SignalKind::Spans => {}
+        SignalKind::Logs => f.write_str("log ")?,
+        SignalKind::Points => f.write_str("metric ")?,
     }
     match expr {
         Expr::Const(true) => f.write_str("{ }"),

@@ -15,7 +15,7 @@ use super::fields::{Field, FieldScope, Intrinsic};
 use super::index::BatchIndex;
 use super::{check, parser, whole};
 use crate::ids::{SpanId, TraceId};
-use crate::rows::{LogRows, SpanRows};
+use crate::rows::{LogRows, PointRows, SpanRows};
 use crate::schema::{Scope, SignalKind};
 use crate::value::{AttributeList, Typed, Value};
 
@@ -102,6 +102,9 @@ impl FieldAccess {
             Field::Intrinsic(intrinsic) if self.kind == SignalKind::Logs => {
                 Source::Log(LogRows::new(batch.batch()), *intrinsic)
             }
+            Field::Intrinsic(intrinsic) if self.kind == SignalKind::Points => {
+                Source::Point(PointRows::new(batch.batch()), *intrinsic)
+            }
             Field::Intrinsic(intrinsic) => Source::Span(SpanRows::new(batch.batch()), *intrinsic),
         };
         // A batch of another kind has no such field at all.
@@ -181,6 +184,7 @@ enum Source<'a> {
     Link(SpanRows<'a>, String),
     Span(SpanRows<'a>, Intrinsic),
     Log(LogRows<'a>, Intrinsic),
+    Point(PointRows<'a>, Intrinsic),
 }
 
 /// A field's value in one row.
@@ -285,6 +289,7 @@ impl<'a> FieldReader<'a> {
             }
             Source::Span(rows, intrinsic) => self.span(rows, *intrinsic, row),
             Source::Log(rows, intrinsic) => log(rows, *intrinsic, row, self.batch),
+            Source::Point(rows, intrinsic) => point(rows, *intrinsic, row),
         }
     }
 
@@ -333,6 +338,16 @@ impl<'a> FieldReader<'a> {
             | Intrinsic::ChildCount => None,
         }
     }
+}
+
+fn point<'a>(rows: &PointRows<'a>, field: Intrinsic, row: usize) -> Option<FieldValue<'a>> {
+    let text = match field {
+        Intrinsic::Name => Some(rows.name(row)),
+        Intrinsic::ScopeName => rows.scope_name(row),
+        Intrinsic::ScopeVersion => rows.scope_version(row),
+        _ => None,
+    };
+    text.map(|text| FieldValue::Value(Value::Str(text)))
 }
 
 fn log<'a>(

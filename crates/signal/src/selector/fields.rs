@@ -25,6 +25,8 @@ pub enum FieldScope {
     Span,
     /// `log.key`
     Log,
+    /// `point.key`
+    Point,
     /// `resource.key`
     Resource,
     /// `instrumentation.key`
@@ -47,10 +49,11 @@ pub enum FieldScope {
 
 impl FieldScope {
     /// All scopes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unscoped,
         Self::Span,
         Self::Log,
+        Self::Point,
         Self::Resource,
         Self::Instrumentation,
         Self::Event,
@@ -67,6 +70,7 @@ impl FieldScope {
             Self::Unscoped => "",
             Self::Span => "span",
             Self::Log => "log",
+            Self::Point => "point",
             Self::Resource => "resource",
             Self::Instrumentation => "instrumentation",
             Self::Event => "event",
@@ -83,6 +87,7 @@ impl FieldScope {
         match self {
             Self::Span => Some(Scope::Span),
             Self::Log => Some(Scope::Log),
+            Self::Point => Some(Scope::Point),
             Self::Resource => Some(Scope::Resource),
             Self::Instrumentation => Some(Scope::Instrumentation),
             Self::Unscoped | Self::Event | Self::Link | Self::Any => None,
@@ -101,15 +106,16 @@ impl FieldScope {
             Self::Span | Self::Event | Self::Link => kind == SignalKind::Spans,
             Self::Parent | Self::ParentSpan | Self::ParentResource => kind == SignalKind::Spans,
             Self::Log => kind == SignalKind::Logs,
+            Self::Point => kind == SignalKind::Points,
             Self::Unscoped | Self::Resource | Self::Instrumentation | Self::Any => true,
         }
     }
 }
 
-/// What every span or log record has.
+/// What every span, log record or metric point has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Intrinsic {
-    /// `name`: span name.
+    /// `name`: of the span, or of the point's metric.
     Name,
     /// `status`
     Status,
@@ -251,7 +257,9 @@ impl Intrinsic {
     /// Whether rows of `kind` have it.
     pub fn is_of(self, kind: SignalKind) -> bool {
         match self {
-            Self::TraceId | Self::SpanId | Self::ScopeName | Self::ScopeVersion => true,
+            Self::ScopeName | Self::ScopeVersion => true,
+            Self::TraceId | Self::SpanId => kind != SignalKind::Points,
+            Self::Name => kind != SignalKind::Logs,
             Self::Body | Self::Severity | Self::SeverityText | Self::EventName => {
                 kind == SignalKind::Logs
             }

@@ -126,11 +126,14 @@ impl<'a> Parser<'a> {
         self.kind = SignalKind::Spans;
         let start = self.token().start;
         if let TokenKind::Word(word) = &self.token().kind {
-            if word != "log" {
-                let help = "a selector is `{ … }` for spans or `log { … }` for log records";
-                return Err(self.fail(format!("expected `{{`, found `{word}`"), help));
-            }
-            self.kind = SignalKind::Logs;
+            self.kind = match word.as_str() {
+                "log" => SignalKind::Logs,
+                "metric" => SignalKind::Points,
+                _ => {
+                    let help = "a selector is `{ … }` for spans or `log { … }` for log records";
+                    return Err(self.fail(format!("expected `{{`, found `{word}`"), help));
+                }
+            };
             self.at += 1;
         }
         self.expect("{", "a selector is `{ … }` for spans or `log { … }` for log records")?;

@@ -1,5 +1,6 @@
-//! `lacuna query traces|logs|trace`.
+//! `lacuna query traces|logs|metrics|series|trace`.
 
+mod metrics;
 mod print;
 mod source;
 
@@ -38,6 +39,23 @@ enum Command {
         /// A selector of log records.
         #[arg(value_name = "SELECTOR", default_value = "log { }")]
         selector: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List metrics, with how many series each has.
+    Metrics {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Find series of metrics with their points, such as 'metric { name = "queue.length" }'.
+    Series {
+        /// A selector of metric points.
+        #[arg(value_name = "SELECTOR", default_value = "metric { }")]
+        selector: String,
+        /// The newest so many points of all series together.
+        #[arg(long, value_name = "N", default_value_t = 10_000,
+              value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        points: u32,
         #[command(flatten)]
         common: Common,
     },
@@ -85,6 +103,10 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
         Command::Traces { query, spans, common } => traces(&query, spans, &common).await?,
         Command::Logs { selector, common } => logs(&selector, &common).await?,
+        Command::Metrics { common } => metrics::metrics(&common).await?,
+        Command::Series { selector, points, common } => {
+            metrics::series(&selector, points, &common).await?;
+        }
         Command::Trace { id, source, format } => trace(id, &source, format).await?,
     }
     Ok(Outcome::Clean)

@@ -187,7 +187,12 @@ fn logs_path(selector: &Selector, range: TimeRange, limit: usize, format: &str) 
     format!("/api/v1/logs?q={query}&limit={limit}&format={format}{range}")
 }
 
-fn ok<'a>(client: &Client, path: &str, answer: &'a Answer) -> Result<&'a Answer, Failure> {
+/// The answer, or what the server says against it.
+pub(super) fn ok<'a>(
+    client: &Client,
+    path: &str,
+    answer: &'a Answer,
+) -> Result<&'a Answer, Failure> {
     if answer.status.is_success() {
         return Ok(answer);
     }

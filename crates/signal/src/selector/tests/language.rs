@@ -126,7 +126,15 @@ fn programmatic_selectors_are_checked() {
     let bad = Expr::compare(Intrinsic::Body, Op::Eq, Literal::Str("x".into()));
     assert!(Selector::new(SignalKind::Spans, bad.clone()).is_err());
     assert!(Selector::new(SignalKind::Logs, bad).is_ok());
-    assert!(Selector::new(SignalKind::Points, Expr::Const(true)).is_err());
+    let id = Expr::compare(Intrinsic::SpanId, Op::Ne, Literal::Nil);
+    assert!(Selector::new(SignalKind::Points, id).is_err());
+    for text in ["metric { }", r#"metric { name = "x" && point.a = 1 && service =~ "y.*" }"#] {
+        let selector = Selector::parse(text).unwrap();
+        assert_eq!(selector.kind(), SignalKind::Points);
+        assert_eq!(Selector::parse(&selector.to_string()).unwrap(), selector);
+    }
+    let error = Selector::parse("metric { span.a = 1 }").unwrap_err().to_string();
+    assert!(error.contains("metric points have no `span.a`"), "{error}");
     let nan =
         Expr::compare(Field::attribute(FieldScope::Span, "x"), Op::Eq, Literal::Float(f64::NAN));
     assert!(Selector::new(SignalKind::Spans, nan).is_err());
