@@ -49,8 +49,8 @@ impl TraceSource for Store {
         range: TimeRange,
         limit: usize,
     ) -> Result<Matches, SourceError> {
-        let found = Store::find_traces(self, selector, range, limit)?;
-        let ids = found.items.iter().map(|found| found.trace_id).collect();
+        let found = self.newest_traces(selector, range, limit)?;
+        let ids = found.items.iter().map(|(id, _)| *id).collect();
         Ok(Matches { ids, warnings: damage(&found.damaged) })
     }
 

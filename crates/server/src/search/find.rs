@@ -62,10 +62,10 @@ pub fn traces(store: &Store, query: &Query, wanted: &Wanted) -> Result<TracesAns
     let (mut seen, mut end) = (HashSet::new(), range.end);
     'pages: loop {
         let here = TimeRange::new(range.start, end);
-        let matches = store.find_traces(&candidates, here, page)?;
+        let matches = store.newest_traces(&candidates, here, page)?;
         note(&mut answer.warnings, damage(&matches.damaged));
-        let oldest = matches.items.last().map(|last| last.newest);
-        let mut ids: Vec<TraceId> = matches.items.iter().map(|found| found.trace_id).collect();
+        let oldest = matches.items.last().map(|(_, newest)| *newest);
+        let mut ids: Vec<TraceId> = matches.items.iter().map(|(id, _)| *id).collect();
         ids.retain(|id| seen.insert(*id));
         for (id, trace) in ids.iter().zip(store.traces(&ids)) {
             let full = answer.traces.len() == wanted.traces || spans_left == 0;

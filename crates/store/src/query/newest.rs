@@ -1,6 +1,6 @@
 //! Rows by time, newest first.
 
-use arrow::array::{UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, UInt32Array, UInt64Array};
 use arrow::compute::{SortColumn, SortOptions, lexsort_to_indices};
 use lacuna_signal::schema::{BODY, DURATION, KIND, NAME, SPAN_ID, TRACE_ID};
 use lacuna_signal::selector::Selector;
@@ -81,11 +81,18 @@ pub(super) fn sort_by_time(
     descending: bool,
     limit: usize,
 ) -> Result<Batch, StoreError> {
-    if batches.is_empty() {
-        return Ok(Batch::empty(kind));
-    }
-    let all = Batch::concat(kind, batches)?;
-    let time = all.column(kind.time_column()).map(|values| SortColumn {
+    sort(Batch::concat(kind, batches)?, None, descending, limit)
+}
+
+/// The first `limit` rows of `all` by `first`, if it is given, then by time, then by [`TIES`].
+pub(super) fn sort(
+    all: Batch,
+    first: Option<ArrayRef>,
+    descending: bool,
+    limit: usize,
+) -> Result<Batch, StoreError> {
+    let first = first.map(|values| SortColumn { values, options: None });
+    let time = all.column(all.kind().time_column()).map(|values| SortColumn {
         values: values.clone(),
         options: Some(SortOptions { descending, nulls_first: false }),
     });
@@ -93,11 +100,15 @@ pub(super) fn sort_by_time(
         values: values.clone(),
         options: Some(SortOptions { descending: false, nulls_first: true }),
     });
-    let columns: Vec<SortColumn> = time.into_iter().chain(ties).collect();
-    if columns.is_empty() {
+    let columns: Vec<SortColumn> = first.into_iter().chain(time).chain(ties).collect();
+    if columns.is_empty() || all.num_rows() == 0 {
         return Ok(all.slice(0, limit.min(all.num_rows())));
     }
     let order: UInt32Array = lexsort_to_indices(&columns, Some(limit))?;
+    // Rows of one part mostly lie so already.
+    if order.values().iter().enumerate().all(|(place, row)| place == *row as usize) {
+        return Ok(all.slice(0, order.len()));
+    }
     let order = UInt64Array::from_iter_values(order.values().iter().map(|row| u64::from(*row)));
     Ok(all.take(&order)?)
 }

@@ -4,12 +4,13 @@
 //! one of them as for twenty.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use arrow::array::UInt64Array;
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use lacuna_signal::schema::TRACE_ID;
 use lacuna_signal::{Batch, SignalKind, TraceId};
 
-use super::newest::sort_by_time;
+use super::newest::sort;
 use super::plan::{Planned, Reader};
 use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
@@ -83,37 +84,41 @@ fn read_some(store: &Store, ids: &[TraceId]) -> Result<Vec<Found<Batch>>, StoreE
     };
     let positions: HashMap<[u8; 16], usize> =
         ids.iter().enumerate().map(|(position, id)| (id.0, position)).collect();
-    let mut batches: Vec<Vec<Batch>> = vec![Vec::new(); ids.len()];
+    let mut batches: Vec<Batch> = Vec::new();
     for planned in parts.values() {
-        for batch in reader.read(planned, Want::All, Filter { range, selector: None })? {
-            for (position, rows) in by_trace(&batch, &positions) {
-                if let Some(batches) = batches.get_mut(position) {
-                    batches.push(batch.take(&rows)?);
-                }
-            }
+        batches.extend(reader.read(planned, Want::All, Filter { range, selector: None })?);
+    }
+    let all = Batch::concat(kind, &batches)?;
+    let places = places(&all, &positions);
+    let mut counts = vec![0usize; ids.len()];
+    for place in &places {
+        if let Some(count) = counts.get_mut(*place as usize) {
+            *count += 1;
         }
     }
+    let (rows, places): (usize, ArrayRef) = (all.num_rows(), Arc::new(UInt32Array::from(places)));
+    let sorted = sort(all, Some(places), false, rows)?;
+    let starts: Vec<usize> =
+        counts.iter().scan(0, |next, count| Some(std::mem::replace(next, *next + count))).collect();
     let damaged = reader.damaged;
     // An id that is asked for twice has one position.
     let found = ids.iter().map(|id| {
-        let batches = positions.get(&id.0).and_then(|position| batches.get(*position));
-        let batches = batches.map_or(&[][..], Vec::as_slice);
-        let mut found = Found::new(sort_by_time(kind, batches, false, limit)?);
+        let position = positions.get(&id.0).copied().unwrap_or_default();
+        let at = |numbers: &[usize]| numbers.get(position).copied().unwrap_or_default();
+        let mut found = Found::new(sorted.slice(at(&starts), at(&counts)));
         found.damaged.clone_from(&damaged);
-        Ok(found)
+        found
     });
-    found.collect()
+    Ok(found.collect())
 }
 
-/// The rows of `batch` by the position of their trace; indexes may give a few of others.
-fn by_trace(batch: &Batch, positions: &HashMap<[u8; 16], usize>) -> BTreeMap<usize, UInt64Array> {
-    let Some(column) = batch.id_column(TRACE_ID) else { return BTreeMap::new() };
-    let mut rows: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
-    for (row, id) in column.iter().enumerate() {
-        let id = id.and_then(|id| <[u8; 16]>::try_from(id).ok());
-        if let Some(position) = id.and_then(|id| positions.get(&id)) {
-            rows.entry(*position).or_default().push(row as u64);
-        }
-    }
-    rows.into_iter().map(|(position, rows)| (position, rows.into())).collect()
+/// For each row of `batch` the position of its trace, or a greater number: indexes may give a few
+/// rows of others.
+fn places(batch: &Batch, positions: &HashMap<[u8; 16], usize>) -> Vec<u32> {
+    let ids = batch.id_column(TRACE_ID);
+    let place = |row: usize| {
+        let id = ids.filter(|ids| ids.is_valid(row))?.value(row).try_into().ok()?;
+        positions.get::<[u8; 16]>(&id).and_then(|position| u32::try_from(*position).ok())
+    };
+    (0..batch.num_rows()).map(|row| place(row).unwrap_or(u32::MAX)).collect()
 }

@@ -1,6 +1,7 @@
 //! Traces by selector and time, newest first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::array::Array;
 use lacuna_signal::rows::SpanRows;
@@ -13,7 +14,7 @@ use super::plan::{NewestFirst, Planned, Reader};
 use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
-use crate::part::{Filter, Want};
+use crate::part::{Filter, Part, Want};
 use crate::rows::RowSet;
 use crate::store::Store;
 
@@ -43,45 +44,70 @@ impl Store {
         limit: usize,
     ) -> Result<Found<Vec<TraceMatch>>, StoreError> {
         let parts = self.shared().parts(SignalKind::Spans);
-        let mut reader = Reader::over(self.shared(), parts.clone(), Vec::new());
-        reader.parts.retain(|part| part.bounds().overlaps(range));
-        if selector.kind() != SignalKind::Spans {
-            return Ok(Found::new(Vec::new()));
-        }
-        let planned = reader.plan(&Lookup::of(Some(selector)), range)?;
-        let mut order = NewestFirst::new(planned);
-        let filter = Filter { range, selector: Some(selector) };
-        let mut newest: HashMap<TraceId, i64> = HashMap::new();
-        let mut threshold = i64::MIN;
-        while let Some(planned) = order.next(&reader) {
-            // One trace more than asked for tells whether the answer is cut.
-            if newest.len() > limit && planned.bounds.max < threshold {
-                break;
-            }
-            for batch in reader.read(&planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
-                let Some(ids) = batch.id_column(TRACE_ID) else { continue };
-                for row in 0..ids.len() {
-                    if let Some(id) = TraceId::from_bytes(ids.value(row)) {
-                        let time = time_at(&batch, row);
-                        newest.entry(id).and_modify(|t| *t = time.max(*t)).or_insert(time);
-                    }
-                }
-            }
-            if newest.len() > limit {
-                let mut times: Vec<i64> = newest.values().copied().collect();
-                let (_, nth, _) = times.select_nth_unstable_by(limit, |a, b| b.cmp(a));
-                threshold = *nth;
-            }
-        }
-        let mut order: Vec<(TraceId, i64)> = newest.into_iter().collect();
-        order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-        let cut = order.len() > limit;
-        order.truncate(limit);
-        let reader = Reader::over(self.shared(), parts, reader.damaged);
-        let mut found = count_spans(reader, &order, filter)?;
+        let Found { items, cut, damaged, .. } =
+            newest_in(self, parts.clone(), selector, range, limit)?;
+        let reader = Reader::over(self.shared(), parts, damaged);
+        let mut found = count_spans(reader, &items, Filter { range, selector: Some(selector) })?;
         found.cut = cut;
         Ok(found)
     }
+
+    /// The ids of what [`Self::find_traces`] finds, in the same order, and when the newest selected
+    /// span of each began, in nanoseconds since the epoch. Sooner, as the traces are not read.
+    pub fn newest_traces(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Found<Vec<(TraceId, i64)>>, StoreError> {
+        newest_in(self, self.shared().parts(SignalKind::Spans), selector, range, limit)
+    }
+}
+
+fn newest_in(
+    store: &Store,
+    parts: Vec<Arc<dyn Part>>,
+    selector: &Selector,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Found<Vec<(TraceId, i64)>>, StoreError> {
+    let mut reader = Reader::over(store.shared(), parts, Vec::new());
+    reader.parts.retain(|part| part.bounds().overlaps(range));
+    if selector.kind() != SignalKind::Spans {
+        return Ok(Found::new(Vec::new()));
+    }
+    let planned = reader.plan(&Lookup::of(Some(selector)), range)?;
+    let mut order = NewestFirst::new(planned);
+    let filter = Filter { range, selector: Some(selector) };
+    let mut newest: HashMap<TraceId, i64> = HashMap::new();
+    let mut threshold = i64::MIN;
+    while let Some(planned) = order.next(&reader) {
+        // One trace more than asked for tells whether the answer is cut.
+        if newest.len() > limit && planned.bounds.max < threshold {
+            break;
+        }
+        for batch in reader.read(&planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
+            let Some(ids) = batch.id_column(TRACE_ID) else { continue };
+            for row in 0..ids.len() {
+                if let Some(id) = TraceId::from_bytes(ids.value(row)) {
+                    let time = time_at(&batch, row);
+                    newest.entry(id).and_modify(|t| *t = time.max(*t)).or_insert(time);
+                }
+            }
+        }
+        if newest.len() > limit {
+            let mut times: Vec<i64> = newest.values().copied().collect();
+            let (_, nth, _) = times.select_nth_unstable_by(limit, |a, b| b.cmp(a));
+            threshold = *nth;
+        }
+    }
+    let mut order: Vec<(TraceId, i64)> = newest.into_iter().collect();
+    order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+    let cut = order.len() > limit;
+    order.truncate(limit);
+    let mut found = Found::new(order);
+    (found.cut, found.damaged) = (cut, reader.damaged);
+    Ok(found)
 }
 
 /// Reads the traces in `order` once more: now all their spans, by the index.
