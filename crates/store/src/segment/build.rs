@@ -10,9 +10,9 @@ use lacuna_signal::schema::parse_attribute_column;
 use super::blocks::BlockWriter;
 use super::cluster::{self, Placed};
 use super::codec::Codec;
-use super::gather::Group;
+use super::gather::{Group, Tried};
 use super::index::{self, Directory};
-use super::postings::{self, PostingsBuilder};
+use super::postings::PostingsBuilder;
 use super::table::{self, put_varint};
 use super::{GROUP_ROWS, INDEX_EXTENSION, PAGE_ROWS, file_path};
 use crate::bounds::TimeBounds;
@@ -20,7 +20,7 @@ use crate::error::StoreError;
 use crate::files::Files;
 use crate::manifest::SegmentMeta;
 use crate::part::Part;
-use crate::summary::Summary;
+use crate::summary::{Summary, SummaryBuilder};
 
 /// Writes all rows of `parts` to the files of a new segment in `folder`, durably but for the
 /// folder's entries. `meta` gives its number, level and place in the log. `None`: no rows.
@@ -36,25 +36,34 @@ pub fn write(
     let Some(bounds) = TimeBounds::of(order.iter().map(|placed| placed.time)) else {
         return Ok(None);
     };
-    let mut summary = Summary::default();
-    for part in parts {
-        summary.merge(part.summary()?.as_ref());
-    }
     let schema = union_schema(kind, parts);
     let data_path = file_path(folder, meta.id, codec.extension());
     let data = files.create(&data_path).map_err(|e| StoreError::io(&data_path, "create", e))?;
     let out = BlockWriter::new(data);
     let mut writer = codec.write(schema.clone(), out)?;
-    let unindexed = postings::unindexed(&summary);
-    let mut values = PostingsBuilder::new(unindexed.clone());
+    let mut values = PostingsBuilder::default();
+    let mut about = SummaryBuilder::new(kind);
+    let mut tried = Tried::default();
     for (number, slice) in order.chunks(GROUP_ROWS).enumerate() {
         let group = Group::new(parts, slice)?;
         let mut columns = schema.fields().iter().map(|field| {
-            let cells = group.column(field)?;
+            let cells = group.column(field, &mut tried)?;
             values.add(field.name(), &cells, number * GROUP_ROWS);
+            about.add(field.name(), &cells);
             Ok(cells)
         });
         writer.append(&mut columns)?;
+        about.end_group(slice.iter().map(|placed| placed.time));
+    }
+    let mut summary = about.finish();
+    if kind == SignalKind::Points {
+        // What metrics there are is known to the parts.
+        let mut parts = parts.iter().map(|part| part.summary());
+        let metrics = parts.try_fold(Summary::default(), |mut all, part| {
+            all.merge(part?.as_ref());
+            Ok::<_, StoreError>(all)
+        });
+        summary.metrics = metrics?.metrics;
     }
     let (data_bytes, crcs) = writer.finish()?;
     let pages: Vec<TimeBounds> = order
@@ -65,7 +74,7 @@ pub fn write(
         SignalKind::Points => table::Builder::new(0).finish(),
         _ => trace_table(&order),
     };
-    let values = values.build(pages.len());
+    let (values, unindexed) = values.build(pages.len());
     meta.rows = order.len() as u32;
     meta.bounds = bounds;
     meta.data_bytes = data_bytes;

@@ -14,6 +14,7 @@ use arrow::buffer::Buffer;
 use arrow::compute::interleave;
 use arrow::datatypes::{DataType, Field};
 use arrow::error::ArrowError;
+use hashbrown::HashSet;
 
 use super::PAGE_ROWS;
 use super::cells::{Cells, Coded};
@@ -46,6 +47,10 @@ enum Taken<'a> {
     Plain(&'a ArrayRef),
     Coded(&'a Codes, &'a ArrayRef),
 }
+
+/// Columns that had too many values for codes in a row group before.
+#[derive(Debug, Default)]
+pub struct Tried(HashSet<String>);
 
 /// The rows of a row group, and where they are taken from.
 pub struct Group<'a> {
@@ -112,7 +117,7 @@ impl<'a> Group<'a> {
     }
 
     /// The cells of column `field`.
-    pub fn column(&self, field: &Field) -> Result<Cells, StoreError> {
+    pub fn column(&self, field: &Field, tried: &mut Tried) -> Result<Cells, StoreError> {
         let taken: Vec<Taken<'_>> = self
             .origins
             .iter()
@@ -122,8 +127,11 @@ impl<'a> Group<'a> {
                 Some(Column::Coded { codes, values }) => Taken::Coded(codes, values),
             })
             .collect();
-        if let Some(coded) = self.coded(field.data_type(), &taken)? {
-            return Ok(Cells::Coded(coded));
+        if !tried.0.contains(field.name()) {
+            if let Some(coded) = self.coded(field.data_type(), &taken)? {
+                return Ok(Cells::Coded(coded));
+            }
+            tried.0.insert(field.name().clone());
         }
         Ok(Cells::Plain(self.plain(field.data_type(), &taken)?))
     }

@@ -4,8 +4,11 @@
 //! record the runs of pages. A table knows some 30 bits of a hash: about one look-up in a thousand
 //! names a page too many, which then is read in vain.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, AsArray, ListArray, StringViewArray, StructArray};
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use hashbrown::HashSet;
 use lacuna_signal::Value;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
 use lacuna_signal::value::{AttributeList, base64, double_text};
@@ -15,14 +18,13 @@ use super::cells::Cells;
 use super::table::{Builder, Built, put_varint, take_varint};
 use crate::lookup::event_column;
 use crate::rows::RowSet;
-use crate::summary::Summary;
 use crate::trace_index::mix;
 
 /// Low bits of an entry that hold the page.
 const PAGE_BITS: u32 = 20;
-/// An integer or double column with more distinct values is not in the table: nobody looks a
-/// measurement up, and there would be an entry for each row.
-const MAX_NUMBERS: u64 = 4096;
+/// An integer or double column that has more distinct values in a row group is not in the table:
+/// nobody looks a measurement up, and there would be an entry for nearly each row.
+const MAX_NUMBERS: usize = 4096;
 /// A value on more than this share of the pages gets a record that says so and no list.
 const EVERYWHERE: usize = 8;
 
@@ -48,32 +50,29 @@ fn key(column: u64, text: &[u8]) -> u64 {
     text_hash(column, text) >> PAGE_BITS << PAGE_BITS
 }
 
-/// Columns whose values are not in the table.
-pub fn unindexed(summary: &Summary) -> Vec<String> {
-    let numbers = summary.columns.iter().filter(|(name, column)| {
-        let ty = parse_attribute_column(name).map(|(_, ty, _)| ty);
-        matches!(ty, Some(AttrType::Int | AttrType::Double)) && column.distinct > MAX_NUMBERS
-    });
-    numbers.map(|(name, _)| name.clone()).collect()
-}
-
 /// Gathers the values of a segment's rows.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PostingsBuilder {
-    unindexed: Vec<String>,
     entries: Vec<u64>,
+    /// Those of columns of numbers; `None` if the column has too many values.
+    numbers: BTreeMap<String, Option<Vec<u64>>>,
 }
 
 impl PostingsBuilder {
-    /// Gathers all columns but `unindexed`.
-    pub fn new(unindexed: Vec<String>) -> Self {
-        Self { unindexed, entries: Vec::new() }
-    }
-
     /// Adds the cells of column `name`, the first of which is of row `base` of the segment.
     pub fn add(&mut self, name: &str, cells: &Cells, base: usize) {
+        let mut entries = &mut self.entries;
         let ty = match parse_attribute_column(name) {
-            Some(_) if self.unindexed.iter().any(|unindexed| unindexed == name) => return,
+            Some((_, ty @ (AttrType::Int | AttrType::Double), _)) => {
+                let known = self.numbers.entry(name.to_owned());
+                let known = known.or_insert_with(|| Some(Vec::new()));
+                if known.is_some() && is_measurement(cells) {
+                    *known = None;
+                }
+                let Some(known) = known else { return };
+                entries = known;
+                Some(ty)
+            }
             Some((_, ty, _)) => Some(ty),
             None if [schema::NAME, schema::EVENT_NAME].contains(&name) => Some(AttrType::Str),
             None => None,
@@ -82,32 +81,40 @@ impl PostingsBuilder {
             (Some(ty), Cells::Coded(coded)) => {
                 let mut keys = Keys { column: text_hash(0, name.as_bytes()), keys: Vec::new() };
                 column_texts(coded.values.as_ref(), ty, &mut keys);
-                code_pages(&coded.codes, &keys.keys, base, &mut self.entries);
+                code_pages(&coded.codes, &keys.keys, base, entries);
             }
             (Some(AttrType::Str | AttrType::Any), Cells::Plain(column)) => {
-                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
+                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, entries);
                 texts(column.as_string_view(), &mut sink);
             }
             (Some(ty), Cells::Plain(column)) => {
-                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, &mut self.entries);
+                let mut sink = Sink::new(text_hash(0, name.as_bytes()), base, entries);
                 column_texts(column.as_ref(), ty, &mut sink);
             }
             (None, Cells::Plain(column)) if name == schema::EVENTS => {
                 if let Some(lists) = column.as_list_opt() {
-                    event_texts(lists, base, &mut self.entries);
+                    event_texts(lists, base, entries);
                 }
             }
             (None, Cells::Plain(column)) if name == schema::OVERFLOW => {
                 if let Some(lists) = column.as_list_opt() {
-                    overflow_texts(lists, base, &mut self.entries);
+                    overflow_texts(lists, base, entries);
                 }
             }
             (None, _) => {}
         }
     }
 
-    /// The table of all that was added; `pages` is the number of the segment's pages.
-    pub fn build(mut self, pages: usize) -> Built {
+    /// The table of all that was added, and the columns that are not in it; `pages` is the number of
+    /// the segment's pages.
+    pub fn build(mut self, pages: usize) -> (Built, Vec<String>) {
+        let mut unindexed = Vec::new();
+        for (name, entries) in self.numbers {
+            match entries {
+                Some(entries) => self.entries.extend(entries),
+                None => unindexed.push(name),
+            }
+        }
         self.entries.sort_unstable();
         self.entries.dedup();
         let groups = || self.entries.chunk_by(|a, b| a >> PAGE_BITS == b >> PAGE_BITS);
@@ -120,7 +127,32 @@ impl PostingsBuilder {
             encode_pages(numbers, group.len(), pages, &mut record);
             table.push(first >> PAGE_BITS << PAGE_BITS, &record);
         }
-        table.finish()
+        (table.finish(), unindexed)
+    }
+}
+
+/// Whether a row group has too many numbers to be looked up by.
+fn is_measurement(cells: &Cells) -> bool {
+    let values = match cells {
+        Cells::Coded(coded) => return coded.values.len() > MAX_NUMBERS,
+        Cells::Plain(values) => values,
+    };
+    let mut known: HashSet<u64> = HashSet::new();
+    let mut many = |bits: u64| {
+        known.insert(bits);
+        known.len() > MAX_NUMBERS
+    };
+    let mut valid = (0..values.len()).filter(|at| values.is_valid(*at));
+    match values.data_type() {
+        DataType::Int64 => {
+            let numbers = values.as_primitive::<Int64Type>();
+            valid.any(|at| many(numbers.value(at) as u64))
+        }
+        DataType::Float64 => {
+            let numbers = values.as_primitive::<Float64Type>();
+            valid.any(|at| many(numbers.value(at).to_bits()))
+        }
+        _ => false,
     }
 }
 

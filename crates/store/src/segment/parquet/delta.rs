@@ -1,4 +1,4 @@
-//! Parquet's delta encodings.
+//! Parquet's encoding of numbers by their differences.
 
 use super::super::table::put_varint;
 
@@ -58,42 +58,4 @@ fn put_bits(out: &mut Vec<u8>, values: impl Iterator<Item = u64>, width: u32) {
 
 fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64
-}
-
-/// Texts in `DELTA_BYTE_ARRAY`: of each, what it begins with that the text before does too, and
-/// the rest.
-#[derive(Debug, Default)]
-pub struct Fronts {
-    prefixes: Vec<i64>,
-    rests: Vec<i64>,
-    bytes: Vec<u8>,
-}
-
-impl Fronts {
-    /// `texts`, encoded.
-    pub fn put<'a>(&mut self, out: &mut Vec<u8>, texts: impl Iterator<Item = &'a [u8]>) {
-        self.prefixes.clear();
-        self.rests.clear();
-        self.bytes.clear();
-        let mut last: &[u8] = &[];
-        for text in texts {
-            let prefix = if text == last { text.len() } else { common(text, last) };
-            let rest = &text[prefix..];
-            self.prefixes.push(prefix as i64);
-            self.rests.push(rest.len() as i64);
-            self.bytes.extend_from_slice(rest);
-            last = text;
-        }
-        put_numbers(out, &self.prefixes);
-        put_numbers(out, &self.rests);
-        out.extend_from_slice(&self.bytes);
-    }
-}
-
-/// Bytes that both begin with.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
-    let whole = words.take_while(|(a, b)| a == b).count() * 8;
-    let rest = a[whole..].iter().zip(&b[whole..]);
-    whole + rest.take_while(|(a, b)| a == b).count()
 }

@@ -10,13 +10,13 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType};
 
 use super::super::PAGE_ROWS;
-use super::delta::{self, Fronts};
+use super::delta;
 use super::hybrid::Valid;
 use super::sink::{Chunk, ChunkSink, Zstd};
 use super::values;
 
 /// Bytes of a page, about, before it is compressed.
-const PAGE_BYTES: usize = 32 << 10;
+const PAGE_BYTES: usize = 96 << 10;
 /// Rows in a page, at most.
 const MAX_PAGE_ROWS: usize = 16 * PAGE_ROWS as usize;
 /// Pages that are tried.
@@ -35,8 +35,6 @@ const PLAIN: [Mode; 2] = [
     Mode { encoding: Encoding::PLAIN, zstd: false },
     Mode { encoding: Encoding::PLAIN, zstd: true },
 ];
-const TEXTS: [Mode; 3] =
-    [PLAIN[0], PLAIN[1], Mode { encoding: Encoding::DELTA_BYTE_ARRAY, zstd: true }];
 const NUMBERS: [Mode; 3] =
     [Mode { encoding: Encoding::DELTA_BINARY_PACKED, zstd: false }, PLAIN[0], PLAIN[1]];
 
@@ -61,7 +59,6 @@ pub fn writes(data_type: &DataType) -> bool {
 #[derive(Default)]
 pub struct PlainWriter {
     valid: Valid,
-    fronts: Fronts,
     numbers: Vec<i64>,
     body: Vec<u8>,
 }
@@ -114,7 +111,6 @@ impl PlainWriter {
         compress: Option<bool>,
     ) -> Result<Mode> {
         let modes: &[Mode] = match array.data_type() {
-            DataType::Utf8View | DataType::BinaryView => &TEXTS,
             DataType::Int64 | DataType::Timestamp(..) => &NUMBERS,
             _ => &PLAIN,
         };
@@ -149,7 +145,7 @@ impl PlainWriter {
         start: usize,
         rows: usize,
     ) -> Result<()> {
-        let Self { valid, fronts, numbers, body } = self;
+        let Self { valid, numbers, body } = self;
         body.clear();
         valid.set_nulls(array.nulls(), start, rows);
         if nullable {
@@ -157,14 +153,6 @@ impl PlainWriter {
         }
         let places = || valid.rows().map(|row| start + row);
         match (array.data_type(), encoding) {
-            (DataType::Utf8View, Encoding::DELTA_BYTE_ARRAY) => {
-                let texts = array.as_string_view();
-                fronts.put(body, places().map(|row| texts.value(row).as_bytes()));
-            }
-            (DataType::BinaryView, Encoding::DELTA_BYTE_ARRAY) => {
-                let texts = array.as_binary_view();
-                fronts.put(body, places().map(|row| texts.value(row)));
-            }
             (DataType::Utf8View, _) => {
                 let texts = array.as_string_view();
                 values::put_texts(body, places().map(|row| texts.value(row).as_bytes()));

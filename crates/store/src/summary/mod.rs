@@ -1,22 +1,24 @@
 //! What rows are about: the catalogue's entries of one part.
 
+mod services;
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType, UInt8Type};
+use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::HashMap;
-use lacuna_signal::schema::{
-    self, AttrType, Scope, SignalKind, attribute_column, parse_attribute_column,
-};
-use lacuna_signal::semconv;
+use lacuna_signal::schema::{self, AttrType, SignalKind, parse_attribute_column};
 use lacuna_signal::value::{base64, double_text};
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::TimeBounds;
 use crate::error::StoreError;
 use crate::metric::MetricKey;
-use crate::packed::{Codes, Column, Packed};
+use crate::packed::{Column, Packed};
 use crate::rows::RowSet;
+use crate::segment::cells::Cells;
+
+use services::{Keyed, packed_services, service_column, services};
 
 /// A column with more distinct values than this keeps no list of them in a summary.
 pub const MAX_VALUES: usize = 256;
@@ -79,8 +81,11 @@ pub struct Summary {
 impl Summary {
     /// The summary of `rows`.
     pub fn of(rows: &Packed) -> Result<Self, StoreError> {
-        let mut summary =
-            Self { rows: rows.num_rows() as u64, services: services(rows), ..Self::default() };
+        let mut summary = Self {
+            rows: rows.num_rows() as u64,
+            services: packed_services(rows),
+            ..Self::default()
+        };
         for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
             if field.name() == schema::OVERFLOW {
                 summary.overflow = true;
@@ -131,19 +136,36 @@ impl ColumnSummary {
     /// The summary of an attribute column; `None` if no row has a value.
     fn of(column: &Column, ty: AttrType) -> Option<Self> {
         let (values, counts) = match column {
-            Column::Plain(values) => (values, None),
-            Column::Coded { codes, values } => (values, Some(codes.count(values.len()))),
+            Column::Plain(values) => return Self::plain(values.as_ref(), ty),
+            Column::Coded { codes, values } => (values, codes.count(values.len())),
         };
-        let nulls = (0..values.len()).filter(|at| values.is_null(*at));
-        let rows: u64 = match &counts {
-            None => (values.len() - values.null_count()) as u64,
-            Some(counts) => {
-                let null: u64 = nulls.filter_map(|at| counts.get(at)).sum();
-                counts.iter().sum::<u64>() - null
-            }
-        };
-        let weight = |at: usize| counts.as_ref().map_or(1, |counts| counts[at]);
+        let valid = (0..values.len()).filter(|at| values.is_valid(*at));
+        let rows = valid.filter_map(|at| counts.get(at)).sum();
+        let weight = |at: usize| counts.get(at).copied().unwrap_or_default();
         let (distinct, values) = distinct(values.as_ref(), ty, weight);
+        (rows > 0).then_some(Self { rows, distinct, values })
+    }
+
+    /// The same of a column in a row group.
+    fn of_cells(cells: &Cells, ty: AttrType) -> Option<Self> {
+        let coded = match cells {
+            Cells::Plain(values) => return Self::plain(values.as_ref(), ty),
+            Cells::Coded(coded) => coded,
+        };
+        let rows = coded.codes.iter().filter(|code| **code != 0).count() as u64;
+        let values = coded.values.len();
+        if values > MAX_VALUES {
+            return Some(Self { rows, distinct: values.min(MAX_DISTINCT) as u64, values: None });
+        }
+        let counts = if values > 1 { coded.counts() } else { vec![0, rows] };
+        let weight = |at: usize| counts.get(at + 1).copied().unwrap_or_default();
+        let (distinct, values) = distinct(coded.values.as_ref(), ty, weight);
+        (rows > 0).then_some(Self { rows, distinct, values })
+    }
+
+    fn plain(values: &dyn Array, ty: AttrType) -> Option<Self> {
+        let rows = (values.len() - values.null_count()) as u64;
+        let (distinct, values) = distinct(values, ty, |_| 1);
         (rows > 0).then_some(Self { rows, distinct, values })
     }
 
@@ -167,70 +189,53 @@ impl ColumnSummary {
     }
 }
 
-/// A column of texts by keys: rows with one key have one text.
-struct Keyed<'a> {
-    codes: Option<&'a Codes>,
-    values: Option<&'a dyn Array>,
+/// Finds out what the rows of a segment are about while it is written: spans or logs, row group
+/// after row group.
+pub struct SummaryBuilder {
+    spans: bool,
+    summary: Summary,
+    /// Columns of the row group by which services are listed.
+    kept: BTreeMap<String, Cells>,
 }
 
-impl<'a> Keyed<'a> {
-    fn new(column: Option<&'a Column>) -> Self {
-        match column {
-            None => Self { codes: None, values: None },
-            Some(Column::Plain(values)) => Self { codes: None, values: Some(values) },
-            Some(Column::Coded { codes, values }) => {
-                Self { codes: Some(codes), values: Some(values) }
+impl SummaryBuilder {
+    /// Of rows of `kind`.
+    pub fn new(kind: SignalKind) -> Self {
+        let (summary, kept) = (Summary::default(), BTreeMap::new());
+        Self { spans: kind == SignalKind::Spans, summary, kept }
+    }
+
+    /// Column `name` of a row group.
+    pub fn add(&mut self, name: &str, cells: &Cells) {
+        let fixed = self.spans && [schema::NAME, schema::KIND].contains(&name);
+        if fixed || name == service_column() {
+            self.kept.insert(name.to_owned(), cells.clone());
+        }
+        if name == schema::OVERFLOW {
+            self.summary.overflow = true;
+        } else if let Some((_, ty, _)) = parse_attribute_column(name)
+            && let Some(column) = ColumnSummary::of_cells(cells, ty)
+        {
+            match self.summary.columns.get_mut(name) {
+                Some(all) => all.merge(&column),
+                None => drop(self.summary.columns.insert(name.to_owned(), column)),
             }
         }
     }
 
-    fn key(&self, row: usize) -> usize {
-        match (self.codes, self.values) {
-            (Some(codes), _) => codes.get(row),
-            (None, Some(_)) => row,
-            (None, None) => 0,
-        }
+    /// Ends a row group, whose rows have these times.
+    pub fn end_group(&mut self, times: impl ExactSizeIterator<Item = i64>) {
+        let kept = std::mem::take(&mut self.kept);
+        let of = |name: &str| Keyed::of_cells(kept.get(name));
+        let rows = times.len() as u64;
+        let services = services(of(&service_column()), of(schema::NAME), of(schema::KIND), times);
+        self.summary.merge(&Summary { rows, services, ..Summary::default() });
     }
 
-    fn text(&self, key: usize) -> &'a str {
-        let texts = self.values.and_then(|values| values.as_string_view_opt());
-        texts.filter(|texts| texts.is_valid(key)).map_or("", |texts| texts.value(key))
+    /// What all rows are about.
+    pub fn finish(self) -> Summary {
+        self.summary
     }
-
-    fn number(&self, key: usize) -> u8 {
-        let numbers = self.values.and_then(|values| values.as_primitive_opt::<UInt8Type>());
-        numbers.map_or(0, |numbers| numbers.value(key))
-    }
-}
-
-fn services(rows: &Packed) -> BTreeMap<String, Vec<(String, u8, Occurrence)>> {
-    let service = attribute_column(Scope::Resource, AttrType::Str, semconv::SERVICE_NAME);
-    let of_span = |name| rows.column(name).filter(|_| rows.kind() == SignalKind::Spans);
-    let service = Keyed::new(rows.column(&service));
-    let (name, kind) = (Keyed::new(of_span(schema::NAME)), Keyed::new(of_span(schema::KIND)));
-    let times = rows.column(rows.kind().time_column()).map(|column| match column {
-        Column::Plain(times) | Column::Coded { values: times, .. } => times,
-    });
-    let times = times.and_then(|times| times.as_primitive_opt::<TimestampNanosecondType>());
-    let mut seen: HashMap<(usize, usize, usize), Option<Occurrence>> = HashMap::new();
-    for row in 0..rows.num_rows() {
-        let key = (service.key(row), name.key(row), kind.key(row));
-        let time = times.map_or(0, |times| times.value(row));
-        Occurrence::note(seen.entry(key).or_default(), time);
-    }
-    let mut services: BTreeMap<&str, BTreeMap<(&str, u8), Option<Occurrence>>> = BTreeMap::new();
-    for ((s, n, k), occurrence) in seen {
-        let operations = services.entry(service.text(s)).or_default();
-        if let Some(occurrence) = occurrence {
-            let entry = operations.entry((name.text(n), kind.number(k))).or_default();
-            Occurrence::merge(entry, occurrence);
-        }
-    }
-    let listed = |operations: BTreeMap<(&str, u8), Option<Occurrence>>| {
-        let all = operations.into_iter();
-        all.filter_map(|((name, kind), seen)| Some((name.to_owned(), kind, seen?))).collect()
-    };
-    services.into_iter().map(|(name, all)| (name.to_owned(), listed(all))).collect()
 }
 
 /// The distinct values of an attribute column as text, with their rows: each value of `column`
