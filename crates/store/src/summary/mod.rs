@@ -24,6 +24,8 @@ use services::{Keyed, packed_services, service_column, services};
 pub const MAX_VALUES: usize = 256;
 /// Distinct values are counted up to here.
 pub const MAX_DISTINCT: usize = 8192;
+/// Of so many rows distinct values are counted first.
+const SAMPLE_ROWS: usize = 8192;
 /// Values longer than this many bytes are not kept in a summary.
 const MAX_VALUE_BYTES: usize = 256;
 
@@ -165,6 +167,13 @@ impl ColumnSummary {
 
     fn plain(values: &dyn Array, ty: AttrType) -> Option<Self> {
         let rows = (values.len() - values.null_count()) as u64;
+        if values.len() > SAMPLE_ROWS {
+            // To count all of many values would only take time: they are not listed.
+            let (distinct, _) = distinct(&values.slice(0, SAMPLE_ROWS), ty, |_| 1);
+            if distinct > MAX_VALUES as u64 {
+                return Some(Self { rows, distinct, values: None });
+            }
+        }
         let (distinct, values) = distinct(values, ty, |_| 1);
         (rows > 0).then_some(Self { rows, distinct, values })
     }
