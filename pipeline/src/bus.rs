@@ -225,7 +225,7 @@ async fn handle<H, F>(
             match span.deserialize(|| Envelope::parse(message.payload().unwrap_or_default())) {
                 Ok(event) => event,
                 Err(error) => {
-                    let context = span.context().clone();
+                    let context = span.context();
                     span.fail("deserialization", &error);
                     let _guard = context.attach();
                     skip(message, &error);
@@ -235,7 +235,7 @@ async fn handle<H, F>(
         span.set_attribute("batch_id", event.batch_id.clone());
         // The envelope decides: a producer of another make may write no header.
         span.correlate(event.correlation_id.clone());
-        let context = span.context().clone();
+        let context = span.context();
         match span.run(handler(event)).await {
             Ok(()) => {
                 let _guard = context.attach();

@@ -147,5 +147,68 @@ async fn a_refused_connection_is_an_error_of_the_client() {
     let (cx, trace) = own_trace();
     assert!(send("GET", url, "/x").with_context(cx).await.is_err());
     let spans = spans_of(trace);
-    assert!(matches!(one(&spans, "GET /x").status, Status::Error { .. }));
+    let refused = one(&spans, "GET /x");
+    assert_eq!(refused.status, Status::error("the request had no answer"));
+    assert_eq!(attribute(refused, "error.type").as_deref(), Some("connection_refused"));
+}
+
+#[tokio::test]
+async fn an_errors_text_with_its_url_does_not_leave_the_service() {
+    let (cx, trace) = own_trace();
+    let sent: Result<(), _> = ClientRequest::new("GET", "http://127.0.0.1:9/x?token=geheim")
+        .send(
+            |_| async {
+                Err(std::io::Error::other("error sending http://127.0.0.1:9/x?token=geheim"))
+            },
+            |()| 200,
+        )
+        .with_context(cx)
+        .await;
+    assert!(sent.is_err());
+    let spans = spans_of(trace);
+    assert_eq!(attribute(one(&spans, "GET"), "error.type").as_deref(), Some("request"));
+    assert!(!format!("{spans:?}").contains("geheim"), "{spans:#?}");
+}
+
+#[tokio::test]
+async fn a_method_that_nobody_knows_is_no_label() {
+    let url = server().await;
+    let (cx, trace) = own_trace();
+    send("BREW", format!("{url}/broken"), "/broken").with_context(cx).await.unwrap();
+    let spans = spans_of(trace);
+    for (kind, name) in [(SpanKind::Client, "HTTP /broken"), (SpanKind::Server, "HTTP /broken")] {
+        let span = spans.iter().find(|s| s.span_kind == kind).unwrap();
+        assert_eq!(span.name, name);
+        assert_eq!(attribute(span, "http.request.method").as_deref(), Some("_OTHER"));
+        assert_eq!(attribute(span, "http.request.method_original").as_deref(), Some("BREW"));
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_brackets_is_an_address_and_an_authority_is_a_host() {
+    use tower::{Layer as _, Service as _};
+    let (cx, trace) = own_trace();
+    let sent = ClientRequest::new("GET", "http://[::1]:9/x")
+        .send(|_| async { Ok::<_, std::io::Error>(()) }, |()| 200);
+    sent.with_context(cx.clone()).await.unwrap();
+    let mut service = ServerLayer::new().layer(tower::service_fn(|_: http::Request<()>| async {
+        Ok::<_, std::io::Error>(http::Response::new(()))
+    }));
+    // As HTTP/2 has it: the authority in the URI, and no header.
+    let request = http::Request::builder()
+        .version(http::Version::HTTP_2)
+        .uri("https://[::1]:8443/y")
+        .body(())
+        .unwrap();
+    async { service.call(request).await }.with_context(cx).await.unwrap();
+    let spans = spans_of(trace);
+    for (kind, port) in [(SpanKind::Client, "9"), (SpanKind::Server, "8443")] {
+        let span = spans.iter().find(|s| s.span_kind == kind).unwrap();
+        assert_eq!(attribute(span, "server.address").as_deref(), Some("::1"));
+        assert_eq!(attribute(span, "server.port").as_deref(), Some(port));
+    }
+    let page = memory().telemetry.metrics_text().render();
+    for metric in ["http_client_request_duration_seconds", "http_server_request_duration_seconds"] {
+        assert!(page.contains(&format!("# UNIT {metric} seconds")), "{page}");
+    }
 }

@@ -67,10 +67,8 @@ async fn send(topic: &str, payload: &[u8]) -> TraceId {
         .event_id("e-1")
         .correlation_id("c-1")
         .partition(0);
-    produce(&producer(), event.attribute("batch_id", "7"), PATIENCE)
-        .with_context(cx)
-        .await
-        .unwrap();
+    let event = event.client_id("test-producer").attribute("batch_id", "7");
+    produce(&producer(), event, PATIENCE).with_context(cx).await.unwrap();
     trace
 }
 
@@ -122,6 +120,19 @@ async fn one_trace_runs_from_the_producer_through_the_handler() {
     assert_eq!(attribute(consumed, "messaging.operation.type").as_deref(), Some("process"));
     assert!(is_child_of(one(&spans, "handler"), consumed));
     assert!(is_child_of(one(&spans, "kafka.commit"), consumed));
+    assert_eq!(attribute(produced, "messaging.client.id").as_deref(), Some("test-producer"));
+    let page = memory().telemetry.metrics_text().render();
+    let taken = page.lines().any(|l| {
+        l.starts_with("messaging_client_consumed_messages_total{")
+            && l.contains(r#"messaging_consumer_group_name="els""#)
+            && l.contains(&topic)
+    });
+    assert!(taken, "{page}");
+    for metric in
+        ["messaging_client_operation_duration_seconds", "messaging_process_duration_seconds"]
+    {
+        assert!(page.contains(&format!("# UNIT {metric} seconds")), "{page}");
+    }
 
     let lines = memory().lines.json();
     let line = lines.iter().find(|l| l["message"] == "kafka handler line").unwrap();
@@ -264,6 +275,62 @@ fn serialising_has_a_span_and_its_failure_too() {
     let spans = named(&spans, "kafka.serialize");
     assert_eq!(spans[0].status, Status::Unset);
     assert_eq!(spans[1].status, Status::error("no"));
+}
+
+#[tokio::test]
+async fn a_broker_that_was_never_reached_is_seen_as_down_and_a_producer_has_no_group() {
+    let name = unique("unreached");
+    memory();
+    let nowhere: FutureProducer<TracedContext> = ClientConfig::new()
+        .set("bootstrap.servers", "127.0.0.1:1")
+        .set("client.id", &name)
+        .set("statistics.interval.ms", "50")
+        .set("log_level", "0")
+        .create_with_context(TracedContext::new(&name))
+        .unwrap();
+    let series = |page: &str| -> Option<String> {
+        let line = page.lines().find(|l| {
+            l.starts_with("lacuna_kafka_broker_up{") && l.contains(&format!("id=\"{name}\""))
+        });
+        line.map(str::to_owned)
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let line = loop {
+        if let Some(line) = series(&memory().telemetry.metrics_text().render()) {
+            break line;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the broker has a series");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(line.ends_with(" 0"), "{line}");
+    assert!(line.contains(r#"server_address="127.0.0.1",server_port="1""#), "{line}");
+    assert!(!line.contains("consumer_group"), "{line}");
+    drop(nowhere);
+}
+
+#[tokio::test]
+async fn a_send_that_is_dropped_is_an_error_and_is_measured() {
+    let (cx, trace) = own_trace();
+    let topic = unique("cancelled");
+    let nowhere: FutureProducer<TracedContext> = ClientConfig::new()
+        .set("bootstrap.servers", "127.0.0.1:1")
+        .set("log_level", "0")
+        .create_with_context(TracedContext::new("dropping"))
+        .unwrap();
+    {
+        let send = produce(&nowhere, Event::new(&topic, "x.v1", b"{}"), PATIENCE).with_context(cx);
+        assert!(tokio::time::timeout(Duration::from_millis(50), send).await.is_err());
+    }
+    let spans = spans_of(trace);
+    let sent = one(&spans, "kafka.produce.x.v1");
+    assert_eq!(attribute(sent, "error.type").as_deref(), Some("cancelled"));
+    let page = memory().telemetry.metrics_text().render();
+    let lost = page.lines().any(|l| {
+        l.starts_with("messaging_client_sent_messages_total{")
+            && l.contains(r#"error_type="cancelled""#)
+            && l.contains(&topic)
+    });
+    assert!(lost, "{page}");
 }
 
 /// All points of a metric that carry `key=value`, as numbers.

@@ -383,7 +383,10 @@ async fn commands_and_pipelines_are_client_spans() {
         attribute(one(&spans, "PIPELINE DEL"), "db.operation.batch.size").as_deref(),
         Some("2")
     );
-    assert!(!named(&spans, "EVALSHA").is_empty());
+    let scripts = named(&spans, "EVALSHA");
+    assert!(!scripts.is_empty());
+    let digest = attribute(scripts[0], "db.stored_procedure.name").unwrap();
+    assert_eq!(digest, redis::Script::new("return ARGV[1]").get_hash());
     assert!(
         spans.iter().all(|s| attribute(s, "db.query.text").is_none()),
         "values never leave the service"

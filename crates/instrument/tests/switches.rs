@@ -59,7 +59,7 @@ async fn work<P: failsafe::FailurePolicy>(service: &mut Service<P>) -> bool {
     service.subjects.counter("switch_series_total", "1", "").add("batch", &[], 1.0);
     ClientRequest::new("GET", "http://127.0.0.1:9/x")
         .template("/x")
-        .send(|headers| async move { Ok::<_, String>(headers) }, |_| 200)
+        .send(|headers| async move { Ok::<_, std::io::Error>(headers) }, |_| 200)
         .await
         .unwrap()
         .contains_key("traceparent")
@@ -142,6 +142,31 @@ async fn a_part_that_is_off_is_silent_and_the_rest_is_not() {
     assert!(work(&mut service).with_context(cx.clone()).await);
     switch::set(Part::Propagation, Level::Off);
     assert!(!work(&mut service).with_context(cx).await);
+
+    // Everything off: a message is handled where its handler is, and its headers are left alone.
+    for part in Part::ALL {
+        switch::set(part, Level::Off);
+    }
+    let headers = rdkafka::message::OwnedHeaders::new().insert(rdkafka::message::Header {
+        key: "correlation_id",
+        value: Some("from-the-producer"),
+    });
+    let message = rdkafka::message::OwnedMessage::new(
+        None,
+        None,
+        "switch".to_owned(),
+        rdkafka::message::Timestamp::NotAvailable,
+        0,
+        0,
+        Some(headers),
+    );
+    let (cx, trace) = own_trace();
+    let seen = async {
+        let span = lacuna_instrument::kafka::Consumer::new("group").start(&message).begin();
+        span.run(async { Ok::<_, String>(lacuna_instrument::correlation::current()) }).await
+    };
+    assert_eq!(seen.with_context(cx).await, Ok(None));
+    assert!(!spans_of(trace).iter().any(|s| s.name.starts_with("kafka.")));
 
     // Outcomes and business metrics.
     all_on();

@@ -87,7 +87,8 @@ async fn spans() {
         || bare.http_client(URL),
         || async {
             let request = ClientRequest::new("GET", URL).template("/v1/batches/{id}");
-            let status = request.send(|headers| ready(Ok::<_, String>(headers.len())), |_| 200);
+            let status =
+                request.send(|headers| ready(Ok::<_, std::io::Error>(headers.len())), |_| 200);
             std::hint::black_box(status.await.unwrap());
         },
         || async { done().await.unwrap() },

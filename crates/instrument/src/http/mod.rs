@@ -28,8 +28,9 @@
 
 mod client;
 mod headers;
+mod names;
 mod server;
 
 pub use client::ClientRequest;
 pub use headers::{X_CORRELATION_ID, extract, inject};
-pub use server::{ServerLayer, ServerService};
+pub use server::{ServerFuture, ServerLayer, ServerService};

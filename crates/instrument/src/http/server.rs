@@ -1,17 +1,19 @@
 //! The server's side: a SERVER span for each request.
 
 use super::headers::extract;
+use super::names::{OTHER, host_and_port, method_name, name_of};
 use crate::metrics::meter;
 use crate::span;
-use crate::switch::{self, Part};
-use http::{Method, Request, Response, StatusCode};
-use opentelemetry::context::FutureExt;
+use crate::switch::{self, Level, Part};
+use http::{Request, Response, StatusCode};
 use opentelemetry::metrics::{Histogram, UpDownCounter};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
+use pin_project_lite::pin_project;
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Instant;
 use tower::{Layer, Service};
@@ -50,13 +52,10 @@ pub struct ServerService<S> {
 impl<S, B, R> Service<Request<B>> for ServerService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
-    S::Error: std::fmt::Display + Send + 'static,
-    R: Send + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Future = ServerFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -64,32 +63,64 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (spans, measured) = (switch::spans(Part::Http), switch::metrics(Part::Http));
-        let parent = extract(request.headers(), &Context::current());
-        if !spans && !measured {
-            // The caller's context still reaches the handler.
-            return Box::pin(self.inner.call(request).with_context(parent));
+        let propagated = switch::get(Part::Propagation) != Level::Off;
+        if !spans && !measured && !propagated {
+            return ServerFuture { inner: self.inner.call(request), cx: None, exchange: None };
         }
-        let mut exchange = Exchange::begin(&request, parent, spans, measured);
-        let cx = exchange.cx.clone();
+        let parent = extract(request.headers(), &Context::current());
+        let (cx, exchange) = if spans || measured {
+            let (cx, exchange) = Exchange::begin(&request, parent, spans, measured);
+            (cx, Some(exchange))
+        } else {
+            // The caller's context still reaches the handler.
+            (parent, None)
+        };
         // Handlers run in the future; what `call` itself does belongs to the request as well.
         let guard = cx.clone().attach();
-        let handled = self.inner.call(request);
+        let inner = self.inner.call(request);
         drop(guard);
-        Box::pin(async move {
-            let result = handled.with_context(cx).await;
+        ServerFuture { inner, cx: Some(cx), exchange }
+    }
+}
+
+pin_project! {
+    /// The answer of a [`ServerService`]'s inner service, in the request's context.
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless they are polled"]
+    pub struct ServerFuture<F> {
+        #[pin]
+        inner: F,
+        // `None`: the part is off, and so is propagation.
+        cx: Option<Context>,
+        exchange: Option<Exchange>,
+    }
+}
+
+impl<F, R, E> Future for ServerFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let _guard = this.cx.as_ref().map(|cx| cx.clone().attach());
+        let result = std::task::ready!(this.inner.poll(task));
+        if let Some(mut exchange) = this.exchange.take() {
             match &result {
                 Ok(response) => exchange.answered(response.status()),
-                Err(error) => exchange.failed(&error.to_string()),
+                Err(_) => exchange.failed(),
             }
-            result
-        })
+        }
+        Poll::Ready(result)
     }
 }
 
 /// A request being handled. Ends when it is dropped; without an answer, as cancelled.
+#[derive(Debug)]
 struct Exchange {
-    cx: Context,
-    spans: bool,
+    /// The span's context; `None` with spans off.
+    span: Option<Context>,
     measured: bool,
     started: Instant,
     attributes: Vec<KeyValue>,
@@ -97,43 +128,61 @@ struct Exchange {
 }
 
 impl Exchange {
-    fn begin<B>(request: &Request<B>, parent: Context, spans: bool, measured: bool) -> Self {
-        let method = method_name(request.method());
-        let route =
-            request.extensions().get::<axum::extract::MatchedPath>().map(|p| p.as_str().to_owned());
-        let scheme = request.uri().scheme_str().unwrap_or("http").to_owned();
-        let mut attributes =
-            vec![KeyValue::new("http.request.method", method), KeyValue::new("url.scheme", scheme)];
+    /// The exchange, and the context in which it is handled.
+    fn begin<B>(
+        request: &Request<B>,
+        parent: Context,
+        spans: bool,
+        measured: bool,
+    ) -> (Context, Self) {
+        let method = method_name(request.method().as_str());
+        let route = request.extensions().get::<axum::extract::MatchedPath>();
+        let scheme = match request.uri().scheme_str() {
+            Some("https") => "https",
+            _ => "http",
+        };
+        let mut attributes = Vec::with_capacity(8);
+        attributes.push(KeyValue::new("http.request.method", method));
+        attributes.push(KeyValue::new("url.scheme", scheme));
         if measured {
             metrics().active.add(1, &attributes);
         }
-        if let Some(route) = &route {
-            attributes.push(KeyValue::new("http.route", route.clone()));
+        if let Some(route) = route {
+            attributes.push(KeyValue::new("http.route", Arc::<str>::from(route.as_str())));
         }
         let cx = if spans {
-            let mut a = attributes.clone();
+            // With room for what the end and the context add.
+            let mut a = Vec::with_capacity(16);
+            a.extend_from_slice(&attributes);
             a.push(KeyValue::new("url.path", request.uri().path().to_owned()));
             a.push(KeyValue::new("network.protocol.version", version(request.version())));
-            let header =
-                |name| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-            if let Some(agent) = header("user-agent") {
-                a.push(KeyValue::new("user_agent.original", agent));
+            if method == OTHER {
+                let original = request.method().as_str().to_owned();
+                a.push(KeyValue::new("http.request.method_original", original));
             }
-            if let Some(host) = header("host") {
-                let (address, port) = match host.rsplit_once(':') {
-                    Some((address, port)) => (address.to_owned(), port.parse::<i64>().ok()),
-                    None => (host, None),
-                };
-                a.push(KeyValue::new("server.address", address));
-                a.extend(port.map(|p| KeyValue::new("server.port", p)));
+            let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+            if let Some(agent) = header("user-agent") {
+                a.push(KeyValue::new("user_agent.original", agent.to_owned()));
+            }
+            // HTTP/2 has the authority in place of the header.
+            let authority = request.uri().authority().map(http::uri::Authority::as_str);
+            if let Some(host) = authority.or_else(|| header("host")) {
+                let (address, port) = host_and_port(host);
+                a.push(KeyValue::new("server.address", address.to_owned()));
+                a.extend(port.map(|p| KeyValue::new("server.port", i64::from(p))));
             }
             // No route: the method alone, since paths are unbounded.
-            let name = route.map_or_else(|| method.to_owned(), |r| format!("{method} {r}"));
+            let name = match route {
+                Some(route) => format!("{} {}", name_of(method), route.as_str()).into(),
+                None => Cow::Borrowed(name_of(method)),
+            };
             span::start(name, SpanKind::Server, a, &parent)
         } else {
             parent
         };
-        Self { cx, spans, measured, started: Instant::now(), attributes, answered: false }
+        let span = spans.then(|| cx.clone());
+        let started = Instant::now();
+        (cx, Self { span, measured, started, attributes, answered: false })
     }
 
     fn answered(&mut self, status: StatusCode) {
@@ -143,22 +192,21 @@ impl Exchange {
         if status.is_server_error() {
             added.push(KeyValue::new("error.type", status.as_u16().to_string()));
         }
-        if self.spans {
-            self.cx.span().set_attributes(added.clone());
+        if let Some(cx) = &self.span {
+            cx.span().set_attributes(added.clone());
             // A 4xx is the client's error: the server did its work.
             if status.is_server_error() {
-                self.cx.span().set_status(Status::error(""));
+                cx.span().set_status(Status::error(""));
             }
         }
         self.attributes.extend(added);
     }
 
-    fn failed(&mut self, error: &str) {
+    fn failed(&mut self) {
         self.answered = true;
         self.attributes.push(KeyValue::new("error.type", "service"));
-        if self.spans {
-            self.cx.span().set_attribute(KeyValue::new("error.type", "service"));
-            self.cx.span().set_status(Status::error(error.to_owned()));
+        if let Some(cx) = &self.span {
+            span::fail(cx, "service", "the service failed without an answer");
         }
     }
 }
@@ -166,28 +214,20 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.answered {
-            self.attributes.push(KeyValue::new("error.type", "cancelled"));
+            self.attributes.push(KeyValue::new("error.type", span::CANCELLED));
         }
-        if self.spans {
-            let span = self.cx.span();
+        if let Some(cx) = &self.span {
             if !self.answered {
-                span.set_attribute(KeyValue::new("error.type", "cancelled"));
-                span.set_status(Status::error("the request was dropped before it was answered"));
+                let text = "the request was dropped before it was answered";
+                span::fail(cx, span::CANCELLED, text);
             }
-            span.end();
+            cx.span().end();
         }
         if self.measured {
             metrics().active.add(-1, &self.attributes[..2]);
             metrics().duration.record(self.started.elapsed().as_secs_f64(), &self.attributes);
         }
     }
-}
-
-/// The method, or `_OTHER` for one that is not known: clients choose it, and it is a label.
-pub(crate) fn method_name(method: &Method) -> &'static str {
-    const KNOWN: [&str; 9] =
-        ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
-    KNOWN.into_iter().find(|k| *k == method.as_str()).unwrap_or("_OTHER")
 }
 
 fn version(version: http::Version) -> &'static str {

@@ -4,11 +4,11 @@ use super::headers::{EVENT_ID, EVENT_TYPE, extract, texts};
 use super::produce::messaging;
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
-use crate::span;
+use crate::span::{self, Leaf};
 use crate::switch::{self, Level, Part};
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{Link, SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{Link, SpanBuilder, SpanKind, SpanRef, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::Message;
 use std::fmt::Display;
@@ -115,6 +115,10 @@ impl<M: Message> StartConsume<'_, M> {
         let message = self.message;
         let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
         let propagated = switch::get(Part::Propagation) != Level::Off;
+        if !spans && !measured && !propagated && self.correlation_id.is_none() {
+            // Nothing is read, told or changed.
+            return ConsumeSpan { cx: None, handled: None, spans, ended: true };
+        }
         let ambient = Context::current();
         let headers = message.headers().filter(|_| spans || propagated);
         let [event_type, event_id, sent_id] =
@@ -144,10 +148,12 @@ impl<M: Message> StartConsume<'_, M> {
         }
 
         if measured {
-            metrics().consumed.add(1, &messaging(message.topic(), "consume", "receive"));
+            let mut a = messaging(message.topic(), "consume", "receive");
+            a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
+            metrics().consumed.add(1, &a);
         }
         if !spans && !measured {
-            return ConsumeSpan { cx: parent, handled: None, spans, ended: false };
+            return ConsumeSpan { cx: Some(parent), handled: None, spans, ended: true };
         }
         let place = Place {
             topic: message.topic().into(),
@@ -199,7 +205,7 @@ impl<M: Message> StartConsume<'_, M> {
         };
         let group = self.consumer.group.clone();
         let handled = Handled { place, group, started: measured.then(Instant::now) };
-        ConsumeSpan { cx, handled: Some(handled), spans, ended: false }
+        ConsumeSpan { cx: Some(cx), handled: Some(handled), spans, ended: false }
     }
 }
 
@@ -233,7 +239,8 @@ struct Handled {
 #[derive(Debug)]
 #[must_use = "a span that is dropped without a result is an ERROR"]
 pub struct ConsumeSpan {
-    cx: Context,
+    /// `None`: the one that is current where it is asked for.
+    cx: Option<Context>,
     /// `None`: the part was off when the message came.
     handled: Option<Handled>,
     spans: bool,
@@ -244,8 +251,13 @@ impl ConsumeSpan {
     /// The context in which the message is handled: attach it, or give it to
     /// `opentelemetry::context::FutureExt::with_context`.
     #[must_use]
-    pub fn context(&self) -> &Context {
-        &self.cx
+    pub fn context(&self) -> Context {
+        self.cx.clone().unwrap_or_else(Context::current)
+    }
+
+    /// The span, if there is one.
+    fn span(&self) -> Option<SpanRef<'_>> {
+        self.cx.as_ref().filter(|_| self.spans).map(Context::span)
     }
 
     /// One more attribute, such as `batch_id`, known only after the payload was read.
@@ -254,8 +266,8 @@ impl ConsumeSpan {
         key: impl Into<opentelemetry::Key>,
         value: impl Into<opentelemetry::Value>,
     ) {
-        if self.spans {
-            self.cx.span().set_attribute(KeyValue::new(key, value));
+        if let Some(span) = self.span() {
+            span.set_attribute(KeyValue::new(key, value));
         }
     }
 
@@ -263,13 +275,14 @@ impl ConsumeSpan {
     /// the handler's spans and log lines carry this one.
     pub fn correlate(&mut self, id: impl Into<String>) {
         let id: String = id.into();
-        if correlation::of(&self.cx).as_deref() == Some(&id) {
+        let cx = self.context();
+        if correlation::of(&cx).as_deref() == Some(&id) {
             return;
         }
-        if self.spans {
-            self.cx.span().set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
+        if let Some(span) = self.span() {
+            span.set_attribute(KeyValue::new(CORRELATION_ID, id.clone()));
         }
-        self.cx = correlation::with(&self.cx, id);
+        self.cx = Some(correlation::with(&cx, id));
     }
 
     /// Reads the payload in a span `kafka.deserialize`. A payload that cannot be read is an ERROR
@@ -281,19 +294,17 @@ impl ConsumeSpan {
         &self,
         decode: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let Some(handled) = self.handled.as_ref().filter(|_| self.spans) else {
+        let (Some(handled), Some(cx), true) = (&self.handled, &self.cx, self.spans) else {
             return decode();
         };
         let mut attributes = Vec::with_capacity(8);
         handled.place.describe(&mut attributes);
         attributes.push(KeyValue::new("messaging.consumer.group.name", handled.group.clone()));
-        let cx = span::start("kafka.deserialize", SpanKind::Internal, attributes, &self.cx);
+        let mut span = Leaf::start("kafka.deserialize", SpanKind::Internal, attributes, cx);
         let result = decode();
         if let Err(error) = &result {
-            cx.span().set_attribute(KeyValue::new("error.type", "deserialization"));
-            cx.span().set_status(Status::error(error.to_string()));
+            span.fail("deserialization", error.to_string());
         }
-        cx.span().end();
         result
     }
 
@@ -302,7 +313,10 @@ impl ConsumeSpan {
         self,
         handler: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
-        let result = handler.with_context(self.cx.clone()).await;
+        let result = match &self.cx {
+            Some(cx) => handler.with_context(cx.clone()).await,
+            None => handler.await,
+        };
         match &result {
             Ok(_) => self.succeed(),
             Err(error) => self.fail("handler", error),
@@ -317,6 +331,9 @@ impl ConsumeSpan {
 
     /// Ends the span as an ERROR. `error_type` is low in cardinality: `deserialization`.
     pub fn fail(mut self, error_type: &'static str, error: &impl Display) {
+        if self.ended {
+            return;
+        }
         self.end(Some((error_type, error.to_string())));
     }
 
@@ -332,8 +349,7 @@ impl ConsumeSpan {
             }
             metrics().process.record(started.elapsed().as_secs_f64(), &a);
         }
-        if self.spans {
-            let span = self.cx.span();
+        if let Some(span) = self.span() {
             if let Some((error_type, message)) = failure {
                 span.set_attribute(KeyValue::new("error.type", error_type));
                 span.set_status(Status::error(message));
@@ -345,6 +361,9 @@ impl ConsumeSpan {
 
 impl Drop for ConsumeSpan {
     fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
         let why = if std::thread::panicking() { "panic" } else { "cancelled" };
         self.end(Some((why, format!("the message was dropped without a result ({why})"))));
     }

@@ -90,7 +90,8 @@ impl TracedContext {
         let shared = Shared {
             on_rebalance,
             latest: statistics::register(group.clone()),
-            group: group.into(),
+            // Shared text: every span takes a copy.
+            group: Arc::<str>::from(group).into(),
             rebalance: Mutex::new(Times::default()),
         };
         Self { shared: Arc::new(shared) }
@@ -115,10 +116,12 @@ impl TracedContext {
             let began = times.began.take().unwrap_or(now);
             let since = match name {
                 ASSIGNMENT => times.revoked.take(),
-                _ => {
+                REVOCATION => {
                     times.revoked.get_or_insert(began);
                     None
                 }
+                // What failed took nothing away.
+                _ => None,
             };
             (began, since)
         };
@@ -162,6 +165,7 @@ impl TracedContext {
 
 const ASSIGNMENT: &str = "kafka.partition.assignment";
 const REVOCATION: &str = "kafka.partition.revocation";
+const FAILED: &str = "kafka.partition.rebalance_error";
 
 fn names(list: &TopicPartitionList) -> Vec<StringValue> {
     list.elements().iter().map(|e| format!("{}/{}", e.topic(), e.partition()).into()).collect()
@@ -211,7 +215,7 @@ impl ConsumerContext for TracedContext {
         match rebalance {
             Rebalance::Assign(list) => self.rebalanced(ASSIGNMENT, Some(list), None),
             Rebalance::Revoke(list) => self.rebalanced(REVOCATION, Some(list), None),
-            Rebalance::Error(error) => self.rebalanced(REVOCATION, None, Some(error)),
+            Rebalance::Error(error) => self.rebalanced(FAILED, None, Some(error)),
         }
         if let Some(on_rebalance) = &self.shared.on_rebalance {
             on_rebalance(rebalance);
@@ -251,7 +255,7 @@ fn metrics() -> &'static Metrics {
             rebalances: meter
                 .u64_counter("lacuna.kafka.rebalances")
                 .with_unit("{rebalance}")
-                .with_description("Assignments and revocations of partitions, by group and kind")
+                .with_description("Assignments, revocations and failed rebalances of partitions, by group and kind")
                 .build(),
             rebalance: meter
                 .f64_histogram("lacuna.kafka.rebalance.duration")
@@ -263,4 +267,20 @@ fn metrics() -> &'static Metrics {
                 .build(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::error::RDKafkaErrorCode;
+
+    #[test]
+    fn a_failed_rebalance_takes_nothing_away() {
+        let context = TracedContext::new("group");
+        let error = KafkaError::Rebalance(RDKafkaErrorCode::Fail);
+        context.rebalanced(FAILED, None, Some(&error));
+        assert!(context.shared.rebalance.lock().unwrap().revoked.is_none());
+        context.rebalanced(REVOCATION, None, None);
+        assert!(context.shared.rebalance.lock().unwrap().revoked.is_some());
+    }
 }

@@ -4,7 +4,7 @@ use super::headers::{EVENT_ID, EVENT_TYPE, inject};
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
 use crate::span;
-use crate::switch::{self, Part};
+use crate::switch::{self, Level, Part};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::client::ClientContext;
@@ -26,6 +26,7 @@ pub struct Event<'a> {
     key: Option<&'a str>,
     event_id: Option<&'a str>,
     correlation_id: Option<&'a str>,
+    client_id: Option<&'a str>,
     partition: Option<i32>,
     headers: Option<OwnedHeaders>,
     attributes: Vec<KeyValue>,
@@ -41,6 +42,7 @@ impl<'a> Event<'a> {
             key: None,
             event_id: None,
             correlation_id: None,
+            client_id: None,
             partition: None,
             headers: None,
             attributes: vec![],
@@ -63,6 +65,12 @@ impl<'a> Event<'a> {
     /// context's.
     pub fn correlation_id(mut self, id: &'a str) -> Self {
         self.correlation_id = Some(id);
+        self
+    }
+
+    /// The producer's `client.id`, as `messaging.client.id`: `rdkafka` does not tell it.
+    pub fn client_id(mut self, id: &'a str) -> Self {
+        self.client_id = Some(id);
         self
     }
 
@@ -99,13 +107,21 @@ impl<'a> Event<'a> {
             a.push(KeyValue::new("event_id", id.to_owned()));
             a.push(KeyValue::new("messaging.message.id", id.to_owned()));
         }
+        if let Some(id) = self.client_id {
+            a.push(KeyValue::new("messaging.client.id", id.to_owned()));
+        }
         a.append(&mut self.attributes);
         a
     }
 
     fn record_headers(&mut self, cx: &Context) -> OwnedHeaders {
         let mut headers = self.headers.take().unwrap_or_default();
-        let correlation = self.correlation_id.map(str::to_owned).or_else(|| correlation::of(cx));
+        // An id that the event was given is the event's own; the context's is propagation.
+        let correlation = match self.correlation_id {
+            Some(id) => Some(id.to_owned()),
+            None if switch::get(Part::Propagation) == Level::Off => None,
+            None => correlation::of(cx),
+        };
         for (name, value) in [
             (EVENT_TYPE, Some(self.event_type)),
             (EVENT_ID, self.event_id),
@@ -152,8 +168,8 @@ where
         let name = format!("kafka.produce.{}", event.event_type);
         cx = span::start(name, SpanKind::Producer, event.span_attributes(), &cx);
     }
-    let ends = EndOnDrop(spans.then(|| cx.clone()));
-    let started = Instant::now();
+    let started = switch::metrics(Part::Kafka).then(Instant::now);
+    let mut sending = Sending { cx: spans.then(|| cx.clone()), topic: event.topic, started };
 
     let headers = event.record_headers(&cx);
     let mut record =
@@ -162,54 +178,60 @@ where
     record.partition = event.partition;
     let result = producer.send(record, queue_timeout).await.map_err(|(error, _)| error);
 
-    if spans {
-        let span = cx.span();
-        match &result {
-            Ok(delivery) => {
-                span.set_attribute(KeyValue::new("kafka.partition", i64::from(delivery.partition)));
-                span.set_attribute(KeyValue::new("kafka.offset", delivery.offset));
-                span.set_attribute(KeyValue::new(
-                    "messaging.destination.partition.id",
-                    delivery.partition.to_string(),
-                ));
-                span.set_attribute(KeyValue::new("messaging.kafka.offset", delivery.offset));
-            }
-            Err(error) => {
-                span.set_attribute(KeyValue::new("error.type", error_type(error)));
-                span.set_status(Status::error(error.to_string()));
-            }
-        }
+    match &result {
+        Ok(delivery) => sending.delivered(delivery),
+        Err(error) => sending.failed(error_type(error), error.to_string()),
     }
-    if switch::metrics(Part::Kafka) {
-        let mut a = messaging(event.topic, "send", "send");
-        if let Err(error) = &result {
-            a.push(KeyValue::new("error.type", error_type(error)));
-        }
-        metrics().sent.add(1, &a);
-        metrics().operation.record(started.elapsed().as_secs_f64(), &a);
-    }
-    ends.now();
     result
 }
 
-/// Ends the span also when the future is dropped before the broker answered; then it is an ERROR,
-/// since nobody knows whether the record was sent.
-struct EndOnDrop(Option<Context>);
+/// A record under way. Dropped before the broker answered, it is an ERROR, since nobody knows whether
+/// it was sent.
+struct Sending<'t> {
+    cx: Option<Context>,
+    topic: &'t str,
+    started: Option<Instant>,
+}
 
-impl EndOnDrop {
-    fn now(mut self) {
-        if let Some(cx) = self.0.take() {
+impl Sending<'_> {
+    fn delivered(&mut self, delivery: &Delivery) {
+        if let Some(cx) = &self.cx {
+            let partition = delivery.partition;
+            cx.span().set_attributes([
+                KeyValue::new("kafka.partition", i64::from(partition)),
+                KeyValue::new("kafka.offset", delivery.offset),
+                KeyValue::new("messaging.destination.partition.id", partition.to_string()),
+                KeyValue::new("messaging.kafka.offset", delivery.offset),
+            ]);
+        }
+        self.end(None);
+    }
+
+    fn failed(&mut self, error: String, text: String) {
+        if let Some(cx) = &self.cx {
+            span::fail(cx, error.clone(), text);
+        }
+        self.end(Some(error));
+    }
+
+    fn end(&mut self, error: Option<String>) {
+        if let Some(cx) = self.cx.take() {
             cx.span().end();
+        }
+        if let Some(started) = self.started.take() {
+            let mut a = messaging(self.topic, "send", "send");
+            a.extend(error.map(|e| KeyValue::new("error.type", e)));
+            metrics().sent.add(1, &a);
+            metrics().operation.record(started.elapsed().as_secs_f64(), &a);
         }
     }
 }
 
-impl Drop for EndOnDrop {
+impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        if let Some(cx) = self.0.take() {
-            cx.span().set_attribute(KeyValue::new("error.type", "cancelled"));
-            cx.span().set_status(Status::error("the send was dropped before the broker answered"));
-            cx.span().end();
+        if self.cx.is_some() || self.started.is_some() {
+            let text = "the send was dropped before the broker answered";
+            self.failed(span::CANCELLED.to_owned(), text.to_owned());
         }
     }
 }

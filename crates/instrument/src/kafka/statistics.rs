@@ -55,10 +55,12 @@ fn for_each(clients: &Clients, mut each: impl FnMut(&Statistics, &[KeyValue])) {
     for client in live {
         let statistics = client.statistics.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(statistics) = statistics.as_deref() {
-            let base = [
-                KeyValue::new("messaging.client.id", statistics.client_id.clone()),
-                KeyValue::new("messaging.consumer.group.name", client.group.clone()),
-            ];
+            let mut base = vec![KeyValue::new("messaging.client.id", statistics.client_id.clone())];
+            // A producer has no group, whatever its context was named.
+            if statistics.client_type == "consumer" {
+                let group = client.group.clone();
+                base.push(KeyValue::new("messaging.consumer.group.name", group));
+            }
             each(statistics, &base);
         }
     }
@@ -68,15 +70,29 @@ fn with(base: &[KeyValue], more: impl IntoIterator<Item = KeyValue>) -> Vec<KeyV
     base.iter().cloned().chain(more).collect()
 }
 
-/// Reads one number of each broker that is a real one (not librdkafka's own or a bootstrap entry
-/// that has been resolved).
+/// Reads one number of each broker: of those that the cluster told of, or, while no broker was ever
+/// reached, of those that the client was configured with.
 fn brokers(
     s: &Statistics,
     base: &[KeyValue],
     mut each: impl FnMut(&rdkafka::statistics::Broker, Vec<KeyValue>),
 ) {
-    for broker in s.brokers.values().filter(|b| b.nodeid >= 0) {
-        each(broker, with(base, [KeyValue::new("server.address", broker.nodename.clone())]));
+    let any_known = s.brokers.values().any(|b| b.nodeid >= 0);
+    let is_shown = |b: &&rdkafka::statistics::Broker| {
+        if any_known { b.nodeid >= 0 } else { b.source == "configured" }
+    };
+    for broker in s.brokers.values().filter(is_shown) {
+        // `name` is `host:port/id`; `nodename` is empty until the broker was reached.
+        let place = broker.name.rsplit_once('/').map_or(broker.name.as_str(), |(place, _)| place);
+        let place = if broker.nodename.is_empty() { place } else { &broker.nodename };
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse::<i64>().ok()),
+            None => (place, None),
+        };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let address = KeyValue::new("server.address", host);
+        let port = port.map(|p| KeyValue::new("server.port", p));
+        each(broker, with(base, [Some(address), port].into_iter().flatten()));
     }
 }
 
@@ -115,6 +131,7 @@ macro_rules! instrument {
 }
 
 instrument!(gauge, i64, i64_observable_gauge);
+instrument!(gauge_of_seconds, f64, f64_observable_gauge);
 instrument!(counter, u64, u64_observable_counter);
 
 fn instruments(meter: &Meter, clients: &Arc<Clients>) {
@@ -144,16 +161,16 @@ fn instruments(meter: &Meter, clients: &Arc<Clients>) {
         "1 while the connection to the broker is up, else 0",
         |s, base, o| brokers(s, base, |b, a| o.observe(i64::from(b.state == "UP"), &a)),
     );
-    gauge(
+    gauge_of_seconds(
         meter,
         clients,
         "lacuna.kafka.broker.rtt",
-        "us",
+        "s",
         "Average round trip to the broker in the last interval",
         |s, base, o| {
             brokers(s, base, |b, a| {
                 if let Some(rtt) = b.rtt.as_ref().filter(|w| w.cnt > 0) {
-                    o.observe(rtt.avg, &a);
+                    o.observe(rtt.avg as f64 / 1e6, &a);
                 }
             })
         },

@@ -111,6 +111,19 @@ pub(crate) fn name_of(cmd: &Cmd) -> Cow<'static, str> {
     )
 }
 
+/// What a script command runs: the digest or the function's name, which is no value.
+pub(crate) fn script_of(cmd: &Cmd) -> Option<String> {
+    let mut args = cmd.args_iter();
+    let Some(Arg::Simple(name)) = args.next() else { return None };
+    let is_script = ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
+        .iter()
+        .any(|k| name.eq_ignore_ascii_case(k.as_bytes()));
+    match args.next().filter(|_| is_script) {
+        Some(Arg::Simple(script)) => Some(String::from_utf8_lossy(script).into_owned()),
+        _ => None,
+    }
+}
+
 /// `PIPELINE HSET`, `MULTI HSET` when all commands are the same, else `PIPELINE`, `MULTI`.
 pub(crate) fn name_of_batch(pipeline: &Pipeline) -> Cow<'static, str> {
     let kind = if pipeline.is_transaction() { "MULTI" } else { "PIPELINE" };
@@ -279,6 +292,7 @@ impl Drop for Call {
 pub(crate) fn traced<'a, T: Answer + Send + 'a>(
     server: &Server,
     operation: impl FnOnce() -> Cow<'static, str>,
+    script: impl FnOnce() -> Option<String>,
     batch: Option<usize>,
     sent: RedisFuture<'a, T>,
 ) -> RedisFuture<'a, T> {
@@ -287,7 +301,10 @@ pub(crate) fn traced<'a, T: Answer + Send + 'a>(
     }
     let call = Context::map_current(|cx| {
         let own = None::<fn() -> Cow<'static, str>>;
-        Call::start(server, own, operation(), batch, |_| (), cx)
+        let extra = |a: &mut Vec<KeyValue>| {
+            a.extend(script().map(|s| KeyValue::new("db.stored_procedure.name", s)));
+        };
+        Call::start(server, own, operation(), batch, extra, cx)
     });
     Box::pin(async move {
         let result = sent.await;

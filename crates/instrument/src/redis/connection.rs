@@ -1,6 +1,6 @@
 //! A connection that one task owns.
 
-use super::command::{Server, name_of, name_of_batch, traced};
+use super::command::{Server, name_of, name_of_batch, script_of, traced};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
@@ -142,7 +142,7 @@ impl ConnectionLike for ExclusiveConnection {
             inner.note(&result);
             result
         };
-        traced(&server, || name_of(cmd), None, Box::pin(sent))
+        traced(&server, || name_of(cmd), || script_of(cmd), None, Box::pin(sent))
     }
 
     fn req_packed_commands<'a>(
@@ -158,7 +158,7 @@ impl ConnectionLike for ExclusiveConnection {
             inner.note(&result);
             result
         };
-        traced(&server, || name_of_batch(pipeline), Some(pipeline.len()), Box::pin(sent))
+        traced(&server, || name_of_batch(pipeline), || None, Some(pipeline.len()), Box::pin(sent))
     }
 
     fn get_db(&self) -> i64 {

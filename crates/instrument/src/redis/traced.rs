@@ -1,6 +1,6 @@
 //! Commands and pipelines of any async connection as spans.
 
-use super::command::{Server, name_of, name_of_batch, traced};
+use super::command::{Server, name_of, name_of_batch, script_of, traced};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ConnectionInfo, Pipeline, RedisFuture, Value};
 
@@ -40,7 +40,13 @@ impl<C: ConnectionLike> Traced<C> {
 
 impl<C: ConnectionLike + Send> ConnectionLike for Traced<C> {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        traced(&self.server, || name_of(cmd), None, self.inner.req_packed_command(cmd))
+        traced(
+            &self.server,
+            || name_of(cmd),
+            || script_of(cmd),
+            None,
+            self.inner.req_packed_command(cmd),
+        )
     }
 
     fn req_packed_commands<'a>(
@@ -50,7 +56,7 @@ impl<C: ConnectionLike + Send> ConnectionLike for Traced<C> {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let sent = self.inner.req_packed_commands(pipeline, offset, count);
-        traced(&self.server, || name_of_batch(pipeline), Some(pipeline.len()), sent)
+        traced(&self.server, || name_of_batch(pipeline), || None, Some(pipeline.len()), sent)
     }
 
     fn get_db(&self) -> i64 {
