@@ -8,6 +8,29 @@ use opentelemetry_otlp::{
 };
 use tokio::runtime::Runtime;
 
+/// gRPC with the system's certificates, which tonic uses only when it is told to.
+#[cfg(feature = "tls")]
+macro_rules! trusting {
+    ($builder:ident, $secure:ident) => {{
+        use opentelemetry_otlp::WithTonicConfig;
+        use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
+        if $secure {
+            $builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots())
+        } else {
+            $builder
+        }
+    }};
+}
+
+/// Without TLS, no endpoint gets here that would need it.
+#[cfg(not(feature = "tls"))]
+macro_rules! trusting {
+    ($builder:ident, $secure:ident) => {{
+        let _ = $secure;
+        $builder
+    }};
+}
+
 /// Builds exporters and keeps what they need to live.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
@@ -46,11 +69,12 @@ macro_rules! build {
         provide_cryptography();
         let _guard = $self.runtime.as_ref().map(Runtime::enter);
         let build = |endpoint: String| match protocol {
-            Protocol::Grpc => $exporter::builder()
-                .with_tonic()
-                .with_endpoint(endpoint)
-                .with_timeout(timeout)
-                .build(),
+            Protocol::Grpc => {
+                let secure = endpoint.starts_with("https://");
+                let builder = $exporter::builder().with_tonic();
+                let builder = builder.with_endpoint(endpoint).with_timeout(timeout);
+                trusting!(builder, secure).build()
+            }
             Protocol::HttpProtobuf | Protocol::HttpJson => {
                 let wire = if protocol == Protocol::HttpJson {
                     OtlpProtocol::HttpJson

@@ -9,6 +9,8 @@ mod backend;
 #[path = "../common/mod.rs"]
 mod common;
 mod environment;
+#[cfg(feature = "tls")]
+mod tls;
 
 use axum::http::StatusCode;
 use backend::{grpc_backend, http_backend};
