@@ -73,6 +73,7 @@ impl Report {
 #[derive(Debug)]
 pub struct History {
     monitor: Monitor,
+    from: Option<Timestamp>,
 }
 
 impl History {
@@ -84,11 +85,25 @@ impl History {
             max_open: usize::MAX,
             max_keys: usize::MAX,
             max_instances: usize::MAX,
+            max_events: usize::MAX,
             learn_clocks: LEARN_CLOCKS,
             // What history was, it stays.
             resolve_after: Duration::MAX,
         };
-        Self { monitor: Monitor::new(contracts, options) }
+        Self { monitor: Monitor::new(contracts, options), from: None }
+    }
+
+    /// Only obligations that are opened at `from` or later are to be told; what is observed from
+    /// before decides them. As far before as is returned signals should be observed; `None` asks
+    /// for all.
+    pub fn count_from(&mut self, from: Timestamp) -> Option<Duration> {
+        self.from = Some(from);
+        self.monitor.lookback()
+    }
+
+    /// The data ends at `end` at the latest: what ends later is from a clock that is ahead.
+    pub fn end_by(&mut self, end: Timestamp) {
+        self.monitor.end_by(end);
     }
 
     /// Takes a batch's rows.
@@ -99,6 +114,9 @@ impl History {
     /// Ends the data: every deadline up to its end is settled.
     pub fn settle(&mut self) {
         self.monitor.finish();
+        if let Some(from) = self.from {
+            self.monitor.count_from(from);
+        }
     }
 
     /// The engine, for questions about single keys; it knows verdicts once

@@ -10,12 +10,12 @@ use lacuna_signal::finding::fingerprint;
 use super::codec::{Code, Damaged, Get, put_bytes};
 use super::machine::Machine;
 use super::presence::Presence;
-use super::state::Body;
+use super::state::{Body, Look};
 use super::{Monitor, Options, gap};
 use crate::spec::{Contract, ContractSet};
 
 /// The version of the bytes: another one is not read.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// Why a checkpoint is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +110,7 @@ impl Monitor {
                 let (presence, watermark) = (&monitor.presence, monitor.watermark);
                 *machine = Machine::get(contract, &mut state, presence, watermark)?;
                 machine.known = true;
+                machine.max_events = monitor.options.max_events;
             }
         }
         if from.0.is_empty() { Ok(monitor) } else { Err(CheckpointError::Damaged) }
@@ -155,6 +156,7 @@ impl Machine {
         self.timeline.put(out);
         self.forgotten.put(out);
         self.raised.put(out);
+        self.edge.put(out);
         self.evidence.put(out);
         (self.table.len() as u64).put(out);
         let mut done = vec![false; self.table.end() as usize];
@@ -185,6 +187,7 @@ impl Machine {
         machine.timeline = Code::get(from)?;
         machine.forgotten = Code::get(from)?;
         machine.raised = Code::get(from)?;
+        machine.edge = Code::get(from)?;
         machine.evidence.learn(from)?;
         for _ in 0..from.length()? {
             let key = from.bytes()?;
@@ -192,7 +195,7 @@ impl Machine {
             let slot = machine.table.entry(key, || body.take().unwrap_or(Body::Empty));
             if let (Some(slot), None) = (slot, body) {
                 // Deadlines, queues and sets follow from what is known of the key.
-                machine.refresh(slot, true, presence, watermark);
+                machine.refresh(slot, true, Look::All, presence, watermark);
             }
         }
         Ok(machine)

@@ -1,7 +1,7 @@
 //! The bytes of a checkpoint: how values are written one after the other.
 //!
 //! Little-endian. `u8`, `bool`: one byte. Unsigned numbers: LEB128. Signed numbers and floats: eight
-//! bytes. Texts and bytes: their length, then they. Options: one byte, 0 or 1, then the value.
+//! bytes, sums of whole numbers sixteen. Texts and bytes: their length, then they. Options: one byte, 0 or 1, then the value.
 //! Lists and maps: their length, then the items. Structures: their fields in the order given.
 
 use std::collections::BTreeMap;
@@ -76,6 +76,16 @@ impl Code for u64 {
     }
 }
 
+impl Code for u8 {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.push(*self);
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        from.array().map(|[byte]| byte)
+    }
+}
+
 impl Code for u32 {
     fn put(&self, out: &mut Vec<u8>) {
         u64::from(*self).put(out);
@@ -87,6 +97,16 @@ impl Code for u32 {
 }
 
 impl Code for i64 {
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_le_bytes());
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        from.array().map(Self::from_le_bytes)
+    }
+}
+
+impl Code for i128 {
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.to_le_bytes());
     }
@@ -231,18 +251,33 @@ impl<A: Code, B: Code> Code for (A, B) {
     }
 }
 
+/// Writes a map's entries with their number.
+fn put_entries<'m, K: Code + 'm, V: Code + 'm>(
+    entries: impl ExactSizeIterator<Item = (&'m K, &'m V)>,
+    out: &mut Vec<u8>,
+) {
+    (entries.len() as u64).put(out);
+    for (key, value) in entries {
+        key.put(out);
+        value.put(out);
+    }
+}
+
+/// Reads what [`put_entries`] wrote.
+fn get_entries<K: Code, V: Code, M: FromIterator<(K, V)>>(
+    from: &mut Get<'_>,
+) -> Result<M, Damaged> {
+    let length = from.length()?;
+    (0..length).map(|_| <(K, V)>::get(from)).collect()
+}
+
 impl<K: Code + Ord, V: Code> Code for BTreeMap<K, V> {
     fn put(&self, out: &mut Vec<u8>) {
-        (self.len() as u64).put(out);
-        for (key, value) in self {
-            key.put(out);
-            value.put(out);
-        }
+        put_entries(self.iter(), out);
     }
 
     fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
-        let length = from.length()?;
-        (0..length).map(|_| <(K, V)>::get(from)).collect()
+        get_entries(from)
     }
 }
 
@@ -253,16 +288,11 @@ where
     S: std::hash::BuildHasher + Default,
 {
     fn put(&self, out: &mut Vec<u8>) {
-        (self.len() as u64).put(out);
-        for (key, value) in self {
-            key.put(out);
-            value.put(out);
-        }
+        put_entries(self.iter(), out);
     }
 
     fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
-        let length = from.length()?;
-        (0..length).map(|_| <(K, V)>::get(from)).collect()
+        get_entries(from)
     }
 }
 

@@ -10,7 +10,7 @@ use lacuna_signal::finding::{
 
 use super::codec::code;
 use super::episode::Standing;
-use super::judge::{Context, Side};
+use super::judge::Side;
 use super::machine::Machine;
 use super::presence::Presence;
 use super::report::{Obligation, timestamp};
@@ -107,7 +107,7 @@ impl Machine {
         }
         let silent =
             |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
-        let context = Context { watermark, silent: &silent };
+        let context = self.context(watermark, &silent);
         let mut newest: BTreeMap<Verdict, Newest<'_>> = BTreeMap::new();
         for slot in self.bad.iter().copied() {
             for obligation in self.obligations_of(slot, &context) {
@@ -191,7 +191,11 @@ impl Machine {
     /// concerned, is no new gap.
     fn back_since(&self, presence: &Presence, time: i64) -> bool {
         let silent = |side| self.evidence.silent(&self.contract, presence, side, time, i64::MAX);
-        !(silent(Side::Expect) || self.contract.kind == Kind::Balance && silent(Side::When))
+        match self.contract.kind {
+            Kind::Precedence => !silent(Side::When),
+            Kind::Balance => !silent(Side::Expect) && !silent(Side::When),
+            _ => !silent(Side::Expect),
+        }
     }
 
     /// Whether the outcome's services are silent at the data's end.

@@ -1,19 +1,15 @@
 //! What a contract sees of a row.
 
-use std::cell::OnceCell;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::borrow::Cow;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, StringViewArray};
-use arrow::datatypes::{Int64Type, TimestampNanosecondType, UInt8Type};
-use foldhash::quality::FixedState;
-use lacuna_signal::schema::Scope;
 use lacuna_signal::selector::{BatchIndex, FieldReader, FieldValue, Op};
-use lacuna_signal::value::Attributes;
-use lacuna_signal::{Batch, SignalKind, TraceId, Value, schema};
+use lacuna_signal::{TraceId, Value};
 
+use super::amount::Amount;
 use super::codec::{Code, Damaged, Get, code};
 use super::key;
-use crate::spec::{Condition, Role, Side, Term};
+use super::rows::Rows;
+use crate::spec::{Condition, Contract, Role, Side, Term};
 
 /// One matching event.
 #[derive(Debug, Clone)]
@@ -21,20 +17,121 @@ pub(super) struct Event {
     /// Nanoseconds since the epoch.
     pub(super) start: i64,
     pub(super) end: i64,
-    /// What tells it from others: the same event delivered twice has the same.
+    /// What tells it from others: the same event delivered twice has the same. 56 bits.
     pub(super) id: u64,
-    pub(super) trace: Option<TraceId>,
-    /// What it adds to its side of a balance.
-    pub(super) amount: f64,
-    /// What the conditions read of it.
-    pub(super) fields: Option<Box<[Option<Held>]>>,
+    trace: Trace,
+    /// What its contract reads of it beside.
+    more: More,
 }
 
-code!(Event { start, end, id, trace, amount, fields });
+code!(Event { start, end, id, trace, more });
+
+/// What a contract reads of an event beside its key.
+#[derive(Debug, Clone)]
+enum More {
+    /// Nothing; in a balance it counts one.
+    Nothing,
+    /// What it adds to its side of a balance.
+    Amount(Amount),
+    /// What the conditions read. Behind one pointer, because most events have nothing.
+    Fields(Box<Fields>),
+}
+
+#[derive(Debug, Clone)]
+struct Fields(Box<[Option<Held>]>);
+
+impl Event {
+    /// An event of which nothing but this is known, or matters.
+    pub(super) fn plain(start: i64, end: i64, id: u64, trace: Trace) -> Self {
+        Self { start, end, id, trace, more: More::Nothing }
+    }
+
+    pub(super) fn trace(&self) -> Option<TraceId> {
+        self.trace.id()
+    }
+
+    pub(super) fn small_trace(&self) -> Trace {
+        self.trace
+    }
+
+    /// What it adds to its side of a balance.
+    pub(super) fn amount(&self) -> Amount {
+        match self.more {
+            More::Amount(amount) => amount,
+            _ => Amount::Int(1),
+        }
+    }
+
+    fn field(&self, index: usize) -> Option<&Held> {
+        match &self.more {
+            More::Fields(fields) => fields.0.get(index)?.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+/// One byte: 0 nothing, 1 and 2 an amount, whole or not, 3 fields; then the value.
+impl Code for More {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Nothing => out.push(0),
+            Self::Amount(Amount::Int(value)) => {
+                out.push(1);
+                value.put(out);
+            }
+            Self::Amount(Amount::Double(value)) => {
+                out.push(2);
+                value.put(out);
+            }
+            Self::Fields(fields) => {
+                out.push(3);
+                fields.0.put(out);
+            }
+        }
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(match from.take(1)? {
+            [0] => Self::Nothing,
+            [1] => Self::Amount(Amount::Int(Code::get(from)?)),
+            [2] => Self::Amount(Amount::Double(Code::get(from)?)),
+            [3] => Self::Fields(Box::new(Fields(Code::get(from)?))),
+            _ => return Err(Damaged),
+        })
+    }
+}
+
+/// A trace's id, or zeros, which no trace has: a byte less than an option, and with it eight bytes
+/// less an event.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trace([u8; TraceId::LEN]);
+
+impl From<Option<TraceId>> for Trace {
+    fn from(trace: Option<TraceId>) -> Self {
+        Self(trace.map_or([0; TraceId::LEN], |trace| trace.0))
+    }
+}
+
+impl Trace {
+    pub(super) fn id(self) -> Option<TraceId> {
+        TraceId::from_bytes(&self.0)
+    }
+}
+
+/// As an option.
+impl Code for Trace {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.id().put(out);
+    }
+
+    fn get(from: &mut Get<'_>) -> Result<Self, Damaged> {
+        Ok(Option::<TraceId>::get(from)?.into())
+    }
+}
 
 /// A field's value, kept after its batch is gone.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Held {
+pub(crate) enum Held {
     Text(Box<str>),
     Int(i64),
     Double(f64),
@@ -42,12 +139,21 @@ pub(super) enum Held {
 }
 
 impl Held {
-    fn new(value: FieldValue<'_>) -> Self {
+    pub(crate) fn new(value: FieldValue<'_>) -> Self {
         match value {
             FieldValue::Value(Value::Int(value)) => Self::Int(value),
             FieldValue::Value(Value::Double(value)) => Self::Double(value),
             FieldValue::Value(Value::Bool(value)) => Self::Bool(value),
             other => Self::Text(other.text().into()),
+        }
+    }
+
+    /// What kind of value it is, in words. Values of different kinds hold nothing together.
+    pub(crate) fn what(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Int(_) | Self::Double(_) => "a number",
+            Self::Bool(_) => "a truth value",
         }
     }
 
@@ -97,162 +203,35 @@ impl Code for Held {
 
 /// Whether `when` and `expect` make a pair. A field that one of them lacks makes none.
 pub(super) fn pair(conditions: &[Condition], when: &Event, expect: &Event) -> bool {
-    let field = |event: &Event, index: usize| -> Option<Held> {
-        event.fields.as_ref()?.get(index)?.clone()
-    };
-    let term = |term: &Term| match term {
-        Term::Field(Role::When, index) => field(when, *index),
-        Term::Field(_, index) => field(expect, *index),
-        Term::Text(text) => Some(Held::Text(text.as_str().into())),
-        Term::Number(number) => Some(Held::Double(*number)),
-        Term::Bool(value) => Some(Held::Bool(*value)),
-    };
     conditions.iter().all(|Condition { left, op, right }| {
         let op: Op = *op;
-        match (term(left), term(right)) {
+        match (term(left, when, expect), term(right, when, expect)) {
             (Some(left), Some(right)) => left.value().compare(op, &right.value()),
             _ => false,
         }
     })
 }
 
-/// What else tells a log record from others.
-struct LogColumns<'a> {
-    batch: &'a Batch,
-    severity: Option<&'a ArrayRef>,
-    texts: [Option<&'a StringViewArray>; 3],
-    /// Found when the first record is told from others: most batches have none that matters.
-    attributes: OnceCell<Attributes<'a>>,
+fn term<'t>(term: &'t Term, when: &'t Event, expect: &'t Event) -> Option<Cow<'t, Held>> {
+    Some(match term {
+        Term::Field(Role::When, index) => Cow::Borrowed(when.field(*index)?),
+        Term::Field(_, index) => Cow::Borrowed(expect.field(*index)?),
+        Term::Text(text) => Cow::Owned(Held::Text(text.as_str().into())),
+        Term::Int(number) => Cow::Owned(Held::Int(*number)),
+        Term::Number(number) => Cow::Owned(Held::Double(*number)),
+        Term::Bool(value) => Cow::Owned(Held::Bool(*value)),
+    })
 }
 
-impl<'a> LogColumns<'a> {
-    fn new(batch: &'a Batch) -> Self {
-        let texts = [schema::EVENT_NAME, schema::SEVERITY_TEXT, schema::BODY_ANY];
-        Self {
-            batch,
-            severity: batch.column(schema::SEVERITY),
-            texts: texts.map(|name| batch.text_column(name)),
-            attributes: OnceCell::new(),
-        }
-    }
-
-    fn hash(&self, row: usize, hasher: &mut impl Hasher) {
-        let severity = self.severity.and_then(|column| column.as_primitive_opt::<UInt8Type>());
-        severity.map_or(0, |column| column.value(row)).hash(hasher);
-        for column in self.texts {
-            column.filter(|column| column.is_valid(row)).map(|c| c.value(row)).hash(hasher);
-        }
-        let attributes = self.attributes.get_or_init(|| self.batch.attributes(Scope::Log));
-        // Added up, because their order is not the same in every batch.
-        let one = |(key, value): (&str, Value<'_>)| {
-            FixedState::default().hash_one((key, value.to_text()))
-        };
-        attributes.of_row(row).map(one).fold(0, u64::wrapping_add).hash(hasher);
-    }
-}
-
-/// The columns of a batch that place its rows: when, where from, and which.
-pub(crate) struct Rows<'a> {
-    kind: SignalKind,
-    start: &'a [i64],
-    duration: Option<&'a [i64]>,
-    trace: Option<&'a FixedSizeBinaryArray>,
-    span: Option<&'a FixedSizeBinaryArray>,
-    body: Option<&'a StringViewArray>,
-    service: Option<&'a StringViewArray>,
-    log: Option<LogColumns<'a>>,
-    /// By row, what the service's clock shows too much; `None` if all are right.
-    shifts: Option<Vec<i64>>,
-}
-
-impl<'a> Rows<'a> {
-    /// `None` if the batch has no times, without which nothing can be said.
-    pub(crate) fn new(index: &BatchIndex<'a>) -> Option<Self> {
-        let kind = index.kind();
-        let id = |name| index.column(name).and_then(|column| column.as_fixed_size_binary_opt());
-        let start = index.column(kind.time_column())?;
-        let start = start.as_primitive_opt::<TimestampNanosecondType>()?;
-        Some(Self {
-            kind,
-            start: start.values(),
-            duration: index
-                .column(schema::DURATION)
-                .and_then(|column| column.as_primitive_opt::<Int64Type>())
-                .map(|column| &**column.values()),
-            trace: id(schema::TRACE_ID),
-            span: id(schema::SPAN_ID),
-            body: index.column(schema::BODY).and_then(|column| column.as_string_view_opt()),
-            service: index.batch().service_column(),
-            log: (kind == SignalKind::Logs).then(|| LogColumns::new(index.batch())),
-            shifts: None,
-        })
-    }
-
-    /// From now on times are by clocks that are set right: so much less, row by row.
-    pub(super) fn set_right(&mut self, shifts: Option<Vec<i64>>) {
-        self.shifts = shifts;
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.start.len()
-    }
-
-    pub(crate) fn start(&self, row: usize) -> i64 {
-        match &self.shifts {
-            None => self.start[row],
-            Some(shifts) => self.start[row].saturating_sub(shifts[row]),
-        }
-    }
-
-    /// A span that ends before it starts, by a clock set back, ends when it starts.
-    pub(crate) fn end(&self, row: usize) -> i64 {
-        let duration = self.duration.map_or(0, |duration| duration[row]);
-        self.start(row).saturating_add(duration.max(0))
-    }
-
-    /// The greatest end, of those up to `limit`.
-    pub(super) fn last(&self, limit: i64) -> Option<i64> {
-        (0..self.len()).map(|row| self.end(row)).filter(|end| *end <= limit).max()
-    }
-
-    /// Whether two rows have the same service, if that can be seen at once.
-    pub(super) fn same_service(&self, a: usize, b: usize) -> bool {
-        self.service.is_none_or(|column| match (column.is_valid(a), column.is_valid(b)) {
-            (true, true) => column.views()[a] == column.views()[b],
-            (a, b) => a == b,
-        })
-    }
-
-    pub(crate) fn service(&self, row: usize) -> &'a str {
-        self.service.filter(|column| column.is_valid(row)).map_or("", |column| column.value(row))
-    }
-
-    pub(crate) fn trace(&self, row: usize) -> Option<TraceId> {
-        let column = self.trace.filter(|column| column.is_valid(row))?;
-        TraceId::from_bytes(column.value(row))
-    }
-
-    /// A span is its trace and span id; a log record, which has none of its own, is all that it
-    /// says: time, place, text, severity, event name and attributes.
-    fn id(&self, row: usize) -> u64 {
-        let mut hasher = FixedState::default().build_hasher();
-        for column in [self.trace, self.span].into_iter().flatten() {
-            if column.is_valid(row) {
-                column.value(row).hash(&mut hasher);
-            }
-        }
-        if self.kind == SignalKind::Logs || self.span.is_none() {
-            self.start[row].hash(&mut hasher);
-            self.service(row).hash(&mut hasher);
-            if let Some(body) = self.body.filter(|body| body.is_valid(row)) {
-                body.value(row).hash(&mut hasher);
-            }
-        }
-        if let Some(log) = &self.log {
-            log.hash(row, &mut hasher);
-        }
-        hasher.finish()
-    }
+/// Why `when` and `expect` cannot be compared, in words, if both have what is to be compared and
+/// cannot: their values are of different kinds.
+pub(super) fn mismatch(contract: &Contract, when: &Event, expect: &Event) -> Option<String> {
+    contract.conditions.iter().find_map(|Condition { left, right, .. }| {
+        let (a, b) = (term(left, when, expect)?, term(right, when, expect)?);
+        let (a, b) = (a.what(), b.what());
+        let (left, right) = (contract.term_name(left), contract.term_name(right));
+        (a != b).then(|| format!("`{left}` is {a}, `{right}` is {b}"))
+    })
 }
 
 /// One side of a contract, bound to a batch.
@@ -294,23 +273,30 @@ impl<'a> SideReader<'a> {
                 return Err(Flaw::Key);
             }
         }
-        let amount = match &self.sum {
-            Some(field) => field
-                .get(row)
-                .and_then(|value| value.as_f64())
-                .filter(|amount| amount.is_finite())
-                .ok_or(Flaw::Amount)?,
-            None => 1.0,
+        let more = match &self.sum {
+            Some(field) => {
+                let amount = field.get(row).and_then(Amount::new).ok_or(Flaw::Amount)?;
+                More::Amount(amount)
+            }
+            None if self.fields.is_empty() => More::Nothing,
+            None => {
+                let fields = self.fields.iter().map(|field| field.get(row).map(Held::new));
+                More::Fields(Box::new(Fields(fields.collect())))
+            }
         };
-        let fields = (!self.fields.is_empty())
-            .then(|| self.fields.iter().map(|field| field.get(row).map(Held::new)).collect());
         Ok(Event {
             start: rows.start(row),
             end: rows.end(row),
             id: rows.id(row),
-            trace: rows.trace(row),
-            amount,
-            fields,
+            trace: rows.trace(row).into(),
+            more,
         })
+    }
+}
+
+impl Event {
+    /// Whether it lacks a field that the conditions read.
+    pub(super) fn lacks_field(&self) -> bool {
+        matches!(&self.more, More::Fields(fields) if fields.0.iter().any(Option::is_none))
     }
 }

@@ -38,17 +38,23 @@ impl Evidence {
         }
     }
 
-    pub(super) fn note(&mut self, role: Role, service: &str, start: i64) {
+    /// Takes note of an event; whether it is the first known of its service.
+    pub(super) fn note(&mut self, role: Role, service: &str, start: i64) -> bool {
         let services = match role {
             Role::When => &mut self.whens,
             Role::Expect => &mut self.expects,
-            Role::RefusedBy => return,
+            Role::RefusedBy => return false,
         };
         if let Some(first) = services.get_mut(service) {
+            let earlier = start < *first;
             *first = start.min(*first);
-        } else if services.len() < MAX_SERVICES {
+            return earlier;
+        }
+        let room = services.len() < MAX_SERVICES;
+        if room {
             services.insert(service.into(), start);
         }
+        room
     }
 
     /// Whether a side's services sent none of its kind of signal in `from..=to`, though at least

@@ -5,8 +5,9 @@
 
 use lacuna_signal::finding::Verdict;
 
+use super::amount::Sum;
 use super::event::{Event, pair};
-use super::state::Events;
+use super::events::{Events, Kept, place};
 use super::windows::Window;
 use crate::spec::{Contract, Kind};
 
@@ -14,9 +15,18 @@ use crate::spec::{Contract, Kind};
 pub(super) struct Context<'a> {
     /// Event time up to which everything is taken to have arrived.
     pub(super) watermark: i64,
+    /// What began before may be unknown; `i64::MIN` if nothing is known to be.
+    pub(super) edge: i64,
     /// Whether a side's services were silent over a span, though they were not before.
     pub(super) silent: &'a dyn Fn(Side, i64, i64) -> bool,
 }
+
+/// A cause's services must have been silent for so long at least before an outcome without a cause
+/// is taken for one whose cause was lost: what is quiet for less is often just quiet.
+const QUIET: i64 = 60_000_000_000;
+/// How long before an outcome its cause is looked for beyond the edge of what is known, where the
+/// contract does not say.
+const REACH: i64 = 24 * 3_600_000_000_000;
 
 /// Whose silence is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +62,7 @@ pub(super) fn activation(
     let start = when.start;
     let deadline = start.saturating_add(contract.within.unwrap_or(0));
     let judged = |verdict, resolved| Judged::new(verdict, start, deadline, resolved);
-    let from = events.expects.partition_point(|expect| expect.event.start < start);
+    let from = place(&events.expects, start);
     let mut pairs = events.expects[from..]
         .iter()
         .map(|expect| &expect.event)
@@ -85,12 +95,12 @@ pub(super) fn activation(
             }
         }
         _ => {
-            let first = pairs.map(|expect| expect.end).min();
+            let first = first_end(pairs);
             match first {
                 Some(end) if end <= deadline => judged(Verdict::Fulfilled, end),
                 _ if !due => judged(Verdict::Open, deadline),
                 Some(end) => judged(Verdict::Late, end),
-                None if events.refusals.iter().any(|refusal| refusal.start >= start) => {
+                None if events.refusals.last().is_some_and(|refusal| refusal.start >= start) => {
                     judged(Verdict::Refused, deadline)
                 }
                 None => unless_silent(Verdict::Missed),
@@ -99,43 +109,68 @@ pub(super) fn activation(
     }
 }
 
-/// The outcome `expect`, which needs an earlier cause.
+/// The least end of events in order of their start.
+fn first_end<'e>(events: impl Iterator<Item = &'e Event>) -> Option<i64> {
+    let mut first = None;
+    for event in events {
+        if first.is_some_and(|first| first <= event.start) {
+            // Nothing ends before it starts.
+            break;
+        }
+        first = Some(first.map_or(event.end, |first: i64| first.min(event.end)));
+    }
+    first
+}
+
+/// The outcome `expect`, which needs an earlier cause; `old` is its verdict so far.
 pub(super) fn outcome(
     contract: &Contract,
     events: &Events,
     expect: &Event,
+    old: Option<Verdict>,
     context: &Context<'_>,
 ) -> Judged {
     let start = expect.start;
     let earliest = contract.within.map_or(i64::MIN, |within| start.saturating_sub(within));
-    let caused = events
-        .whens
+    let caused = events.whens[place(&events.whens, earliest)..]
         .iter()
         .map(|when| &when.event)
         .take_while(|when| when.start <= start)
-        .any(|when| when.start >= earliest && pair(&contract.conditions, when, expect));
+        .any(|when| pair(&contract.conditions, when, expect));
+    let lost = || {
+        let reach = start.saturating_sub(contract.within.unwrap_or(REACH));
+        // What was forgotten since the outcome came was not a cause of it.
+        (reach < context.edge && old != Some(Verdict::Phantom))
+            || contract.within.is_some_and(|within| {
+                let from = start.saturating_sub(within.max(QUIET));
+                (context.silent)(Side::When, from, start)
+            })
+    };
     let verdict = match caused {
         true => Verdict::Fulfilled,
         false if context.watermark < start => Verdict::Open,
+        false if lost() => Verdict::Unknown,
         false => Verdict::Phantom,
     };
     Judged::new(verdict, start, start, start)
 }
 
+/// When a balance begins and is due, if it has an event.
+fn balance_times(contract: &Contract, events: &Events) -> Option<(i64, i64)> {
+    let first = events.first()?;
+    Some((first, first.saturating_add(contract.within.unwrap_or(0))))
+}
+
 /// Both sides' figures over the time that a balance looks at.
-pub(super) fn figures(contract: &Contract, events: &Events) -> Option<(i64, f64, f64)> {
-    let first = [&events.whens, &events.expects]
-        .into_iter()
-        .filter_map(|list| Some(list.first()?.event.start))
-        .min()?;
-    let deadline = first.saturating_add(contract.within.unwrap_or(0));
-    let sum = |list: &[super::state::Kept]| {
-        list.iter()
-            .take_while(|kept| kept.event.start <= deadline)
-            .map(|kept| kept.event.amount)
-            .sum::<f64>()
-    };
-    Some((first, sum(&events.whens), sum(&events.expects)))
+pub(super) fn figures(contract: &Contract, events: &Events) -> Option<(Sum, Sum)> {
+    let (_, deadline) = balance_times(contract, events)?;
+    let [mut left, mut right] =
+        events.long.as_ref().map_or([Sum::default(); 2], |long| long.folded);
+    for (list, sum) in [(&events.whens, &mut left), (&events.expects, &mut right)] {
+        let within = list.iter().take_while(|kept| kept.event.start <= deadline);
+        within.for_each(|kept| sum.add(kept.event.amount()));
+    }
+    Some((left, right))
 }
 
 /// A key's balance; `None` if it has no event.
@@ -144,25 +179,21 @@ pub(super) fn balance(
     events: &Events,
     context: &Context<'_>,
 ) -> Option<Judged> {
-    let (first, left, right) = figures(contract, events)?;
-    let deadline = first.saturating_add(contract.within.unwrap_or(0));
+    let (first, deadline) = balance_times(contract, events)?;
     let judged = |verdict| Judged::new(verdict, first, deadline, deadline);
-    // Sums of decimal amounts in binary differ in their last bits.
-    let equal = (left - right).abs() <= 1e-9 * left.abs().max(right.abs());
-    Some(if context.watermark < deadline {
-        judged(Verdict::Open)
-    } else if equal {
-        judged(Verdict::Fulfilled)
-    } else {
-        let none = |list: &[super::state::Kept]| {
-            list.first().is_none_or(|kept| kept.event.start > deadline)
-        };
-        let silent = |side, list: &[super::state::Kept]| {
-            none(list) && (context.silent)(side, first, deadline)
-        };
-        let unknown = silent(Side::When, &events.whens) || silent(Side::Expect, &events.expects);
-        judged(if unknown { Verdict::Unknown } else { Verdict::Unbalanced })
-    })
+    if context.watermark < deadline {
+        return Some(judged(Verdict::Open));
+    }
+    let (left, right) = figures(contract, events)?;
+    if left.agrees(&right) {
+        return Some(judged(Verdict::Fulfilled));
+    }
+    let silent = |side, list: &[Kept]| {
+        let none = list.first().is_none_or(|kept| kept.event.start > deadline);
+        none && (context.silent)(side, first, deadline)
+    };
+    let unknown = silent(Side::When, &events.whens) || silent(Side::Expect, &events.expects);
+    Some(judged(if unknown { Verdict::Unknown } else { Verdict::Unbalanced }))
 }
 
 /// A heartbeat's window from `from` on; `None` if it has no cause, which says nothing.

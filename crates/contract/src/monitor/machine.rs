@@ -7,80 +7,47 @@ use hashbrown::HashSet;
 use lacuna_signal::finding::Verdict;
 use lacuna_signal::selector::BatchIndex;
 
-use super::codec::code;
-use super::event::{Flaw, Rows, SideReader};
+use super::event::{Flaw, SideReader};
+use super::events::{Obligations, obligations};
 use super::evidence::Evidence;
-use super::judge::{Context, Judged};
-use super::presence::Presence;
-use super::state::{Body, Dropped, Obligations, obligations};
+use super::judge::{Context, Judged, Side};
+use super::presence::{Doubt, Presence};
+use super::rows::Rows;
+use super::state::{Body, Limits, Look, Notes};
+use super::stats::{Stats, role};
 use super::table::Table;
 use super::timeline::Timeline;
-use crate::spec::{Contract, Role};
+use crate::spec::{Contract, Kind, Role};
 
 /// Deadlines are kept in buckets of 2^27 ns, 134 ms: four bytes an obligation, and a finding at
 /// most so much later.
-const BUCKET: u32 = 27;
+pub(super) const BUCKET: u32 = 27;
 
-/// Counts of one contract since it was loaded.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Stats {
-    /// Matching events, by [`role`].
-    pub(super) matched: [u64; 3],
-    /// Of them, those without a usable key.
-    pub(super) key_missing: [u64; 3],
-    /// Of them, those without a number to add up.
-    pub(super) amount_missing: u64,
-    /// Events that came after the watermark had passed them.
-    pub(super) late: u64,
-    /// Open obligations given up to stay within bounds.
-    pub(super) evicted_open: u64,
-    /// Settled keys forgotten to stay within bounds.
-    pub(super) evicted_settled: u64,
-    pub(super) last_when: Option<i64>,
-    pub(super) last_expect: Option<i64>,
-}
+/// Events that come later than what they decide was settled are allowed for by so much, on top of
+/// the deadline twice, in keys that have very many.
+const ALLOWANCE: i64 = 600_000_000_000;
 
-code!(Stats {
-    matched,
-    key_missing,
-    amount_missing,
-    late,
-    evicted_open,
-    evicted_settled,
-    last_when,
-    last_expect,
-});
-
-impl Stats {
-    /// Takes the counts of events back to what they were.
-    pub(super) fn forget_matches(&mut self, before: &Self) {
-        self.matched = before.matched;
-        self.key_missing = before.key_missing;
-        self.amount_missing = before.amount_missing;
-        self.late = before.late;
-    }
-}
-
-pub(super) fn role(role: Role) -> usize {
-    match role {
-        Role::When => 0,
-        Role::Expect => 1,
-        Role::RefusedBy => 2,
-    }
+/// How far time has come, nanoseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Time {
+    /// Up to where everything is taken to have arrived.
+    pub(super) watermark: i64,
+    /// By how much it lags behind the newest event.
+    pub(super) lateness: i64,
 }
 
 #[derive(Debug)]
 pub(super) struct Machine {
     pub(super) contract: Arc<Contract>,
     pub(super) table: Table<Body>,
-    due: BTreeMap<i64, Vec<u32>>,
+    pub(super) due: BTreeMap<i64, Vec<u32>>,
     /// Settled keys in the order in which they settled, fulfilled ones and others.
     pub(super) settled: VecDeque<u32>,
     pub(super) settled_bad: VecDeque<u32>,
     /// Keys with obligations that are settled and not fulfilled.
     pub(super) bad: HashSet<u32, foldhash::fast::RandomState>,
     /// Keys with obligations whose evidence was missing.
-    unknown: HashSet<u32, foldhash::fast::RandomState>,
+    pub(super) unknown: HashSet<u32, foldhash::fast::RandomState>,
     pub(super) counts: [u64; Verdict::ALL.len()],
     /// Times that a verdict was reached, by verdict; those taken back since are not subtracted.
     pub(super) reached: [u64; Verdict::ALL.len()],
@@ -89,6 +56,14 @@ pub(super) struct Machine {
     pub(super) evidence: Evidence,
     /// By verdict, first and last activation of what was forgotten.
     pub(super) forgotten: BTreeMap<Verdict, (i64, i64)>,
+    /// What began before may be unknown to it: of a precedence, causes. `i64::MIN` if nothing is.
+    pub(super) edge: i64,
+    /// Obligations that were opened before are not counted and not told.
+    pub(super) counted_from: i64,
+    /// Events of a side that a key keeps.
+    pub(super) max_events: usize,
+    /// Whether something has come by which a silence may have been one that was taken for none.
+    pub(super) reconsider: bool,
     /// Verdicts that a finding was made of, with what it said last.
     pub(super) raised: BTreeMap<Verdict, super::digest::Raised>,
     pub(super) changed: bool,
@@ -119,6 +94,10 @@ impl Machine {
             timeline: Timeline::default(),
             stats: Stats::default(),
             forgotten: BTreeMap::new(),
+            edge: i64::MIN,
+            counted_from: i64::MIN,
+            max_events: usize::MAX,
+            reconsider: false,
             raised: BTreeMap::new(),
             changed: false,
             known: false,
@@ -134,18 +113,13 @@ impl Machine {
         self.counts[Verdict::Open as usize]
     }
 
-    fn lose_open(&mut self, count: u64) {
-        let open = &mut self.counts[Verdict::Open as usize];
-        *open = open.saturating_sub(count);
-    }
-
     /// Takes a batch's events.
     pub(super) fn observe(
         &mut self,
         index: &BatchIndex<'_>,
         rows: &Rows<'_>,
         presence: &Presence,
-        watermark: i64,
+        time: Time,
     ) {
         let contract = self.contract.clone();
         for (role, side) in contract.sides() {
@@ -158,7 +132,7 @@ impl Machine {
             }
             let reader = SideReader::new(side, index);
             for row in mask.values().set_indices() {
-                self.take(&contract, role, rows, &reader, row, presence, watermark);
+                self.take(&contract, role, rows, &reader, row, presence, time);
             }
         }
     }
@@ -172,11 +146,12 @@ impl Machine {
         reader: &SideReader<'_>,
         row: usize,
         presence: &Presence,
-        watermark: i64,
+        time: Time,
     ) {
+        let watermark = time.watermark;
         let start = rows.start(row);
         self.stats.matched[self::role(role)] += 1;
-        self.evidence.note(role, rows.service(row), start);
+        self.reconsider |= self.evidence.note(role, rows.service(row), start) && start <= watermark;
         let last = match role {
             Role::When => &mut self.stats.last_when,
             _ => &mut self.stats.last_expect,
@@ -186,7 +161,8 @@ impl Machine {
         match reader.read(rows, row, &mut key) {
             Ok(event) => {
                 self.stats.late += u64::from(event.end <= watermark);
-                self.add(contract, role, &key, event, presence, watermark);
+                self.stats.field_missing[self::role(role)] += u64::from(event.lacks_field());
+                self.add(contract, role, &key, event, presence, time);
             }
             Err(Flaw::Key) => self.stats.key_missing[self::role(role)] += 1,
             Err(Flaw::Amount) => self.stats.amount_missing += 1,
@@ -201,35 +177,49 @@ impl Machine {
         key: &[u8],
         event: super::event::Event,
         presence: &Presence,
-        watermark: i64,
+        time: Time,
     ) {
+        let Time { watermark, lateness } = time;
         let Some(slot) = self.table.entry(key, || Body::Empty) else {
             self.stats.evicted_settled += 1;
             return;
         };
-        let mut dropped = Dropped::default();
-        let changed = self
-            .table
-            .get_mut(slot)
-            .is_some_and(|body| body.add(contract, role, event, &mut dropped));
-        self.stats.evicted_open += dropped.open;
-        self.stats.evicted_settled += dropped.events - dropped.open;
-        self.lose_open(dropped.open);
-        if changed {
-            let moved = role != Role::Expect && obligations(contract) == Obligations::Key;
-            self.refresh(slot, moved, presence, watermark);
+        let mut notes = Notes::new();
+        let (start, end) = (event.start, event.end);
+        let body = self.table.get_mut(slot);
+        if body.is_some_and(|body| body.add(contract, role, event, &mut notes)) {
+            let moves = role != Role::Expect || contract.kind == Kind::Balance;
+            let moved = moves && obligations(contract) == Obligations::Key;
+            self.refresh(slot, moved, Look::Event(role, start, end), presence, watermark);
+            let allowance = lateness.max(ALLOWANCE);
+            let limits = Limits {
+                max_events: self.max_events,
+                known_to: watermark.saturating_sub(allowance),
+            };
+            if let Some(body) = self.table.get_mut(slot) {
+                body.prune(contract, &limits, &mut notes);
+            }
         }
+        self.take_note(slot, notes);
     }
 
-    /// Judges a key's obligations anew. `moved` says that a deadline may have moved.
-    pub(super) fn refresh(&mut self, slot: u32, moved: bool, presence: &Presence, watermark: i64) {
-        let Self { contract, table, due, counts, reached, timeline, evidence, fulfilled, .. } =
+    /// Judges a key's obligations anew, those that `look` asks for. `moved` says that a deadline may
+    /// have moved.
+    pub(super) fn refresh(
+        &mut self,
+        slot: u32,
+        moved: bool,
+        look: Look,
+        presence: &Presence,
+        watermark: i64,
+    ) {
+        let Self { contract, table, due, counts, reached, timeline, evidence, edge, fulfilled, .. } =
             self;
         let Some(key) = table.get_mut(slot) else { return };
         let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
-        let context = Context { watermark, silent: &silent };
-        let (mut changed, mut unknown) = (false, false);
-        key.judge(contract, &context, |old, new: &Judged| {
+        let context = Context { watermark, edge: *edge, silent: &silent };
+        let mut changed = false;
+        key.judge(contract, &context, look, |old, new: &Judged| {
             if old != Some(new.verdict) {
                 changed = true;
                 if let Some(old) = old {
@@ -243,12 +233,12 @@ impl Machine {
             if new.verdict == Verdict::Open && (moved || old != Some(Verdict::Open)) {
                 due.entry(new.deadline >> BUCKET).or_default().push(slot);
             }
-            unknown |= new.verdict == Verdict::Unknown;
             if new.verdict == Verdict::Fulfilled {
                 *fulfilled = (*fulfilled).max(new.activated);
             }
         });
-        let (open, bad) = (key.open() > 0, key.bad() > 0);
+        let tally = key.tally();
+        let (open, bad, unknown) = (tally.open > 0, tally.bad > 0, tally.unknown > 0);
         if bad || self.bad.contains(&slot) {
             // Also when the verdict stays: traces and figures may have changed.
             self.revision += 1;
@@ -281,17 +271,29 @@ impl Machine {
             }
             for slot in bucket.remove() {
                 if self.table.get(slot).is_some_and(|body| body.open() > 0) {
-                    self.refresh(slot, false, presence, watermark);
+                    self.refresh(slot, false, Look::Due, presence, watermark);
                 }
             }
         }
     }
 
-    /// Judges again what rested on silence, after signals came that it did not know of.
-    pub(super) fn doubt(&mut self, presence: &Presence, watermark: i64) {
-        let slots: Vec<u32> = self.unknown.iter().copied().collect();
+    /// Judges again what rested on silence, or on there being none, after signals came that it did
+    /// not know of.
+    pub(super) fn doubt(&mut self, doubt: Doubt, presence: &Presence, watermark: i64) {
+        let (slots, look): (Vec<u32>, _) = if std::mem::take(&mut self.reconsider) || doubt.earlier
+        {
+            // That nothing forbidden came is fulfilled.
+            match self.contract.kind {
+                Kind::Absence => (self.table.slots().collect(), Look::All),
+                _ => (self.bad.iter().copied().collect(), Look::All),
+            }
+        } else if doubt.late {
+            (self.unknown.iter().copied().collect(), Look::Unknown)
+        } else {
+            return;
+        };
         for slot in slots {
-            self.refresh(slot, false, presence, watermark);
+            self.refresh(slot, false, look, presence, watermark);
         }
     }
 
@@ -299,68 +301,34 @@ impl Machine {
     pub(super) fn finish(&mut self, presence: &Presence, watermark: i64) {
         self.due.clear();
         for slot in 0..self.table.end() {
-            self.refresh(slot, true, presence, watermark);
+            self.refresh(slot, true, Look::All, presence, watermark);
         }
     }
 
-    /// Forgets settled keys beyond `max_held` keys, fulfilled ones first, and those that are not
-    /// fulfilled beyond `max_bad`.
-    pub(super) fn bound(&mut self, max_held: usize, max_bad: usize) {
-        while self.table.len() > max_held || self.bad.len() > max_bad {
-            let bad_first = self.bad.len() > max_bad;
-            let (queue, from_bad) = match (bad_first, self.settled.front()) {
-                (false, Some(_)) => (&mut self.settled, false),
-                _ => (&mut self.settled_bad, true),
-            };
-            let Some(slot) = queue.pop_front() else { return };
-            let Some(body) = self.table.get(slot) else { continue };
-            let (open, bad) = (body.open() > 0, body.bad() > 0);
-            if open || !self.table.mark(slot) {
-                // It will be queued again when it settles.
-                self.table.set_mark(slot, false);
-            } else if bad != from_bad {
-                let queue = if from_bad { &mut self.settled } else { &mut self.settled_bad };
-                queue.push_back(slot);
-                if bad_first && !from_bad {
-                    continue;
-                }
-            } else {
-                self.forget(slot);
-                self.stats.evicted_settled += 1;
-            }
-        }
+    /// What to judge by.
+    pub(super) fn context<'a>(
+        &self,
+        watermark: i64,
+        silent: &'a dyn Fn(Side, i64, i64) -> bool,
+    ) -> Context<'a> {
+        Context { watermark, edge: self.edge, silent }
     }
 
-    fn forget(&mut self, slot: u32) {
-        if self.bad.contains(&slot) {
-            self.revision += 1;
-            for (verdict, activated) in self.activations(slot) {
-                let span = self.forgotten.entry(verdict).or_insert((activated, activated));
-                *span = (span.0.min(activated), span.1.max(activated));
+    /// From now on only obligations count, and are told, that were opened at `from` or later.
+    pub(super) fn count_from(&mut self, from: i64) {
+        self.counted_from = from;
+        self.revision += 1;
+        let context = Context { watermark: i64::MAX, edge: self.edge, silent: &|_, _, _| false };
+        let (mut counts, mut timeline) = ([0; Verdict::ALL.len()], Timeline::default());
+        for slot in self.table.slots() {
+            for obligation in self.obligations_of(slot, &context) {
+                counts[obligation.verdict as usize] += 1;
+                timeline.note(obligation.judged.activated);
             }
         }
-        self.bad.remove(&slot);
-        self.unknown.remove(&slot);
-        self.table.remove(slot);
-        self.changed = true;
-    }
-
-    /// Gives up the key whose deadline comes first; `false` if nothing is open.
-    pub(super) fn evict_open(&mut self) -> bool {
-        while let Some(mut bucket) = self.due.first_entry() {
-            let Some(slot) = bucket.get_mut().pop() else {
-                bucket.remove();
-                continue;
-            };
-            let open = self.table.get(slot).map_or(0, |body| u64::from(body.open()));
-            if open > 0 {
-                self.forget(slot);
-                self.lose_open(open);
-                self.stats.evicted_open += open;
-                return true;
-            }
-        }
-        false
+        (self.counts, self.timeline) = (counts, timeline);
+        self.reached = self.counts;
+        self.reached[Verdict::Open as usize] = 0;
     }
 
     /// Bytes of memory that the contract's state takes.

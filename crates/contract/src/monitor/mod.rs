@@ -5,21 +5,29 @@
 //! still changes the verdict, so out-of-order and late arrivals end in the same verdicts as order
 //! does. While nothing newer arrives, the watermark follows the wall clock.
 
+mod amount;
+mod ask;
+mod bounds;
 mod checkpoint;
 mod clock_pair;
 mod codec;
 mod digest;
 mod episode;
 mod event;
+mod events;
 mod evidence;
 mod judge;
 mod key;
+mod long;
 mod machine;
 mod presence;
+mod prune;
 mod report;
+mod rows;
 mod skew;
 mod small;
 mod state;
+mod stats;
 mod table;
 mod timeline;
 mod windows;
@@ -29,7 +37,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lacuna_signal::finding::{Finding, Instance, Verdict};
 use lacuna_signal::selector::BatchIndex;
 use lacuna_signal::{Batch, SignalKind};
 
@@ -38,11 +45,10 @@ pub use episode::Episode;
 pub use report::{ContractStatus, Health};
 pub use skew::Clock;
 
-use crate::spec::{Contract, ContractSet};
-pub(crate) use event::Rows;
-use judge::Context;
-use machine::Machine;
+use crate::spec::{Contract, ContractSet, Kind};
+use machine::{Machine, Time};
 use presence::Presence;
+pub(crate) use rows::Rows;
 use skew::Skew;
 pub(crate) use words::side_name;
 
@@ -60,6 +66,9 @@ pub struct Options {
     pub max_keys: usize,
     /// Keys that are not fulfilled that a contract remembers.
     pub max_instances: usize,
+    /// Events of a side, and windows, that a key remembers; beyond it the oldest are given up. Far
+    /// fewer are kept where they decide nothing any more.
+    pub max_events: usize,
     /// So many rows at the beginning are held back until the services' clocks have been learnt from
     /// them: for history, which is read once. 0, live, judges at once.
     pub learn_clocks: usize,
@@ -76,6 +85,7 @@ impl Default for Options {
             max_open: 1_000_000,
             max_keys: 2_000_000,
             max_instances: 100_000,
+            max_events: 65_536,
             learn_clocks: 0,
             resolve_after: Duration::from_secs(600),
         }
@@ -95,6 +105,8 @@ pub struct Monitor {
     /// Greatest end of any event, those left out that cannot have happened yet.
     last: Option<i64>,
     watermark: i64,
+    /// What ends later is not taken for the data's end.
+    end_by: i64,
     /// Wall clock when last told, and, by it, when `last` had last grown.
     wall: Option<i64>,
     last_growth: Option<i64>,
@@ -104,15 +116,19 @@ pub struct Monitor {
 impl Monitor {
     /// A monitor that has seen nothing.
     pub fn new(contracts: &ContractSet, options: Options) -> Self {
+        let mut machines: Vec<_> =
+            contracts.contracts().iter().cloned().map(Machine::new).collect();
+        machines.iter_mut().for_each(|machine| machine.max_events = options.max_events);
         Self {
             options,
-            machines: contracts.contracts().iter().cloned().map(Machine::new).collect(),
+            machines,
             presence: Presence::new(gap(contracts)),
             skew: Skew::default(),
             held: Vec::new(),
             held_rows: 0,
             last: None,
             watermark: i64::MIN,
+            end_by: i64::MAX,
             wall: None,
             last_growth: None,
             grew: false,
@@ -154,16 +170,15 @@ impl Monitor {
     fn judge(&mut self, index: &BatchIndex<'_>, rows: &Rows<'_>) {
         self.machines.iter_mut().for_each(|machine| machine.known = true);
         let doubt = self.presence.observe(index.kind(), rows, self.watermark);
+        let time = Time { watermark: self.watermark, lateness: self.lateness() };
         for machine in &mut self.machines {
-            machine.observe(index, rows, &self.presence, self.watermark);
-            if doubt {
-                machine.doubt(&self.presence, self.watermark);
-            }
+            machine.observe(index, rows, &self.presence, time);
+            machine.doubt(doubt, &self.presence, self.watermark);
         }
         // What lies further ahead of the wall clock than anything may be late is of a clock that is
         // wrong: it says nothing of the time, and least of all that others are late by it.
         let wall = self.wall.unwrap_or(i64::MAX);
-        let believed = rows.last(wall.saturating_add(self.lateness()));
+        let believed = rows.last(wall.saturating_add(self.lateness()).min(self.end_by));
         if believed > self.last {
             self.last = believed;
             self.grew = true;
@@ -203,15 +218,50 @@ impl Monitor {
         }
     }
 
+    /// The data ends at `end` at the latest: what ends later is from a clock that is ahead.
+    pub fn end_by(&mut self, end: Timestamp) {
+        self.end_by = nanos(end);
+    }
+
     /// Ends the data: every deadline up to the greatest end of any event is settled, without
     /// lateness. What is due later stays open.
     pub fn finish(&mut self) {
         self.judge_held();
-        let Some(last) = self.last else { return };
+        let any = self.machines.iter().any(|machine| machine.known);
+        // Where all is from clocks that are ahead, the data ends when it may at the latest.
+        let end = (any && self.end_by < i64::MAX).then_some(self.end_by);
+        let Some(last) = self.last.or(end) else { return };
         self.watermark = self.watermark.max(last);
         for machine in &mut self.machines {
             machine.finish(&self.presence, self.watermark);
         }
+    }
+
+    /// Says that signals from before `time` may be missing, though there were some: what then cannot
+    /// be said of outcomes whose cause may lie before is unknown. It is about the contracts that
+    /// there are now. What is older than all data needs not be said: nothing is missing there.
+    pub fn known_from(&mut self, time: Timestamp) {
+        let time = nanos(time);
+        for machine in &mut self.machines {
+            machine.edge = machine.edge.max(time);
+        }
+    }
+
+    /// How far before a time signals must be known for the contracts' obligations from then on to be
+    /// judged right: `None` if all of the past may matter.
+    pub fn lookback(&self) -> Option<Duration> {
+        let unbounded = |machine: &Machine| {
+            machine.contract.kind == Kind::Precedence && machine.contract.within.is_none()
+        };
+        let none = self.machines.iter().any(unbounded);
+        (!none).then(|| self.horizon().saturating_sub(self.options.lateness))
+    }
+
+    /// From now on only obligations count, and are told, that were opened at `time` or later. To be
+    /// called when all has been observed and settled.
+    pub fn count_from(&mut self, time: Timestamp) {
+        let time = nanos(time);
+        self.machines.iter_mut().for_each(|machine| machine.count_from(time));
     }
 
     /// Settles every deadline up to `watermark` at least, which another process had reached.
@@ -273,7 +323,11 @@ impl Monitor {
                         machine.contract = contract.clone();
                         machine
                     }
-                    None => Machine::new(contract.clone()),
+                    None => {
+                        let mut machine = Machine::new(contract.clone());
+                        machine.max_events = self.options.max_events;
+                        machine
+                    }
                 }
             })
             .collect();
@@ -304,82 +358,6 @@ impl Monitor {
         let changed = self.machines.iter().any(|machine| machine.changed);
         self.machines.iter_mut().for_each(|machine| machine.changed = false);
         changed
-    }
-
-    /// Number of open obligations of all contracts.
-    pub fn open(&self) -> u64 {
-        self.machines.iter().map(Machine::open).sum()
-    }
-
-    /// All findings: one a contract and verdict, those that no longer hold as resolved.
-    pub fn findings(&mut self) -> Vec<Finding> {
-        let (presence, watermark) = (&self.presence, self.watermark);
-        let machines = self.machines.iter_mut();
-        machines.flat_map(|machine| machine.findings(presence, watermark, |_| true)).collect()
-    }
-
-    /// The finding with this fingerprint.
-    pub fn finding(&mut self, fingerprint: &str) -> Option<Finding> {
-        let (presence, watermark) = (&self.presence, self.watermark);
-        self.machines.iter_mut().find_map(|machine| {
-            let verdict = machine.verdict_of(fingerprint)?;
-            machine.findings(presence, watermark, |wanted| wanted == verdict).pop()
-        })
-    }
-
-    /// How every contract is doing, in order.
-    pub fn status(&self) -> Vec<ContractStatus> {
-        let status = |machine: &Machine| machine.status(&self.presence, &self.skew, self.watermark);
-        self.machines.iter().map(status).collect()
-    }
-
-    /// The clocks of the services of which enough is known, by name.
-    pub fn clocks(&self) -> Vec<Clock> {
-        self.skew.clocks()
-    }
-
-    /// Number of obligations of each contract by verdict, in order.
-    pub fn verdict_counts(&self) -> impl Iterator<Item = (&str, Verdict, u64)> {
-        self.machines.iter().flat_map(|machine| {
-            let count =
-                |v: &Verdict| (machine.contract.name.as_str(), *v, machine.counts[*v as usize]);
-            Verdict::ALL.iter().map(count).collect::<Vec<_>>()
-        })
-    }
-
-    /// Instances of a contract whose verdict `wanted` wants, oldest first, at most `limit`, and
-    /// whether there were more. `None` if there is no such contract.
-    pub fn instances(
-        &self,
-        contract: &str,
-        wanted: impl Fn(Verdict) -> bool,
-        limit: usize,
-    ) -> Option<(Vec<Instance>, bool)> {
-        let machine = self.machines.iter().find(|machine| machine.contract.name == contract)?;
-        let silent = |side, from, to| {
-            machine.evidence.silent(&machine.contract, &self.presence, side, from, to)
-        };
-        let context = Context { watermark: self.watermark, silent: &silent };
-        Some(machine.instances(&context, wanted, limit))
-    }
-
-    /// What became of one key: of every contract that knows it, the instances, fulfilled and open
-    /// ones too. `values` are the key's parts as text, in the contract's order.
-    pub fn instances_of_key(&self, values: &[&str]) -> Vec<(&Arc<Contract>, Vec<Instance>)> {
-        let mut key = Vec::new();
-        values.iter().for_each(|value| key::push_text(value, &mut key));
-        let mut found = Vec::new();
-        for machine in self.machines.iter().filter(|m| m.contract.when.key.len() == values.len()) {
-            let silent = |side, from, to| {
-                machine.evidence.silent(&machine.contract, &self.presence, side, from, to)
-            };
-            let context = Context { watermark: self.watermark, silent: &silent };
-            let instances = machine.instances_of(&key, &context);
-            if !instances.is_empty() {
-                found.push((&machine.contract, instances));
-            }
-        }
-        found
     }
 }
 

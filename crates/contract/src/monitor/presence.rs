@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use lacuna_signal::SignalKind;
 
 use super::codec::{Code, Damaged, Get, code};
-use super::event::Rows;
+use super::rows::Rows;
 
 /// Of each service and kind of signal, the times at which there were any, as intervals.
 ///
@@ -25,6 +25,15 @@ struct Track {
 }
 
 code!(Track { first, spans });
+
+/// What verdicts may rest on the absence of signals that have come now.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// One of them lies at or before the watermark.
+    pub(super) late: bool,
+    /// One of them does, and is the first that is known of its service.
+    pub(super) earlier: bool,
+}
 
 /// A service that comes and goes has at most this many intervals; the oldest are forgotten.
 const MAX_SPANS: usize = 65_536;
@@ -60,22 +69,23 @@ impl Presence {
         }
     }
 
-    /// Takes note of a batch's rows; says whether one of them lies at or before `watermark`, where
-    /// verdicts may already rest on its absence.
-    pub(super) fn observe(&mut self, kind: SignalKind, rows: &Rows<'_>, watermark: i64) -> bool {
-        let mut late = false;
+    /// Takes note of a batch's rows; says what verdicts may rest on their absence.
+    pub(super) fn observe(&mut self, kind: SignalKind, rows: &Rows<'_>, watermark: i64) -> Doubt {
+        let mut doubt = Doubt::default();
         let mut row = 0;
         while row < rows.len() {
             let service = rows.service(row);
-            if !self.tracks.contains_key(&(kind, service) as &dyn TrackKey) {
+            let new = !self.tracks.contains_key(&(kind, service) as &dyn TrackKey);
+            if new {
                 let track = Track { first: rows.start(row), spans: Vec::new() };
                 self.tracks.insert((kind, service.into()), track);
             }
             let Some(track) = self.tracks.get_mut(&(kind, service) as &dyn TrackKey) else { break };
+            let first = track.first;
             // Rows of one resource come together, so the track is looked up once for many.
             loop {
                 let (start, end) = (rows.start(row), rows.end(row));
-                late |= start <= watermark;
+                doubt.late |= start <= watermark;
                 track.insert(start, self.gap);
                 if end != start {
                     track.insert(end, self.gap);
@@ -85,8 +95,9 @@ impl Presence {
                     break;
                 }
             }
+            doubt.earlier |= (new || track.first < first) && track.first <= watermark;
         }
-        late
+        doubt
     }
 
     /// Whether the service sent anything before `time`.

@@ -7,12 +7,14 @@ use lacuna_signal::finding;
 use lacuna_signal::finding::{Instance, Verdict};
 use serde::Serialize;
 
+use super::events::{Obligations, obligations};
 use super::judge::{self, Context, Judged};
 use super::key;
-use super::machine::{Machine, role};
+use super::machine::Machine;
 use super::presence::Presence;
 use super::skew::Skew;
-use super::state::{Body, Obligations, obligations};
+use super::state::Body;
+use super::stats::role;
 use super::words::{Subject, evidence, side_name};
 use crate::spec::{Kind, Role};
 
@@ -64,6 +66,12 @@ pub struct Health {
     pub evicted_open: u64,
     /// Settled keys and old events forgotten to stay within bounds.
     pub evicted_settled: u64,
+    /// Matching events that lack a field that `where` reads, and make no pair; by side.
+    pub field_missing: BTreeMap<&'static str, u64>,
+    /// Events whose value and their partner's are of different kinds, which `where` cannot compare.
+    pub incomparable: u64,
+    /// Events that came after what they could have decided was forgotten.
+    pub too_late: u64,
     /// Services from which each side's events came.
     pub services: BTreeMap<&'static str, Vec<String>>,
     /// Start of the newest event that opened or could have opened an obligation.
@@ -98,7 +106,9 @@ impl Machine {
         let contract = &*self.contract;
         let mut list = Vec::new();
         let mut push = |verdict: Option<Verdict>, judged: Option<Judged>, subject| {
-            if let (Some(verdict), Some(judged)) = (verdict, judged) {
+            if let (Some(verdict), Some(judged)) = (verdict, judged)
+                && judged.activated >= self.counted_from
+            {
                 list.push(Obligation { verdict, judged, subject });
             }
         };
@@ -124,7 +134,8 @@ impl Machine {
                 }
                 Obligations::Expects => {
                     for kept in &events.expects {
-                        let judged = judge::outcome(contract, events, &kept.event, context);
+                        let judged =
+                            judge::outcome(contract, events, &kept.event, kept.verdict, context);
                         push(kept.verdict, Some(judged), Subject::Outcome(&kept.event));
                     }
                 }
@@ -137,7 +148,7 @@ impl Machine {
             }
             Some(Body::Small(small)) => {
                 let judged = small.judge(contract, context);
-                push(small.verdict, Some(judged), Subject::Small(small.trace()));
+                push(small.verdict, Some(judged), Subject::Small(small.trace(), small.count()));
             }
             Some(Body::Empty | Body::Orphan(_)) | None => {}
         }
@@ -146,7 +157,7 @@ impl Machine {
 
     /// Verdict and activation of a key's settled obligations that are not fulfilled.
     pub(super) fn activations(&self, slot: u32) -> Vec<(Verdict, i64)> {
-        let context = Context { watermark: i64::MAX, silent: &|_, _, _| false };
+        let context = self.context(i64::MAX, &|_, _, _| false);
         self.obligations_of(slot, &context)
             .iter()
             .filter(|o| !matches!(o.verdict, Verdict::Fulfilled | Verdict::Open))
@@ -160,12 +171,17 @@ impl Machine {
         let key = key::parts(self.table.key(slot)).into_iter().collect();
         let (trace_ids, figures) = evidence(contract, &obligation.subject, judged);
         let open = obligation.verdict == Verdict::Open;
+        // Of what was settled long ago, what settled it may be forgotten.
+        let resolved = match judged.verdict == obligation.verdict {
+            true => judged.resolved,
+            false => Some(judged.deadline),
+        };
         Instance {
             key,
             verdict: obligation.verdict,
             activated_at: timestamp(judged.activated),
             deadline: (contract.kind != Kind::Precedence).then(|| timestamp(judged.deadline)),
-            resolved_at: judged.resolved.filter(|_| !open).map(timestamp),
+            resolved_at: resolved.filter(|_| !open).map(timestamp),
             trace_ids,
             figures,
             links: Vec::new(),
@@ -242,6 +258,14 @@ impl Machine {
         if stats.evicted_open > 0 {
             problems.push(format!("{} open obligations were given up", stats.evicted_open));
         }
+        problems.extend(self.troubles_of_pairs());
+        let bounds = [
+            (stats.dropped, "events of keys with very many were given up"),
+            (stats.folded, "events of balances are known only as a sum: again, they count twice"),
+            (stats.too_late, "events came after what they could decide was forgotten"),
+        ];
+        let bounds = bounds.iter().filter(|(count, _)| *count > 0);
+        problems.extend(bounds.map(|(count, what)| format!("{count} {what}")));
         if silent {
             problems.push("the outcome's own signal has stopped arriving".to_owned());
         }
@@ -266,7 +290,7 @@ impl Machine {
                 .sides()
                 .map(|(side, spec)| (side_name(contract, side), spec.selector.to_string()))
                 .collect(),
-            activations: self.counts.iter().sum(),
+            activations: self.counts.iter().sum::<u64>() + stats.evicted_open,
             verdicts: self.verdicts(),
             reached: self.reached(|reached, _| reached),
             retracted: self.reached(|reached, now| reached.saturating_sub(now)),
@@ -276,7 +300,10 @@ impl Machine {
                 amount_missing: stats.amount_missing,
                 late_events: stats.late,
                 evicted_open: stats.evicted_open,
-                evicted_settled: stats.evicted_settled,
+                evicted_settled: stats.evicted_settled + stats.dropped,
+                field_missing: by_side(&stats.field_missing),
+                incomparable: stats.incomparable,
+                too_late: stats.too_late,
                 services: [names(Role::When, whens), names(Role::Expect, expects)].into(),
                 last_when: stats.last_when.map(timestamp),
                 last_expect: stats.last_expect.map(timestamp),
@@ -286,6 +313,29 @@ impl Machine {
                 problems,
             },
         }
+    }
+
+    /// Why events make no pairs that might be meant to, in words.
+    fn troubles_of_pairs(&self) -> Vec<String> {
+        let (contract, stats) = (&*self.contract, &self.stats);
+        let mut troubles = Vec::new();
+        for (side, _) in contract.sides() {
+            let (missing, all) = (stats.field_missing[role(side)], stats.matched[role(side)]);
+            if missing > 0 {
+                let side = side_name(contract, side);
+                troubles.push(format!(
+                    "{missing} of {all} events of `{side}` lack a field of `where`: they make no pair"
+                ));
+            }
+        }
+        if let Some(why) = &stats.mismatch {
+            troubles.push(format!(
+                "{} pairs could not be compared by `where`: {why}; write both sides alike, texts \
+                 are not taken for numbers",
+                stats.incomparable
+            ));
+        }
+        troubles
     }
 
     /// Obligations by verdict.

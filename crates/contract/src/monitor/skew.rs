@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::clock_pair::{ENOUGH, LEAST, Pair, Sample};
 use super::codec::{Code, Damaged, Get};
-use super::event::Rows;
+use super::rows::Rows;
 
 /// Offsets are worked out anew after so many new samples.
 const EVERY: usize = 8;

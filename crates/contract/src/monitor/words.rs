@@ -6,8 +6,8 @@ use lacuna_signal::TraceId;
 use lacuna_signal::finding::Verdict;
 
 use super::event::{Event, pair};
+use super::events::Events;
 use super::judge::{self, Judged};
-use super::state::Events;
 use super::windows::Window;
 use crate::spec::{Contract, Kind, Role};
 
@@ -16,7 +16,7 @@ const MAX_TRACES: usize = 8;
 
 /// What an obligation is about.
 pub(super) enum Subject<'a> {
-    Small(Option<TraceId>),
+    Small(Option<TraceId>, u32),
     Activation(&'a Events, &'a Event),
     Outcome(&'a Event),
     Balance(&'a Events),
@@ -47,30 +47,36 @@ pub(super) fn evidence(
     };
     match subject {
         Subject::Activation(events, when) => {
-            add(when.trace);
+            add(when.trace());
             let mut count = 0;
             for expect in events.expects.iter().map(|kept| &kept.event) {
                 if expect.start >= when.start && pair(&contract.conditions, when, expect) {
                     count += u32::from(expect.start <= judged.deadline);
-                    add(expect.trace);
+                    add(expect.trace());
                 }
             }
             let refusals = events.refusals.iter().filter(|event| event.start >= when.start);
-            refusals.for_each(|refusal| add(refusal.trace));
+            refusals.for_each(|refusal| add(refusal.trace()));
             if let Kind::Exactly { count: expected } = contract.kind {
                 figures.insert("count".to_owned(), f64::from(count));
                 figures.insert("expected".to_owned(), f64::from(expected));
             }
         }
-        Subject::Small(trace) => add(*trace),
-        Subject::Outcome(expect) => add(expect.trace),
+        Subject::Small(trace, count) => {
+            add(*trace);
+            if let Kind::Exactly { count: expected } = contract.kind {
+                figures.insert("count".to_owned(), f64::from(*count));
+                figures.insert("expected".to_owned(), f64::from(expected));
+            }
+        }
+        Subject::Outcome(expect) => add(expect.trace()),
         Subject::Balance(events) => {
             for kept in events.whens.iter().chain(&events.expects) {
-                add(kept.event.trace);
+                add(kept.event.trace());
             }
-            if let Some((_, left, right)) = judge::figures(contract, events) {
-                figures.insert("left".to_owned(), left);
-                figures.insert("right".to_owned(), right);
+            if let Some((left, right)) = judge::figures(contract, events) {
+                figures.insert("left".to_owned(), left.total());
+                figures.insert("right".to_owned(), right.total());
             }
         }
         Subject::Window(window) => {
@@ -121,6 +127,14 @@ pub(super) fn words(
         Verdict::Unbalanced => (
             format!("{name}: {of} keys do not balance"),
             format!("{when} and {expect} must agree for each key{within}, and do not."),
+        ),
+        Verdict::Unknown if contract.kind == Kind::Precedence => (
+            format!("{name}: nothing can be said about {of} outcomes"),
+            format!(
+                "No {when} is known that precedes these {expect}{within}, but not all that came \
+                 before is known: its services sent no such signal at all for long, though they \
+                 did before, or the time before is cut off, or keys were forgotten."
+            ),
         ),
         Verdict::Unknown => (
             format!("{name}: nothing can be said about {of} outcomes"),

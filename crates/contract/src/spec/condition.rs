@@ -23,7 +23,9 @@ pub enum Term {
     Field(Role, usize),
     /// A text.
     Text(String),
-    /// A number.
+    /// A whole number; a duration is its nanoseconds.
+    Int(i64),
+    /// Another number.
     Number(f64),
     /// A boolean.
     Bool(bool),

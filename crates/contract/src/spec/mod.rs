@@ -119,6 +119,23 @@ impl Contract {
         self.when.key.iter().map(ToString::to_string).collect()
     }
 
+    /// A side of a condition, as contract files write it.
+    pub(crate) fn term_name(&self, term: &Term) -> String {
+        let field = |side: &Side, at: usize| side.fields.get(at).map(ToString::to_string);
+        match term {
+            Term::Field(Role::When, at) => {
+                format!("when.{}", field(&self.when, *at).unwrap_or_default())
+            }
+            Term::Field(_, at) => {
+                format!("expect.{}", field(&self.expect, *at).unwrap_or_default())
+            }
+            Term::Text(text) => format!("{text:?}"),
+            Term::Int(number) => number.to_string(),
+            Term::Number(number) => number.to_string(),
+            Term::Bool(value) => value.to_string(),
+        }
+    }
+
     /// The contract's sides.
     pub fn sides(&self) -> impl Iterator<Item = (Role, &Side)> {
         [(Role::When, Some(&self.when)), (Role::Expect, Some(&self.expect))]
