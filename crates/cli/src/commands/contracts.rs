@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use lacuna_contract::history::{ContractReport, History, Report};
 use lacuna_contract::mine::{MineOptions, Miner, to_yaml};
 use lacuna_contract::spec::DataCheck;
 use lacuna_contract::{ContractSet, LoadErrors};
+use lacuna_store::TimeRange;
 use miette::miette;
 
 use crate::input::print_json;
@@ -90,7 +92,12 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             let range = window.range()?;
             let (contracts, _) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
             let mut history = History::new(&contracts);
-            let read = source.read(range, |batch| history.observe(batch)).await?;
+            let wider = with_what_decides(range, &mut history);
+            if source.input.is_empty() {
+                // Of files nobody knows by whose clock they are; what a server took in is of now.
+                history.end_by(Timestamp::now());
+            }
+            let read = source.read(wider, |batch| history.observe(batch)).await?;
             let (report, _) = history.finish(limit);
             match format {
                 Format::Text => print_report(&report),
@@ -114,6 +121,22 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             Ok(read)
         }
     }
+}
+
+/// `range`, and before it what decides of the obligations that are opened in it; only those count.
+fn with_what_decides(range: TimeRange, history: &mut History) -> TimeRange {
+    if range.start == TimeRange::ALL.start {
+        return range;
+    }
+    let Ok(from) = Timestamp::from_nanosecond(i128::from(range.start)) else { return range };
+    let start = match history.count_from(from) {
+        Some(before) => {
+            let before = i64::try_from(before.as_nanos()).unwrap_or(i64::MAX);
+            range.start.saturating_sub(before)
+        }
+        None => TimeRange::ALL.start,
+    };
+    TimeRange { start, ..range }
 }
 
 /// Signals that contracts may be held against.

@@ -129,9 +129,19 @@ impl Code for Trace {
     }
 }
 
+/// Kinds of values, in words: those of different kinds hold nothing together.
+pub(crate) const TEXT: &str = "text";
+pub(crate) const NUMBER: &str = "a number";
+pub(crate) const TRUTH: &str = "a truth value";
+
+/// What kind of value it is for a comparison.
+pub(crate) fn kind_of(value: FieldValue<'_>) -> &'static str {
+    Held::new(value).what()
+}
+
 /// A field's value, kept after its batch is gone.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Held {
+pub(super) enum Held {
     Text(Box<str>),
     Int(i64),
     Double(f64),
@@ -139,7 +149,7 @@ pub(crate) enum Held {
 }
 
 impl Held {
-    pub(crate) fn new(value: FieldValue<'_>) -> Self {
+    fn new(value: FieldValue<'_>) -> Self {
         match value {
             FieldValue::Value(Value::Int(value)) => Self::Int(value),
             FieldValue::Value(Value::Double(value)) => Self::Double(value),
@@ -149,11 +159,11 @@ impl Held {
     }
 
     /// What kind of value it is, in words. Values of different kinds hold nothing together.
-    pub(crate) fn what(&self) -> &'static str {
+    fn what(&self) -> &'static str {
         match self {
-            Self::Text(_) => "text",
-            Self::Int(_) | Self::Double(_) => "a number",
-            Self::Bool(_) => "a truth value",
+            Self::Text(_) => TEXT,
+            Self::Int(_) | Self::Double(_) => NUMBER,
+            Self::Bool(_) => TRUTH,
         }
     }
 

@@ -46,6 +46,7 @@ pub use report::{ContractStatus, Health};
 pub use skew::Clock;
 
 use crate::spec::{Contract, ContractSet, Kind};
+pub(crate) use event::{NUMBER, TEXT, TRUTH, kind_of};
 use machine::{Machine, Time};
 use presence::Presence;
 pub(crate) use rows::Rows;
@@ -254,7 +255,7 @@ impl Monitor {
             machine.contract.kind == Kind::Precedence && machine.contract.within.is_none()
         };
         let none = self.machines.iter().any(unbounded);
-        (!none).then(|| self.horizon().saturating_sub(self.options.lateness))
+        (!none).then(|| self.twice_the_longest())
     }
 
     /// From now on only obligations count, and are told, that were opened at `time` or later. To be
@@ -348,9 +349,12 @@ impl Monitor {
     /// How far back a new monitor must be fed so that every obligation that may still be open is
     /// known again: the longest deadline, twice, and the lateness.
     pub fn horizon(&self) -> Duration {
+        self.twice_the_longest().saturating_add(self.options.lateness)
+    }
+
+    fn twice_the_longest(&self) -> Duration {
         let longest = self.machines.iter().filter_map(|machine| machine.contract.within).max();
-        let longest = Duration::from_nanos(longest.unwrap_or(0).unsigned_abs());
-        longest.saturating_mul(2).saturating_add(self.options.lateness)
+        Duration::from_nanos(longest.unwrap_or(0).unsigned_abs()).saturating_mul(2)
     }
 
     /// Whether any verdict changed since the last call.

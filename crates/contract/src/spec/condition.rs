@@ -1,7 +1,9 @@
 //! `where`: what must hold between the two sides of a pair.
 
 use lacuna_signal::SignalKind;
-use lacuna_signal::selector::{FieldAccess, Op};
+use lacuna_signal::selector::{
+    Field, FieldAccess, Intrinsic, Op, SeverityLevel, SpanKind, StatusCode, parse_duration,
+};
 
 use super::Role;
 
@@ -61,6 +63,23 @@ pub(super) fn parse(
             term(text, offset, raw.trim(), kinds, when, expect)
         };
         let left = side(0, at)?;
+        if let Term::Field(role, index) = left {
+            let fields = if role == Role::When { &*when } else { &*expect };
+            let word = fields.get(index).and_then(|field| words(field, &part[at + len..]));
+            if let Some(word) = word {
+                let worded = word.conditions(&left, op).ok_or_else(|| {
+                    let help = "a level is four numbers: write `>=` or `<`, such as `>= warn`";
+                    fail(text, start, part, "a severity level cannot be compared by `!=`", help)
+                })?;
+                conditions.extend(worded);
+                continue;
+            }
+        }
+        let mut side = |from: usize, to: usize| {
+            let raw = &part[from..to];
+            let offset = start + from + (raw.len() - raw.trim_start().len());
+            term(text, offset, raw.trim(), kinds, when, expect)
+        };
         let right = side(at + len, part.len())?;
         if !matches!(left, Term::Field(..)) && !matches!(right, Term::Field(..)) {
             return Err(fail(text, start, part, "neither side is a field", SYNTAX));
@@ -68,6 +87,48 @@ pub(super) fn parse(
         conditions.push(Condition { left, op, right });
     }
     Ok(conditions)
+}
+
+/// A word that stands for a value of an intrinsic, as in selectors.
+enum Word {
+    /// Of a status or kind, which are texts.
+    Text(&'static str),
+    /// Of a severity, which is a number: four for each level, of which this is the lowest.
+    Level(i64),
+}
+
+/// The value that a bare word has for a field.
+fn words(field: &FieldAccess, raw: &str) -> Option<Word> {
+    let raw = raw.trim();
+    match field.field() {
+        Field::Intrinsic(Intrinsic::Status) => {
+            StatusCode::from_name(raw).map(|status| Word::Text(status.name()))
+        }
+        Field::Intrinsic(Intrinsic::Kind) => {
+            SpanKind::from_name(raw).map(|kind| Word::Text(kind.name()))
+        }
+        Field::Intrinsic(Intrinsic::Severity) => {
+            SeverityLevel::from_name(raw).map(|level| Word::Level(i64::from(level.code())))
+        }
+        _ => None,
+    }
+}
+
+impl Word {
+    /// What `left op word` asks for; `None` if that is no number of comparisons that must all hold.
+    fn conditions(self, left: &Term, op: Op) -> Option<Vec<Condition>> {
+        let one = |op, right| Condition { left: left.clone(), op, right };
+        let (low, high) = match self {
+            Self::Text(text) => return Some(vec![one(op, Term::Text(text.to_owned()))]),
+            Self::Level(low) => (Term::Int(low), Term::Int(low + 3)),
+        };
+        Some(match op {
+            Op::Ge | Op::Lt => vec![one(op, low)],
+            Op::Gt | Op::Le => vec![one(op, high)],
+            Op::Eq => vec![one(Op::Ge, low), one(Op::Le, high)],
+            _ => return None,
+        })
+    }
 }
 
 fn fail(text: &str, start: usize, part: &str, message: &str, help: &str) -> ConditionError {
@@ -128,10 +189,12 @@ fn term(
         if let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             return Ok(Term::Text(inner.replace("\\\"", "\"").replace("\\\\", "\\")));
         }
-        return match (raw, raw.parse::<f64>()) {
-            ("true", _) => Ok(Term::Bool(true)),
-            ("false", _) => Ok(Term::Bool(false)),
-            (_, Ok(number)) if number.is_finite() => Ok(Term::Number(number)),
+        let whole = raw.parse::<i64>().ok().or_else(|| parse_duration(raw));
+        return match (raw, whole, raw.parse::<f64>()) {
+            ("true", ..) => Ok(Term::Bool(true)),
+            ("false", ..) => Ok(Term::Bool(false)),
+            (_, Some(number), _) => Ok(Term::Int(number)),
+            (_, None, Ok(number)) if number.is_finite() => Ok(Term::Number(number)),
             _ => Err(fail(text, offset, raw, "neither a side's field nor a value", SYNTAX)),
         };
     };

@@ -9,8 +9,8 @@ use lacuna_signal::selector::{BatchIndex, Literal, nearest};
 use lacuna_signal::{Batch, SignalKind};
 
 use super::error::LoadError;
-use super::{Contract, ContractSet, Kind, Role, Side};
-use crate::monitor::{is_key, side_name};
+use super::{Condition, Contract, ContractSet, Kind, Role, Side, Term};
+use crate::monitor::{NUMBER, TEXT, TRUTH, is_key, kind_of, side_name};
 
 /// Of a side's events, so many different attributes are remembered.
 const MAX_NAMES: usize = 100;
@@ -22,6 +22,8 @@ struct Seen {
     /// Of each field of the key: events that have a usable value, and that have another.
     usable: Vec<u64>,
     unusable: Vec<u64>,
+    /// Of each field that `where` reads: how many events have it, and what kinds of value.
+    fields: Vec<(u64, BTreeSet<&'static str>)>,
     /// Attributes of the events, by how many have them.
     names: BTreeMap<String, u64>,
 }
@@ -105,7 +107,61 @@ impl<'a> DataCheck<'a> {
                 }
             }
         }
+        for (at, contract) in self.set.contracts().iter().enumerate() {
+            let (lacking, unlike) = self.conditions(at, contract);
+            wrong.extend(lacking);
+            odd.extend(unlike);
+        }
         (wrong, odd)
+    }
+
+    /// Fields of `where` that a side never has; and comparisons of which the sides' values are never
+    /// of one kind.
+    fn conditions(&self, at: usize, contract: &Contract) -> (Vec<LoadError>, Vec<LoadError>) {
+        let (mut lacking, mut unlike) = (Vec::new(), Vec::new());
+        for (role, side) in contract.sides() {
+            let seen = &self.seen[at][role as usize];
+            for (field, (having, _)) in side.fields.iter().zip(&seen.fields) {
+                let (name, of, role_name) =
+                    (field.to_string(), seen.matched, side_name(contract, role));
+                if *having == 0 && of > 0 {
+                    let message = format!(
+                        "no pair can be made: none of the {of} events that `{role_name}` matches has `{name}`"
+                    );
+                    let help = self.remedy(at, contract, role, side, &name);
+                    lacking.extend(self.set.complain(at, "where", message, help));
+                } else if *having < of {
+                    let message = format!(
+                        "`{name}` is missing in {} of the {of} events that `{role_name}` matches: those \
+                         make no pair",
+                        of - having
+                    );
+                    unlike.extend(self.set.complain(at, "where", message, String::new()));
+                }
+            }
+        }
+        let kinds = |term: &Term| match term {
+            Term::Field(role, field) => {
+                self.seen[at][*role as usize].fields.get(*field).map(|seen| seen.1.clone())
+            }
+            Term::Text(_) => Some(BTreeSet::from([TEXT])),
+            Term::Int(_) | Term::Number(_) => Some(BTreeSet::from([NUMBER])),
+            Term::Bool(_) => Some(BTreeSet::from([TRUTH])),
+        };
+        for Condition { left, right, .. } in &contract.conditions {
+            let (Some(a), Some(b)) = (kinds(left), kinds(right)) else { continue };
+            if a.is_empty() || b.is_empty() || !a.is_disjoint(&b) {
+                continue;
+            }
+            let list = |set: BTreeSet<&str>| set.into_iter().collect::<Vec<_>>().join(" or ");
+            let (left, right) = (contract.term_name(left), contract.term_name(right));
+            let (a, b) = (list(a), list(b));
+            let message =
+                format!("no pair can be made: `{left}` is {a}, `{right}` is {b} in this data");
+            let help = "write both sides alike: texts are not taken for numbers".to_owned();
+            lacking.extend(self.set.complain(at, "where", message, help));
+        }
+        (lacking, unlike)
     }
 
     /// Attributes that the side's events have instead.
@@ -147,10 +203,14 @@ impl Seen {
             self.usable.resize(side.key.len(), 0);
             self.unusable.resize(side.key.len(), 0);
         }
+        if self.fields.len() < side.fields.len() {
+            self.fields.resize(side.fields.len(), Default::default());
+        }
         let mask: BooleanArray = side.selector.mask_in(index);
         if mask.true_count() == 0 {
             return;
         }
+        let conditions: Vec<_> = side.fields.iter().map(|field| field.bind(index)).collect();
         let readers: Vec<_> = side.key.iter().map(|field| field.bind(index)).collect();
         let scope: Scope = batch.kind().own_scope();
         let attributes = batch.attributes(scope);
@@ -161,6 +221,12 @@ impl Seen {
                     Some(value) if is_key(value) => self.usable[field] += 1,
                     Some(_) => self.unusable[field] += 1,
                     None => {}
+                }
+            }
+            for (seen, reader) in self.fields.iter_mut().zip(&conditions) {
+                if let Some(value) = reader.get(row) {
+                    seen.0 += 1;
+                    seen.1.insert(kind_of(value));
                 }
             }
             for (name, _) in attributes.of_row(row) {

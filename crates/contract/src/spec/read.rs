@@ -265,6 +265,17 @@ impl Reader<'_> {
             None if refuses => return None,
             None => None,
         };
+        let same =
+            when.selector == expect.selector && when.key == expect.key && when.sum == expect.sum;
+        // That a thing happens exactly so often, or so often in a window, is worth saying of itself.
+        let counts = matches!(kind, Kind::Heartbeat { .. } | Kind::Exactly { .. });
+        if same && !counts && map.get("where").is_none() {
+            let place = self.text(map, names[1]).map_or(map.head(), |(_, span)| span);
+            let message = format!("`{}` selects the same as `{}`", names[1], names[0]);
+            let help = "each event would be its own outcome: select what must come of it";
+            self.fail(&place, message, help);
+            return None;
+        }
         let conditions = self.conditions(map, &mut when, &mut expect)?;
         Some(Contract {
             name: name.to_owned(),

@@ -146,7 +146,14 @@ impl Past {
         let oldest =
             self.store.stats().kinds.iter().filter_map(|kind| Some(kind.bounds?.min)).min();
         let Some(oldest) = oldest else { return Ok(()) };
-        let mut start = end.saturating_sub(length).max(oldest);
+        let bound = end.saturating_sub(length);
+        if bound > oldest
+            && let Ok(bound) = Timestamp::from_nanosecond(i128::from(bound))
+        {
+            // There is more, which is not read.
+            monitor.known_from(bound);
+        }
+        let mut start = bound.max(oldest);
         while start < end && !queue.is_closed() {
             let range = TimeRange::new(start, start.saturating_add(WINDOW).min(end));
             for kind in [SignalKind::Spans, SignalKind::Logs] {

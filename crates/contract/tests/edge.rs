@@ -1,0 +1,182 @@
+//! Precedence where evidence is missing: silences, edges of the data, what was given up.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{EPOCH, MS, batch, contract, ev};
+use jiff::Timestamp;
+use lacuna_contract::history::{self, History};
+use lacuna_contract::{ContractSet, Monitor, Options};
+use lacuna_signal::Batch;
+use lacuna_signal::finding::{FindingKind, Status};
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(EPOCH + millis * MS)).unwrap()
+}
+
+fn rule(more: &str) -> ContractSet {
+    contract(&format!(
+        "kind: precedence\nwhen: '{{ name = \"a\" }}'\nexpect: '{{ name = \"b\" }}'\nkey: [span.key]\n\
+         {more}"
+    ))
+}
+
+fn verdicts(set: &ContractSet, batches: &[Batch]) -> (u64, u64, u64) {
+    let report = history::run(set, batches);
+    let verdicts = &report.contracts[0].verdicts;
+    (verdicts["fulfilled"], verdicts["phantom"], verdicts["unknown"])
+}
+
+/// Scenario: a file's outcomes have no cause: in one case it is the file's first span, in another
+/// there is no cause of any key, in a third the causes' service is just quiet for a while.
+/// Guarantees: all are phantoms.
+#[test]
+fn what_never_had_a_cause_is_a_phantom() {
+    for more in ["", "within: 10s"] {
+        let set = rule(more);
+        let first = [batch(&[ev(1, "b", "k", 0, 1), ev(2, "a", "l", 5, 6), ev(3, "b", "l", 7, 8)])];
+        assert_eq!(verdicts(&set, &first), (1, 1, 0), "{more}");
+        assert_eq!(verdicts(&set, &[batch(&[ev(1, "b", "k", 0, 1)])]), (0, 1, 0), "{more}");
+        let quiet = [batch(&[
+            ev(1, "a", "l", 0, 1).from("pay"),
+            ev(2, "b", "k", 40_000, 40_001).from("ship"),
+        ])];
+        assert_eq!(verdicts(&set, &quiet), (0, 1, 0), "{more}");
+    }
+}
+
+/// Scenario: the service of the causes falls silent; outcomes go on for minutes; then it delivers
+/// what it had kept.
+/// Guarantees: what rests on the silence is unknown, with one finding; and is judged when it is back.
+#[test]
+fn outcomes_while_the_causes_service_is_silent_are_unknown() {
+    let mut monitor = Monitor::new(&rule("within: 30s"), Options::default());
+    monitor.observe(&batch(&[
+        ev(1, "a", "early", 0, 1).from("pay"),
+        ev(2, "b", "early", 10, 11).from("ship"),
+    ]));
+    for i in 0..10u32 {
+        let (start, key) = (100_000 + i64::from(i) * 1_000, format!("k{i}"));
+        monitor.observe(&batch(&[ev(10 + i, "b", &key, start, start).from("ship")]));
+    }
+    monitor.observe(&batch(&[ev(3, "x", "", 200_000, 200_000).from("ship")]));
+    let count = |monitor: &Monitor, name: &str| monitor.status()[0].verdicts[name];
+    assert_eq!((count(&monitor, "unknown"), count(&monitor, "phantom")), (10, 0));
+    let findings = monitor.findings();
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].kind, findings[0].status), (FindingKind::EvidenceGap, Status::Open));
+    // Nine of the causes come after all.
+    let kept = (0..10u32).map(|i| {
+        let (start, key) = (99_000 + i64::from(i) * 1_000, format!("k{i}"));
+        ev(30 + i, if i == 4 { "y" } else { "a" }, &key, start, start).from("pay")
+    });
+    monitor.observe(&batch(&kept.collect::<Vec<_>>()));
+    assert_eq!((count(&monitor, "unknown"), count(&monitor, "phantom")), (0, 1));
+    assert_eq!(count(&monitor, "fulfilled"), 10);
+}
+
+/// Scenario: a new contract is shown the last hour of a longer past.
+/// Guarantees: outcomes whose cause may lie before are unknown, later ones are phantoms; also after
+/// a restart.
+#[test]
+fn a_cause_that_may_lie_before_the_edge_is_unknown() {
+    for (more, reach) in [("within: 10s", 10_000), ("", 24 * 3_600_000)] {
+        let set = rule(more);
+        let mut monitor = Monitor::new(&set, Options::default());
+        monitor.known_from(at(0));
+        monitor.observe(&batch(&[ev(1, "b", "k", reach - 1, reach)]));
+        let mut monitor =
+            Monitor::restore(&set, Options::default(), &monitor.checkpoint()).unwrap();
+        monitor.observe(&batch(&[ev(2, "b", "l", reach, reach + 1)]));
+        monitor.finish();
+        let verdicts = &monitor.status()[0].verdicts;
+        assert_eq!((verdicts["unknown"], verdicts["phantom"]), (1, 1), "{more}");
+    }
+}
+
+/// Scenario: keys with their causes are given up for others; then an outcome of one of them comes.
+/// Guarantees: it is no phantom; a later one, whose cause cannot be among them, is.
+#[test]
+fn a_cause_that_was_given_up_makes_no_phantom() {
+    let options = Options { max_keys: 5, lateness: Duration::ZERO, ..Options::default() };
+    let mut monitor = Monitor::new(&rule("within: 60s"), options);
+    for i in 0..20u32 {
+        let (start, key) = (i64::from(i) * 100, format!("k{i}"));
+        monitor.observe(&batch(&[
+            ev(i, "a", &key, start, start),
+            ev(50 + i, "b", &key, start, start),
+        ]));
+    }
+    monitor.observe(&batch(&[ev(100, "b", "k3", 5_000, 5_000)]));
+    monitor.observe(&batch(&[ev(101, "b", "late", 90_000, 90_000)]));
+    monitor.observe(&batch(&[ev(102, "x", "", 99_000, 99_000)]));
+    let verdicts = &monitor.status()[0].verdicts;
+    assert_eq!((verdicts["unknown"], verdicts["phantom"]), (1, 1));
+}
+
+/// Scenario: history is asked for from a moment on, and shown what came before too.
+/// Guarantees: only what was opened from then on counts, judged by all; how much is needed is said.
+#[test]
+fn history_from_a_moment_on_knows_what_came_before() {
+    let run = |set: &ContractSet| {
+        let mut history = History::new(set);
+        let lookback = history.count_from(at(10_000));
+        history.observe(&batch(&[
+            ev(1, "a", "k", 9_000, 9_000),
+            ev(2, "b", "k", 11_000, 11_000),
+            ev(3, "b", "early", 9_500, 9_500),
+            ev(4, "b", "l", 12_000, 12_000),
+        ]));
+        let (report, findings) = history.finish(9);
+        let told: Vec<_> = report.contracts[0].instances.iter().map(|i| i.key[0].clone()).collect();
+        assert_eq!((report.contracts[0].activations, told), (2, vec!["l".to_owned()]));
+        assert_eq!(findings.iter().map(|finding| finding.count).sum::<u64>(), 1);
+        lookback
+    };
+    assert_eq!(run(&rule("within: 10s")), Some(Duration::from_secs(20)));
+    assert_eq!(run(&rule("")), None);
+}
+
+/// Scenario: one span ends far in the future.
+/// Guarantees: the data does not end there if it may not.
+#[test]
+fn the_datas_end_may_be_bounded() {
+    let set = contract(
+        "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 10s",
+    );
+    let run = |bounded: bool| {
+        let mut history = History::new(&set);
+        if bounded {
+            history.end_by(at(5_000));
+        }
+        history.observe(&batch(&[ev(1, "a", "k", 0, 0), ev(2, "x", "", 1_000, 1_000_000)]));
+        let (report, _) = history.finish(9);
+        (report.contracts[0].verdicts["missed"], report.data_end)
+    };
+    assert_eq!(run(false), (1, Some(at(1_000_000))));
+    assert_eq!(run(true), (0, Some(at(0))));
+}
+
+/// Scenario: outcomes of a service are missed while it is silent; much later an old outcome of it
+/// comes, by which it is known to be one that outcomes come from.
+/// Guarantees: live the verdict becomes what it is over history: unknown.
+#[test]
+fn a_very_late_arrival_shows_a_silence_to_have_been_one() {
+    let set = contract(
+        "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 1s",
+    );
+    let batches = [
+        batch(&[ev(1, "a", "k", 10_000, 10_000).from("shop")]),
+        batch(&[ev(2, "x", "", 100_000, 100_000).from("shop")]),
+        batch(&[ev(3, "b", "old", 5, 6).from("pay")]),
+    ];
+    let mut monitor = Monitor::new(&set, Options::default());
+    for (batch, missed) in batches.iter().zip([0, 1, 0]) {
+        monitor.observe(batch);
+        assert_eq!(monitor.status()[0].verdicts["missed"], missed);
+    }
+    assert_eq!(monitor.status()[0].verdicts["unknown"], 1);
+    assert_eq!(history::run(&set, &batches).contracts[0].verdicts["unknown"], 1);
+}
