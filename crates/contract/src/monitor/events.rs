@@ -84,6 +84,9 @@ impl Events {
             }
             return;
         }
+        if let Some(long) = self.long.as_mut().filter(|_| side == Obligations::Whens) {
+            long.pass_inert(&self.whens);
+        }
         let [asked, due] = self.ranges(contract, side, context.watermark, look);
         for i in self.settled_ones(contract, side, look).into_iter().chain(asked).chain(due) {
             self.judge_one(contract, side, context, look, i, &mut told);
@@ -91,11 +94,8 @@ impl Events {
         let many = self.list(side).len() > MANY;
         if let Some(long) = &mut self.long {
             long.settled_to = long.settled_to.max(context.watermark);
-            if side == Obligations::Whens {
-                if let Look::Event(Role::Expect, start, _) = look {
-                    long.sort_unmet(&self.whens, start);
-                }
-                long.pass_inert(&self.whens);
+            if let (Obligations::Whens, Look::Event(Role::Expect, start, _)) = (side, look) {
+                long.sort_unmet(&self.whens, start);
             }
         } else if many {
             // All have been judged just now.

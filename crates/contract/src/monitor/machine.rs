@@ -213,8 +213,9 @@ impl Machine {
         presence: &Presence,
         watermark: i64,
     ) {
-        let Self { contract, table, due, counts, reached, timeline, evidence, edge, fulfilled, .. } =
-            self;
+        let Self {
+            contract, table, due, counts, reached, timeline, evidence, edge, fulfilled, ..
+        } = self;
         let Some(key) = table.get_mut(slot) else { return };
         let silent = |side, from, to| evidence.silent(contract, presence, side, from, to);
         let context = Context { watermark, edge: *edge, silent: &silent };
