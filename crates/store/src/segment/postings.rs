@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, ListArray, StringViewArray, StructArray};
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::HashSet;
 use lacuna_signal::Value;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
@@ -137,23 +137,17 @@ fn is_measurement(cells: &Cells) -> bool {
         Cells::Coded(coded) => return coded.values.len() > MAX_NUMBERS,
         Cells::Plain(values) => values,
     };
-    let mut known: HashSet<u64> = HashSet::new();
-    let mut many = |bits: u64| {
-        known.insert(bits);
-        known.len() > MAX_NUMBERS
+    let (whole, doubles) =
+        (values.as_primitive_opt::<Int64Type>(), values.as_primitive_opt::<Float64Type>());
+    let bits = |at: usize| match whole {
+        Some(numbers) => numbers.value(at) as u64,
+        None => doubles.map_or(0, |numbers| numbers.value(at).to_bits()),
     };
-    let mut valid = (0..values.len()).filter(|at| values.is_valid(*at));
-    match values.data_type() {
-        DataType::Int64 => {
-            let numbers = values.as_primitive::<Int64Type>();
-            valid.any(|at| many(numbers.value(at) as u64))
-        }
-        DataType::Float64 => {
-            let numbers = values.as_primitive::<Float64Type>();
-            valid.any(|at| many(numbers.value(at).to_bits()))
-        }
-        _ => false,
-    }
+    let mut known: HashSet<u64> = HashSet::new();
+    (0..values.len()).filter(|at| values.is_valid(*at)).any(|at| {
+        known.insert(bits(at));
+        known.len() > MAX_NUMBERS
+    })
 }
 
 /// Takes the texts of a column's values.
