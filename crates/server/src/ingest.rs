@@ -54,6 +54,31 @@ pub enum Refused {
     Broken(String),
 }
 
+/// Room in memory for one request, which a receiver takes as the request's bytes come. Dropped, it is
+/// given back.
+#[derive(Debug)]
+pub struct Room {
+    store: Store,
+    admission: Option<Admission>,
+    most: usize,
+}
+
+impl Room {
+    /// Makes it enough for a request of `bytes`, as they come or decompressed.
+    ///
+    /// # Errors
+    /// [`Refused::Busy`] if there is no room now.
+    pub fn cover(&mut self, bytes: usize) -> Result<(), Refused> {
+        // What is larger than a request may be is refused for that, elsewhere.
+        let bytes = bytes.min(self.most);
+        match &mut self.admission {
+            Some(admission) => self.store.extend_admission(admission, bytes),
+            None => self.store.admit(bytes).map(|admission| self.admission = Some(admission)),
+        }
+        .map_err(refusal)
+    }
+}
+
 /// What a client is told of an error of the store.
 fn refusal(error: StoreError) -> Refused {
     match error {
@@ -102,7 +127,12 @@ impl Ingest {
         self.telemetry.limited(kind, limit, 1);
     }
 
-    /// Accepts a protobuf export request, or what is left of one of which `rejected` was refused
+    /// Room for a request; none yet.
+    pub fn room(&self) -> Room {
+        Room { store: self.store.clone(), admission: None, most: self.limits.decompressed }
+    }
+
+    /// Accepts a protobuf export request, for which `room` was taken, or what is left of one of which `rejected` was refused
     /// already. The receiver that answers with an error counts it:
     /// [`Self::note_refused_request`].
     pub async fn accept(
@@ -110,11 +140,13 @@ impl Ingest {
         kind: SignalKind,
         body: Bytes,
         mut rejected: Rejected,
+        mut room: Room,
     ) -> Result<Accepted, Refused> {
         let started = Instant::now();
         // Decoding is most of what a request costs: an overloaded server that decodes what it then
         // refuses has nothing left to make room with.
-        let admission = self.store.admit(body.len()).map_err(refusal)?;
+        room.cover(body.len())?;
+        let admission = room.admission.take();
         let size = body.len() as u64;
         let limits = self.limits.of_decoder();
         let (body, decoded) = if body.len() <= INLINE_DECODE {
@@ -129,6 +161,9 @@ impl Ingest {
         rejected.merge(decoded.rejected);
         let items = decoded.batch.num_rows() as u64;
         if items > 0 {
+            let Some(admission) = admission else {
+                return Err(Refused::Broken("the request was not admitted".to_owned()));
+            };
             self.make_durable(admission, kind, body, decoded.batch).await?;
         }
         self.telemetry.acknowledged(kind, items, &rejected, size, started.elapsed());

@@ -22,10 +22,10 @@ use crate::otlp::{grpc, http};
 use crate::telemetry::Telemetry;
 use crate::{api, jaeger, notify, search};
 
-/// HTTP/2 flow-control windows. The protocol's default of 64 KiB would stop a sender of 1 MiB
+/// HTTP/2 flow-control windows of a connection, least and most: what a sender may send that nobody has
+/// read yet. A stream has a quarter. The protocol's default of 64 KiB would stop a sender of 1 MiB
 /// batches sixteen times a batch.
-const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
+const CONNECTION_WINDOW: (u64, u64) = (1 << 20, 16 << 20);
 
 /// Connections that are still busy this long after a stop are cut.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -135,7 +135,7 @@ impl Server {
             .merge(search::router(store.clone(), gate));
         let mut tasks = channels;
         tasks.extend([
-            serve_grpc(grpc_listener, ingest.clone(), stopped.clone()),
+            serve_grpc(grpc_listener, ingest.clone(), config.memory_limit, stopped.clone()),
             serve_http(http_listener, http::router(ingest), stopped.clone()),
             serve_http(query_listener, routes, stopped),
         ]);
@@ -200,11 +200,14 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn serve_grpc(
     listener: TcpListener,
     ingest: Ingest,
+    memory: Option<u64>,
     stopped: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
+    let (least, most) = CONNECTION_WINDOW;
+    let window = memory.map_or(most, |bytes| (bytes / 64).clamp(least, most)) as u32;
     let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(window / 4)
+        .initial_connection_window_size(window)
         .max_frame_size(1 << 20)
         .tcp_nodelay(true)
         .add_service(grpc::TraceService::new(ingest.clone()))

@@ -90,20 +90,39 @@ impl Shared {
             add(&self.meters.rejected_busy, 1);
             return Err(StoreError::busy(BusyReason::DiskBudget, SPACE_RETRY));
         }
-        let bytes = bytes.saturating_mul(DECODED);
-        let before = self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        let mut admission = Admission { reserved: Arc::clone(&self.reserved), bytes: 0 };
+        self.extend(&mut admission, bytes)?;
+        Ok(admission)
+    }
+
+    /// Makes the room of `admission` enough for a request of `bytes`; see
+    /// [`Store::extend_admission`](crate::Store::extend_admission).
+    pub(crate) fn extend(&self, admission: &mut Admission, bytes: usize) -> Result<(), StoreError> {
+        let limit = self.options.frame_bytes.min(u32::MAX as usize);
+        if bytes > limit {
+            add(&self.meters.rejected_too_large, 1);
+            return Err(StoreError::TooLarge { bytes, limit });
+        }
+        let (own, wanted) = (admission.bytes, bytes.saturating_mul(DECODED));
+        let more = wanted.saturating_sub(own);
+        if more == 0 {
+            return Ok(());
+        }
+        let before = self.reserved.fetch_add(more, Ordering::Relaxed);
         // From here on, dropping it gives the room back.
-        let admission = Admission { reserved: Arc::clone(&self.reserved), bytes };
-        let held = before + self.memory_bytes.load(Ordering::Relaxed);
+        admission.bytes = wanted;
+        let others = before.saturating_sub(own) + self.memory_bytes.load(Ordering::Relaxed);
         // One request is taken, however large, if there is nothing else.
-        if held > 0 && held.saturating_add(bytes) > self.options.memory_bytes {
+        if others > 0 && others.saturating_add(wanted) > self.options.memory_bytes {
+            self.reserved.fetch_sub(more, Ordering::Relaxed);
+            admission.bytes = own;
             self.queue.request_freeze();
             add(&self.meters.rejected_busy, 1);
             let active = self.active_bytes.load(Ordering::Relaxed);
             let wait = self.drain.wait(Instant::now(), active);
             return Err(StoreError::busy(BusyReason::Memory, wait));
         }
-        Ok(admission)
+        Ok(())
     }
 }
 

@@ -1,11 +1,15 @@
 //! Checking every byte.
 
+use std::path::Path;
+
 use crate::bounds::Found;
 use crate::counters::add;
 use crate::error::StoreError;
+use crate::files::Files;
 use crate::report::{Finding, FindingKind};
 use crate::store::Store;
 use crate::wal::replay;
+use crate::{head, imports};
 use lacuna_signal::SignalKind;
 
 /// What a check went through.
@@ -16,12 +20,15 @@ pub struct Checked {
     pub segments: u64,
     /// Log files read.
     pub log_files: u64,
+    /// Other files read: the journal of imports, the monitor's checkpoint, the findings.
+    pub other_files: u64,
     /// Bytes read.
     pub bytes: u64,
 }
 
 impl Store {
-    /// Reads every byte of every segment and closed log file and compares checksums. `progress` is
+    /// Reads every byte of every segment and closed log file, of the journal of imports and of what
+    /// the contract monitor keeps, and compares checksums. `progress` is
     /// called after each file with what was checked so far. What is damaged is in
     /// [`Found::damaged`].
     ///
@@ -55,9 +62,33 @@ impl Store {
             found.items.bytes += file.bytes;
             progress(&found.items);
         }
+        check_others(shared.options.files.as_ref(), &shared.dir, &mut found)?;
+        progress(&found.items);
         add(&shared.meters.corruptions, found.damaged.len() as u64);
         Ok(found)
     }
+}
+
+/// Files that are not the store's rows.
+fn check_others(
+    files: &dyn Files,
+    dir: &Path,
+    found: &mut Found<Checked>,
+) -> Result<(), StoreError> {
+    let of_others = head::OTHERS
+        .iter()
+        .map(|(name, magic, version)| head::verify(files, &dir.join(name), magic, *version));
+    for checked in of_others.chain([imports::verify(files, dir)]) {
+        match checked {
+            Ok(None) => {}
+            Ok(Some(bytes)) => {
+                found.items.other_files += 1;
+                found.items.bytes += bytes;
+            }
+            Err(error) => found.damaged.push(finding(error)?),
+        }
+    }
+    Ok(())
 }
 
 fn finding(error: StoreError) -> Result<Finding, StoreError> {

@@ -64,6 +64,8 @@ counters! {
     rows_expired,
     /// Bytes of segments and side indexes written.
     segment_bytes_written,
+    /// Rows that scans and searches looked at.
+    rows_read,
     /// Damaged places found, in any file.
     corruptions,
     /// Bytes of an unfinished write cut off the log at start.

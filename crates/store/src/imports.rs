@@ -12,10 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
 use crate::files::Files;
+use crate::head;
 use crate::store::Store;
 
 /// Name of the file in the data folder.
 pub const FILE_NAME: &str = "imports.json";
+const MAGIC: &str = "lacuna-imports";
+const VERSION: u32 = 1;
 
 /// A file that was imported, wholly or in part. It is known by its content: a name can be given to
 /// another file.
@@ -54,15 +57,32 @@ fn load(files: &dyn Files, dir: &Path) -> Result<Journal, StoreError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Journal::default()),
         Err(error) => return Err(StoreError::io(&path, "read", error)),
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        StoreError::corrupt(&path, format!("{error}; without it, files are imported anew"))
+    parse(&bytes).map_err(|why| {
+        StoreError::corrupt(&path, format!("{why}; without it, files are imported anew"))
     })
+}
+
+fn parse(bytes: &[u8]) -> Result<Journal, String> {
+    // Files of versions before 0.2 are bare JSON.
+    let body =
+        if bytes.first() == Some(&b'{') { bytes } else { head::body(bytes, MAGIC, VERSION)? };
+    serde_json::from_slice(body).map_err(|error| error.to_string())
+}
+
+/// Compares the journal's checksum; `None` if there is no journal.
+///
+/// # Errors
+/// [`StoreError::Corrupt`], or it cannot be read.
+pub fn verify(files: &dyn Files, dir: &Path) -> Result<Option<u64>, StoreError> {
+    load(files, dir)?;
+    Ok(head::size(&path(dir)))
 }
 
 fn save(files: &dyn Files, dir: &Path, journal: &Journal) -> Result<(), StoreError> {
     let path = path(dir);
-    let bytes = serde_json::to_vec_pretty(journal)
+    let body = serde_json::to_vec_pretty(journal)
         .map_err(|error| StoreError::io(&path, "write", error.into()))?;
+    let bytes = head::with_head(MAGIC, VERSION, &body);
     files.replace(&path, &bytes).map_err(|error| StoreError::io(&path, "write", error))
 }
 

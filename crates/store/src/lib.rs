@@ -24,6 +24,7 @@ mod commit;
 mod counters;
 mod error;
 pub mod files;
+mod head;
 mod imports;
 mod lock;
 mod lookup;

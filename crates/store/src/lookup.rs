@@ -49,8 +49,8 @@ impl Lookup {
                     _ => lookup.never = true,
                 },
                 field => {
-                    if let Some(columns) = columns(kind, field) {
-                        lookup.terms.push(Term { columns, text: equality.text.to_owned() });
+                    if let Some(columns) = columns(kind, field, equality.number) {
+                        lookup.terms.push(Term { columns, text: equality.text.into_owned() });
                     }
                 }
             }
@@ -61,10 +61,19 @@ impl Lookup {
 
 /// The columns in which a row must have the text of an equality on `field`; `None` if no index
 /// covers it.
-fn columns(kind: SignalKind, field: &Field) -> Option<Vec<String>> {
+fn columns(kind: SignalKind, field: &Field, number: bool) -> Option<Vec<String>> {
     let own = kind.own_scope();
+    // What is in the overflow is known under the name of the text's column.
+    let types: &[AttrType] = match number {
+        false => &[AttrType::Str],
+        true => &[AttrType::Str, AttrType::Int, AttrType::Double],
+    };
     let text = |scopes: &[Scope], key: &str| {
-        scopes.iter().map(|scope| attribute_column(*scope, AttrType::Str, key)).collect()
+        let names = |scope: &Scope| {
+            let scope = *scope;
+            types.iter().map(move |ty| attribute_column(scope, *ty, key))
+        };
+        scopes.iter().flat_map(names).collect()
     };
     match field {
         Field::Attribute { scope, key } => Some(match scope {

@@ -4,6 +4,7 @@
 //! new segments made durable, manifest replaced, queries switched over, old files removed. A crash
 //! between any two steps leaves files that no manifest names, which the next start removes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -100,7 +101,9 @@ impl Shared {
         for (kind, chunks) in SignalKind::ALL.into_iter().zip(frozen) {
             let parts: Vec<Arc<dyn Part>> =
                 chunks.iter().map(|chunk| chunk.clone() as Arc<dyn Part>).collect();
-            let meta = SegmentMeta { wal_first, wal_end: floor, ..SegmentMeta::new(0, kind) };
+            let written = (self.options.clock)();
+            let meta =
+                SegmentMeta { wal_first, wal_end: floor, written, ..SegmentMeta::new(0, kind) };
             fresh.extend(self.write_segment(kind, &parts, meta)?);
         }
         let manifest = self.manifest.lock();
@@ -112,7 +115,7 @@ impl Shared {
         let _merging = self.merging.lock();
         for kind in SignalKind::ALL {
             let segments = self.state.read().table(kind).segments.clone();
-            let group = pick(segments, fan_in.max(2), self.options.merge_max_rows);
+            let group = self.pick(segments, fan_in.max(2));
             if group.is_empty() {
                 continue;
             }
@@ -124,6 +127,7 @@ impl Shared {
                 wal_first: metas().map(|meta| meta.wal_first).min().unwrap_or(0),
                 wal_end: metas().map(|meta| meta.wal_end).max().unwrap_or(0),
                 replaces: metas().map(|meta| meta.id).collect(),
+                written: metas().map(written).max().unwrap_or(0),
                 ..SegmentMeta::new(0, kind)
             };
             let replaced = meta.replaces.clone();
@@ -152,20 +156,38 @@ impl Shared {
         Ok(false)
     }
 
+    /// Segments to merge. With retention by age, only those whose newest rows lie in one window of
+    /// time: a segment goes as a whole, when its newest row is too old.
+    fn pick(&self, segments: Vec<Arc<Segment>>, fan_in: usize) -> Vec<Arc<Segment>> {
+        let most = self.options.merge_max_rows;
+        let Some(window) = self.options.retain_for.map(merge_window) else {
+            return pick(segments, fan_in, most);
+        };
+        let now = (self.options.clock)();
+        let mut windows: BTreeMap<i64, Vec<Arc<Segment>>> = BTreeMap::new();
+        for segment in segments {
+            let number = segment.meta().newest(now).div_euclid(window);
+            windows.entry(number).or_default().push(segment);
+        }
+        let groups = windows.into_values().map(|segments| pick(segments, fan_in, most));
+        groups.into_iter().find(|group| !group.is_empty()).unwrap_or_default()
+    }
+
     /// Removes segments that are too old or too many.
     pub(crate) fn enforce_retention(&self) -> Result<(), StoreError> {
         let manifest = self.manifest.lock();
+        let now = (self.options.clock)();
         let mut expired: Vec<u64> = Vec::new();
         if let Some(age) = self.options.retain_for {
             let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-            let oldest = (self.options.clock)().saturating_sub(age);
-            let old = manifest.segments.iter().filter(|meta| meta.bounds.max < oldest);
+            let oldest = now.saturating_sub(age);
+            let old = manifest.segments.iter().filter(|meta| meta.newest(now) < oldest);
             expired.extend(old.map(|meta| meta.id));
         }
         if let Some(limit) = self.options.retain_bytes {
             let mut left: Vec<_> =
                 manifest.segments.iter().filter(|meta| !expired.contains(&meta.id)).collect();
-            left.sort_by_key(|meta| meta.bounds.max);
+            left.sort_by_key(|meta| meta.newest(now));
             let mut bytes: u64 = left.iter().map(|meta| meta.bytes()).sum();
             for meta in left {
                 if bytes <= limit {
@@ -268,6 +290,19 @@ impl Shared {
 /// Runs `work` so that a panic, in a codec say, does not end a thread that others depend on.
 fn guarded(work: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(StoreError::Panicked))
+}
+
+/// Segments whose newest rows are further apart are not merged, in nanoseconds: an eighth of the
+/// retention, at least a day, and no more than the retention itself.
+fn merge_window(retention: Duration) -> i64 {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let window = (retention / 8).max(DAY).min(retention);
+    i64::try_from(window.as_nanos()).unwrap_or(i64::MAX).max(1)
+}
+
+/// When a segment's newest rows were written; of one that does not say, its newest row's time.
+fn written(meta: &SegmentMeta) -> i64 {
+    if meta.written == 0 { meta.bounds.max } else { meta.written }
 }
 
 /// `fan_in` or more segments of about one size that together stay below `max_rows`; none if there

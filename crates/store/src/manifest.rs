@@ -43,6 +43,14 @@ pub struct SegmentMeta {
     pub wal_end: u64,
     /// Numbers of the segments that were merged into it.
     pub replaces: Vec<u64>,
+    /// When its newest rows were written to a segment, nanoseconds since the epoch; 0 if an older
+    /// version wrote it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub written: i64,
+}
+
+fn is_zero(written: &i64) -> bool {
+    *written == 0
 }
 
 impl SegmentMeta {
@@ -59,12 +67,23 @@ impl SegmentMeta {
             wal_first: 0,
             wal_end: 0,
             replaces: Vec::new(),
+            written: 0,
         }
     }
 
     /// What it holds; `None` if a newer version knows more kinds.
     pub fn kind(&self) -> Option<SignalKind> {
         kind_of(self.kind_code)
+    }
+
+    /// The time that retention goes by at `now`: of its newest row, or, if that came from a clock
+    /// that was ahead, when the row was written.
+    pub fn newest(&self, now: i64) -> i64 {
+        let TimeBounds { min, max } = self.bounds;
+        // If all rows are later than their writing, it may be our own clock that was behind.
+        let trusted =
+            self.written == 0 || max <= self.written || (min > self.written && max <= now);
+        if trusted { max } else { self.written }
     }
 
     /// Bytes of its files.

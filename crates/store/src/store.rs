@@ -200,6 +200,20 @@ impl Store {
         self.shared().admit(bytes)
     }
 
+    /// Makes the room of `admission` enough for a request whose body has `bytes`: for one whose size
+    /// is not known before it has come, or been decompressed. What it has stays as it is if there is
+    /// not enough.
+    ///
+    /// # Errors
+    /// As [`Store::admit`], but for the disk.
+    pub fn extend_admission(
+        &self,
+        admission: &mut Admission,
+        bytes: usize,
+    ) -> Result<(), StoreError> {
+        self.shared().extend(admission, bytes)
+    }
+
     /// As [`Store::append`], of a request that was admitted.
     pub fn append_admitted(
         &self,

@@ -1,5 +1,6 @@
 //! Keeping memory tidy: small batches become large ones that are packed and have an index.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +16,9 @@ const ENOUGH_ROWS: usize = FULL_ROWS;
 const ENOUGH_CHUNKS: usize = 32;
 /// …or after this long.
 const IDLE: Duration = Duration::from_millis(500);
+/// Cells of a joined chunk, null ones included: rows of several hundred columns are not held back by
+/// this, a client that invents keys is. Joining them would cost more memory than it saves.
+const MAX_CELLS: usize = 2 << 20;
 
 impl Shared {
     /// The tidying thread.
@@ -77,14 +81,25 @@ fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
         start -= 1;
         rows += more;
     }
-    let mut taken = 0;
-    active[start..]
-        .iter()
-        .take_while(|chunk| {
-            let open = taken < FULL_ROWS;
-            taken += chunk.num_rows();
-            open
-        })
-        .cloned()
-        .collect()
+    // One packed chunk alone is as it should be.
+    (start..active.len())
+        .map(|start| bounded(&active[start..]))
+        .find(|group| group.len() > 1 || group.first().is_some_and(|chunk| !chunk.is_packed()))
+        .unwrap_or_default()
+        .to_vec()
+}
+
+/// So many of the first of `chunks` that they become one full chunk, and no more cells than are
+/// worth it; at least one.
+fn bounded(chunks: &[Arc<Chunk>]) -> &[Arc<Chunk>] {
+    let (mut rows, mut names) = (0, HashSet::new());
+    let fits = |chunk: &&Arc<Chunk>| {
+        let open = rows < FULL_ROWS;
+        let first = rows == 0;
+        rows += chunk.num_rows();
+        names.extend(chunk.schema().fields().iter().map(|field| field.name().clone()));
+        open && (first || rows.saturating_mul(names.len()) <= MAX_CELLS)
+    };
+    let count = chunks.iter().take_while(fits).count();
+    &chunks[..count]
 }

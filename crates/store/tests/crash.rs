@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lacuna_signal::SignalKind;
-use lacuna_store::{FindingKind, Options, Store, StoreError, TimeRange};
+use lacuna_store::{FindingKind, Import, Options, Store, StoreError, TimeRange};
 use support::faulty::FaultyFiles;
 use support::*;
 
@@ -296,7 +296,14 @@ fn a_flipped_bit_in_any_file_is_found_and_the_rest_served() {
             store.flush().unwrap();
         }
     }
+    let import = Import::new("day.otlp.jsonl", 17, 4711);
+    store.save_import(&import, &import, false).unwrap();
     drop(store);
+    for (name, magic) in [("MONITOR", "lacuna-monitor"), ("FINDINGS", "lacuna-findings")] {
+        let body = b"what the server keeps";
+        let head = format!("{magic} 1 {:08x}\n", crc32fast::hash(body));
+        std::fs::write(dir.path().join(name), [head.as_bytes(), body].concat()).unwrap();
+    }
     for file in files_in(dir.path()) {
         let size = std::fs::metadata(&file).unwrap().len() as usize;
         let name = file.strip_prefix(dir.path()).unwrap();

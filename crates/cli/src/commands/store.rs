@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::HumanBytes;
 use jiff::Timestamp;
-use lacuna_store::{Finding, Options, Stats, Store};
+use lacuna_store::{Checked, Finding, Options, Stats, Store};
 use serde::Serialize;
 
 use crate::input::{failed, open_store, open_store_with, print_json};
@@ -79,6 +79,8 @@ pub fn run(args: Args) -> Result<Outcome, Failure> {
 struct CheckReport {
     segments: u64,
     log_files: u64,
+    /// Other files that are checked: imports.json, MONITOR, FINDINGS.
+    other_files: u64,
     bytes: u64,
     /// Places where acknowledged data may be lost.
     damaged: Vec<Finding>,
@@ -100,8 +102,8 @@ fn check(common: &Common) -> Result<Outcome, Failure> {
     );
     let (damaged, notes) = findings.into_iter().partition(Finding::is_loss);
     store.close();
-    let (segments, log_files) = (checked.items.segments, checked.items.log_files);
-    let report = CheckReport { segments, log_files, bytes: checked.items.bytes, damaged, notes };
+    let Checked { segments, log_files, other_files, bytes, .. } = checked.items;
+    let report = CheckReport { segments, log_files, other_files, bytes, damaged, notes };
     match common.format {
         Format::Text => print_check(&report),
         Format::Json => print_json(&report)?,
@@ -111,10 +113,14 @@ fn check(common: &Common) -> Result<Outcome, Failure> {
 
 fn print_check(report: &CheckReport) {
     let style = output::Style::of_stdout();
-    let CheckReport { segments, log_files, bytes, damaged, notes } = report;
+    let CheckReport { segments, log_files, other_files, bytes, damaged, notes } = report;
     let (segments, log_files) =
         (output::count(*segments, "segment"), output::count(*log_files, "log file"));
-    output::line(&format!("{segments} and {log_files} read, {}", HumanBytes(*bytes)));
+    let others = match other_files {
+        0 => String::new(),
+        others => format!(", {}", output::count(*others, "other file")),
+    };
+    output::line(&format!("{segments} and {log_files}{others} read, {}", HumanBytes(*bytes)));
     notes.iter().for_each(|note| output::line(&format!("{note}")));
     if damaged.is_empty() {
         output::line(&style.good("Nothing is damaged."));

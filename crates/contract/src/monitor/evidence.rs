@@ -29,7 +29,7 @@ impl Evidence {
             let service = Field::service();
             let required = side.selector.required_equalities();
             let named = required.iter().filter(|Equality { field, .. }| **field == service);
-            named.map(|term| term.text.to_owned()).collect()
+            named.map(|term| term.text.clone().into_owned()).collect()
         };
         Self {
             named_when: named(&contract.when),

@@ -88,7 +88,7 @@ impl Live {
         let file = past::checkpoint_file(&config.data_dir);
         let shared = Arc::new(Shared {
             monitor: Mutex::new(Monitor::new(&contracts, options.clone())),
-            queue: Queue::default(),
+            queue: Queue::within(config.memory_limit),
             desk: Desk::open(&config.data_dir, &config.channels()),
             store: store.clone(),
             reloads: Mutex::default(),

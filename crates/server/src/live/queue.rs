@@ -6,9 +6,10 @@ use std::time::Instant;
 use lacuna_signal::Batch;
 use parking_lot::{Condvar, Mutex};
 
-/// Batches of about so many bytes of OTLP may wait. When the monitor falls behind by more,
-/// acknowledgements wait too.
-const LIMIT: usize = 64 << 20;
+/// Batches of about so many bytes of OTLP may wait at most, with enough memory.
+const MOST: usize = 64 << 20;
+/// So many may always.
+const LEAST: usize = 4 << 20;
 
 #[derive(Default)]
 struct Waiting {
@@ -29,8 +30,10 @@ impl Waiting {
 }
 
 /// A queue bounded by bytes.
-#[derive(Default)]
 pub struct Queue {
+    /// Batches of about so many bytes of OTLP may wait. When the monitor falls behind by more,
+    /// acknowledgements wait too.
+    limit: usize,
     waiting: Mutex<Waiting>,
     filled: Condvar,
     emptied: Condvar,
@@ -47,11 +50,22 @@ pub enum Popped {
 }
 
 impl Queue {
+    /// A queue for a process that may have `memory` bytes: a sixteenth of them, within reason.
+    pub fn within(memory: Option<u64>) -> Self {
+        let limit = memory.and_then(|bytes| usize::try_from(bytes / 16).ok()).unwrap_or(MOST);
+        Self {
+            limit: limit.clamp(LEAST, MOST),
+            waiting: Mutex::default(),
+            filled: Condvar::default(),
+            emptied: Condvar::default(),
+        }
+    }
+
     /// Puts in a batch of `bytes` of OTLP, when there is room. While the queue is not open, and
     /// after it was closed, the batch is let go: it is durable, and will be read from the store.
     pub fn push(&self, batch: Batch, bytes: usize) {
         let mut waiting = self.waiting.lock();
-        while waiting.takes() && waiting.bytes > 0 && waiting.bytes + bytes > LIMIT {
+        while waiting.takes() && waiting.bytes > 0 && waiting.bytes + bytes > self.limit {
             self.emptied.wait(&mut waiting);
         }
         if waiting.takes() {
@@ -144,7 +158,7 @@ mod tests {
 
     #[test]
     fn takes_batches_only_while_open_and_gives_them_all_after_the_close() {
-        let queue = Queue::default();
+        let queue = Queue::within(None);
         queue.push(batch(), 10);
         assert!(matches!(queue.pop(soon()), Popped::Nothing));
         queue.open();
@@ -158,19 +172,19 @@ mod tests {
 
     #[test]
     fn a_full_queue_holds_back_until_there_is_room_or_it_is_shut() {
-        let queue = Arc::new(Queue::default());
+        let queue = Arc::new(Queue::within(Some(64 << 20)));
         queue.open();
-        queue.push(batch(), LIMIT);
+        queue.push(batch(), LEAST);
         let (other, waiting) = (Arc::clone(&queue), Arc::clone(&queue));
-        let pushing = std::thread::spawn(move || other.push(batch(), LIMIT));
+        let pushing = std::thread::spawn(move || other.push(batch(), LEAST));
         assert!(matches!(waiting.pop(soon()), Popped::Batch(_)));
         pushing.join().unwrap();
         assert_eq!(queue.pushed(), 2);
         let other = Arc::clone(&queue);
-        let pushing = std::thread::spawn(move || other.push(batch(), LIMIT));
+        let pushing = std::thread::spawn(move || other.push(batch(), LEAST));
         queue.shut();
         pushing.join().unwrap();
         // What was let go of is not in the queue.
-        assert_eq!((queue.bytes(), queue.pushed()), (LIMIT, 2));
+        assert_eq!((queue.bytes(), queue.pushed()), (LEAST, 2));
     }
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use axum::body::HttpBody;
 use bytes::{Buf, BufMut, Bytes};
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::Rejected;
+use parking_lot::Mutex;
 use tonic::body::Body;
 use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Code, Request, Response, Status};
 
-use crate::ingest::{Ingest, Refused};
+use crate::ingest::{Ingest, Refused, Room};
 use crate::telemetry::Limit;
 
 use super::response_bytes;
@@ -130,17 +133,25 @@ async fn export_call(
 ) -> http::Response<Body> {
     let limits = ingest.limits();
     let too_large = Arc::new(AtomicBool::new(false));
+    let taken = Arc::new(Mutex::new(Taken { room: Some(ingest.room()), refused: None }));
     let request = request.map(|body| limited(body, limits.body, Arc::clone(&too_large)));
+    let request =
+        request.map(|inner| Body::new(Metered { inner, read: 0, taken: Arc::clone(&taken) }));
     let mut grpc = Grpc::new(RawCodec)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(limits.decompressed);
-    let response = grpc.unary(Export { ingest: ingest.clone(), kind }, request).await;
+    let response = grpc
+        .unary(Export { ingest: ingest.clone(), kind, taken: Arc::clone(&taken) }, request)
+        .await;
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     if status.code() == Code::Ok {
         return response;
     }
     ingest.note_refused_request(kind);
+    if let Some(refused) = taken.lock().refused.take() {
+        return self::status(refused).into_http();
+    }
     // OTLP's clients send again what is OUT_OF_RANGE, tonic's word for a message that is too large.
     // RESOURCE_EXHAUSTED without a `RetryInfo` tells them not to.
     if too_large.load(Ordering::Relaxed) {
@@ -170,9 +181,56 @@ fn limited(body: Body, most: usize, too_large: Arc<AtomicBool>) -> Body {
     Body::new(body)
 }
 
+/// The room that a message has taken, until the message is whole.
+struct Taken {
+    room: Option<Room>,
+    refused: Option<Refused>,
+}
+
+/// A body for which room is taken as it comes; it ends in an error where there is none.
+struct Metered {
+    inner: Body,
+    read: usize,
+    taken: Arc<Mutex<Taken>>,
+}
+
+impl HttpBody for Metered {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(std::pin::Pin::new(&mut self.inner).poll_frame(context));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.read += data.len();
+            let read = self.read;
+            let mut taken = self.taken.lock();
+            if let Some(Err(refused)) = taken.room.as_mut().map(|room| room.cover(read)) {
+                taken.room = None;
+                taken.refused = Some(refused);
+                return Poll::Ready(Some(Err(Status::resource_exhausted("no room"))));
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
 struct Export {
     ingest: Ingest,
     kind: SignalKind,
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl UnaryService<Bytes> for Export {
@@ -181,8 +239,10 @@ impl UnaryService<Bytes> for Export {
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let (ingest, kind) = (self.ingest.clone(), self.kind);
+        let room = self.taken.lock().room.take().unwrap_or_else(|| ingest.room());
         Box::pin(async move {
-            let accepted = ingest.accept(kind, request.into_inner(), Rejected::default()).await;
+            let body = request.into_inner();
+            let accepted = ingest.accept(kind, body, Rejected::default(), room).await;
             let accepted = accepted.map_err(status)?;
             Ok(Response::new(response_bytes(&accepted)))
         })

@@ -16,7 +16,7 @@ use lacuna_signal::SignalKind;
 use lacuna_signal::otlp;
 use prost::Message;
 
-use crate::ingest::{Accepted, Ingest, Refused};
+use crate::ingest::{Accepted, Ingest, Refused, Room};
 use crate::telemetry::Limit;
 
 use super::{response, response_bytes, signal_name};
@@ -84,9 +84,10 @@ impl Failure {
 
 async fn receive(receiver: Receiver, kind: SignalKind, headers: HeaderMap, body: Body) -> Response {
     // Also where the headers are wrong already: see there.
-    let body = read_body(body, receiver.ingest.limits().body).await;
+    let mut room = receiver.ingest.room();
+    let body = read_body(body, receiver.ingest.limits().body, &mut room).await;
     let (encoding, done) = match encoding(&headers) {
-        Ok(encoding) => (encoding, accept(&receiver, kind, encoding, &headers, body).await),
+        Ok(encoding) => (encoding, accept(&receiver, kind, encoding, &headers, body, room).await),
         Err(failure) => (Encoding::Protobuf, Err(failure)),
     };
     match done {
@@ -119,33 +120,58 @@ async fn accept(
     encoding: Encoding,
     headers: &HeaderMap,
     body: Result<Bytes, Failure>,
+    room: Room,
 ) -> Result<Accepted, Failure> {
-    let body = decompress(headers, body?, receiver.ingest.limits().decompressed)?;
-    let (body, rejected) = match encoding {
-        Encoding::Protobuf => (body, otlp::Rejected::default()),
-        Encoding::Json => otlp::decode_json(kind, &body)
-            .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?,
+    let (body, max) = (body?, receiver.ingest.limits().decompressed);
+    let compression = headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?"));
+    let compression = compression.unwrap_or("identity").to_owned();
+    let plain = encoding == Encoding::Protobuf && ["", "identity"].contains(&compression.as_str());
+    let prepare = move || -> Result<_, Failure> {
+        let mut room = room;
+        let body = decompress(&compression, body, max, &mut room)?;
+        let (body, rejected) = match encoding {
+            Encoding::Protobuf => (body, otlp::Rejected::default()),
+            Encoding::Json => otlp::decode_json(kind, &body)
+                .map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error.to_string()))?,
+        };
+        Ok((body, rejected, room))
     };
-    receiver.ingest.accept(kind, body, rejected).await.map_err(|refused| match refused {
-        Refused::Unreadable(message) => Failure::new(StatusCode::BAD_REQUEST, message),
-        Refused::TooLarge(message) => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, message),
-        Refused::Busy { message, retry_after } => {
-            Failure::retry(StatusCode::TOO_MANY_REQUESTS, message, retry_after)
-        }
-        Refused::Broken(message) => {
+    let (body, rejected, room) = if plain {
+        prepare()?
+    } else {
+        tokio::task::spawn_blocking(prepare).await.map_err(|error| {
+            let message = format!("the decoder stopped: {error}");
             Failure::retry(StatusCode::SERVICE_UNAVAILABLE, message, BROKEN_RETRY)
-        }
-    })
+        })??
+    };
+    Ok(receiver.ingest.accept(kind, body, rejected, room).await?)
 }
 
-/// Reads a body of at most `max` bytes.
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unreadable(message) => Self::new(StatusCode::BAD_REQUEST, message),
+            Refused::TooLarge(message) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, message),
+            Refused::Busy { message, retry_after } => {
+                Self::retry(StatusCode::TOO_MANY_REQUESTS, message, retry_after)
+            }
+            Refused::Broken(message) => {
+                Self::retry(StatusCode::SERVICE_UNAVAILABLE, message, BROKEN_RETRY)
+            }
+        }
+    }
+}
+
+/// Reads a body of at most `max` bytes, for which it takes room as they come.
 ///
-/// What is too large is read on and thrown away, within reason: a client that is still sending when
+/// What is too large, or finds no room, is read on and thrown away, within reason: a client that is still sending when
 /// the answer comes, and the connection ends, sees a broken connection, not the answer, and tries
 /// again.
-async fn read_body(body: Body, max: usize) -> Result<Bytes, Failure> {
+async fn read_body(body: Body, max: usize, room: &mut Room) -> Result<Bytes, Failure> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let mut whole = BytesMut::with_capacity(announced.min(max));
+    let mut busy = if announced > max { None } else { room.cover(announced).err() };
+    let mut whole =
+        BytesMut::with_capacity(if busy.is_some() || announced > max { 0 } else { announced });
     let mut size = 0usize;
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
@@ -154,43 +180,64 @@ async fn read_body(body: Body, max: usize) -> Result<Bytes, Failure> {
             Failure::new(StatusCode::BAD_REQUEST, message)
         })?;
         size = size.saturating_add(chunk.len());
-        if size <= max {
-            whole.extend_from_slice(&chunk);
+        if busy.is_none() && announced <= max && size <= max {
+            match room.cover(size) {
+                Ok(()) => whole.extend_from_slice(&chunk),
+                Err(refused) => (busy, whole) = (Some(refused), BytesMut::new()),
+            }
         } else if size.saturating_sub(max) > MAX_DISCARDED {
             break;
         }
     }
-    if size > max { Err(Failure::too_large(Limit::Body, max)) } else { Ok(whole.freeze()) }
+    match busy {
+        _ if size > max => Err(Failure::too_large(Limit::Body, max)),
+        Some(refused) => Err(refused.into()),
+        None => Ok(whole.freeze()),
+    }
 }
 
-fn decompress(headers: &HeaderMap, body: Bytes, max: usize) -> Result<Bytes, Failure> {
-    let encoding = headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?"));
+fn decompress(name: &str, body: Bytes, max: usize, room: &mut Room) -> Result<Bytes, Failure> {
+    match name {
+        "" | "identity" if body.len() > max => Err(Failure::too_large(Limit::Decompressed, max)),
+        "" | "identity" => Ok(body),
+        "gzip" => inflate(name, flate2::read::MultiGzDecoder::new(&body[..]), max, room),
+        "deflate" => inflate(name, flate2::read::ZlibDecoder::new(&body[..]), max, room),
+        "zstd" => {
+            let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]);
+            inflate(name, decoder.map_err(|error| invalid(name, &error))?, max, room)
+        }
+        other => Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!("Content-Encoding is `{other}`: expected gzip, zstd or deflate"),
+        )),
+    }
+}
+
+fn invalid(name: &str, error: &std::io::Error) -> Failure {
+    Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid {name}: {error}"))
+}
+
+/// All that `reader` gives, at most `max` bytes; room for it is taken as it comes.
+fn inflate(
+    name: &str,
+    mut reader: impl Read,
+    max: usize,
+    room: &mut Room,
+) -> Result<Bytes, Failure> {
+    const STEP: usize = 1 << 20;
     let mut out = Vec::new();
-    let limit = max as u64 + 1;
-    let read = match encoding.unwrap_or("identity") {
-        "" | "identity" if body.len() > max => {
+    loop {
+        let step = STEP.min(max + 1 - out.len());
+        let read = reader.by_ref().take(step as u64).read_to_end(&mut out);
+        let read = read.map_err(|error| invalid(name, &error))?;
+        if out.len() > max {
             return Err(Failure::too_large(Limit::Decompressed, max));
         }
-        "" | "identity" => return Ok(body),
-        "gzip" => flate2::read::MultiGzDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
-        "deflate" => flate2::read::ZlibDecoder::new(&body[..]).take(limit).read_to_end(&mut out),
-        "zstd" => zstd::stream::read::Decoder::with_buffer(&body[..])
-            .and_then(|decoder| decoder.take(limit).read_to_end(&mut out)),
-        other => {
-            return Err(Failure::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                format!("Content-Encoding is `{other}`: expected gzip, zstd or deflate"),
-            ));
+        room.cover(out.len())?;
+        if read < step {
+            return Ok(Bytes::from(out));
         }
-    };
-    read.map_err(|error| {
-        let name = encoding.unwrap_or("");
-        Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid {name}: {error}"))
-    })?;
-    if out.len() > max {
-        return Err(Failure::too_large(Limit::Decompressed, max));
     }
-    Ok(Bytes::from(out))
 }
 
 fn success_response(encoding: Encoding, kind: SignalKind, accepted: &Accepted) -> Response {

@@ -1,11 +1,13 @@
 //! What a selector reads, and what an index can answer of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::ast::{Expr, Literal, Op, Operand};
 use super::fields::{Field, FieldScope, Intrinsic};
 use crate::schema as c;
 use crate::schema::{Scope, SignalKind};
+use crate::value::double_text;
 
 /// The columns that a selector or a field reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,17 +93,20 @@ impl Columns {
     }
 }
 
-/// A term `field = "text"` that every selected row satisfies.
+/// A term `field = "text"`, or `field = number`, that every selected row satisfies.
 ///
 /// `field` is an attribute of any scope, `name`, another text or an id. For
 /// [`FieldScope::Unscoped`] the row or its resource has it, for [`FieldScope::Any`] also its
 /// instrumentation scope or an event, there with any type of value that reads `text`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Equality<'a> {
     /// The field.
     pub field: &'a Field,
-    /// The text.
-    pub text: &'a str,
+    /// The text; of a number, as a value that is equal to it reads as text
+    /// ([`Value::to_text`](crate::Value::to_text)), be it an integer or a double.
+    pub text: Cow<'a, str>,
+    /// Whether the row has a number there.
+    pub number: bool,
 }
 
 pub(super) fn columns(kind: SignalKind, expr: &Expr) -> Columns {
@@ -130,8 +135,31 @@ pub(super) fn required_equalities(expr: &Expr) -> Vec<Equality<'_>> {
     match expr {
         Expr::And(parts) => parts.iter().flat_map(required_equalities).collect(),
         Expr::Compare { field, op: Op::Eq, value: Operand::Literal(Literal::Str(text)) } => {
-            vec![Equality { field, text }]
+            vec![Equality { field, text: Cow::Borrowed(text), number: false }]
+        }
+        Expr::Compare {
+            field: field @ Field::Attribute { .. },
+            op: Op::Eq,
+            value: Operand::Literal(literal),
+        } => {
+            let equality = |text| Equality { field, text: Cow::Owned(text), number: true };
+            number_text(literal).map(equality).into_iter().collect()
         }
         _ => Vec::new(),
+    }
+}
+
+/// The one text of all numbers that are equal to `literal`; `None` if they have several: two zeros,
+/// and beyond 2^53 a double equals many integers.
+fn number_text(literal: &Literal) -> Option<String> {
+    const EXACT: i64 = 1 << 53;
+    match literal {
+        Literal::Int(value) if *value != 0 && (-EXACT..=EXACT).contains(value) => {
+            Some(value.to_string())
+        }
+        Literal::Float(value) if *value != 0.0 && value.abs() <= EXACT as f64 => {
+            Some(double_text(*value))
+        }
+        _ => None,
     }
 }

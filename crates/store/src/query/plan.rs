@@ -94,6 +94,7 @@ impl<'a> Reader<'a> {
         filter: Filter<'_>,
     ) -> Result<Vec<Batch>, StoreError> {
         let Some(part) = self.parts.get(planned.part).cloned() else { return Ok(Vec::new()) };
+        add(&self.shared.meters.rows_read, planned.rows.len() as u64);
         let error = match part.read_where(&planned.rows, want, filter) {
             Ok(batch) => return Ok(vec![batch]),
             Err(error @ StoreError::Corrupt { .. }) => error,

@@ -22,8 +22,8 @@ use crate::trace_index::mix;
 
 /// Low bits of an entry that hold the page.
 const PAGE_BITS: u32 = 20;
-/// An integer or double column that has more distinct values in a row group is not in the table:
-/// nobody looks a measurement up, and there would be an entry for nearly each row.
+/// A double column that has more distinct values in a row group is not in the table: nobody looks a
+/// measurement up, and there would be an entry for nearly each row. Integers may be ids.
 const MAX_NUMBERS: usize = 4096;
 /// A value on more than this share of the pages gets a record that says so and no list.
 const EVERYWHERE: usize = 8;
@@ -54,7 +54,7 @@ fn key(column: u64, text: &[u8]) -> u64 {
 #[derive(Debug, Default)]
 pub struct PostingsBuilder {
     entries: Vec<u64>,
-    /// Those of columns of numbers; `None` if the column has too many values.
+    /// Those of columns of doubles; `None` if the column has too many values.
     numbers: BTreeMap<String, Option<Vec<u64>>>,
 }
 
@@ -63,7 +63,7 @@ impl PostingsBuilder {
     pub fn add(&mut self, name: &str, cells: &Cells, base: usize) {
         let mut entries = &mut self.entries;
         let ty = match parse_attribute_column(name) {
-            Some((_, ty @ (AttrType::Int | AttrType::Double), _)) => {
+            Some((_, ty @ AttrType::Double, _)) => {
                 let known = self.numbers.entry(name.to_owned());
                 let known = known.or_insert_with(|| Some(Vec::new()));
                 if known.is_some() && is_measurement(cells) {

@@ -160,7 +160,10 @@ fn tells_what_it_reads_and_what_an_index_can_answer() {
         .iter()
         .map(|term| format!("{} = {}", term.field, term.text))
         .collect();
-    assert_eq!(required, ["resource.service.name = pay", "name = charge", "span.order = 7"]);
+    assert_eq!(
+        required,
+        ["resource.service.name = pay", "name = charge", "span.order = 7", "span.n = 3"]
+    );
 }
 
 #[test]

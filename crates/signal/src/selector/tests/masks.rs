@@ -141,7 +141,12 @@ fn agrees(kind: SignalKind, expr: Expr, rows: &[Row]) -> Result<(), TestCaseErro
     prop_assert_eq!(&fewer, &naive, "{} over {:?}", &selector, names);
     // And the index terms hold wherever the selector does.
     for term in selector.required_equalities() {
-        let term = Expr::text(term.field.clone(), term.text);
+        let term = if term.number {
+            let number = Literal::Float(term.text.parse().unwrap());
+            Expr::compare(term.field.clone(), Op::Eq, number)
+        } else {
+            Expr::text(term.field.clone(), term.text)
+        };
         let holds = rows.iter().zip(&naive).all(|(row, passes)| !passes || row.passes(&term));
         prop_assert!(holds, "{} requires {}", selector, term);
     }

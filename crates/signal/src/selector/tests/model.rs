@@ -178,7 +178,7 @@ impl Row {
     fn values(&self, field: &Field) -> Vec<Val> {
         match field {
             Field::Attribute { scope, key } => match scope {
-                FieldScope::Span | FieldScope::Log => all(&self.own, key),
+                FieldScope::Span | FieldScope::Log | FieldScope::Point => all(&self.own, key),
                 FieldScope::Resource => all(&self.resource, key),
                 FieldScope::Instrumentation => all(&self.scope, key),
                 FieldScope::Unscoped => {
