@@ -208,6 +208,8 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
     output::line(&format!("contracts  {}", server.live().monitor().contracts().count()));
     let mut asked = std::pin::pin!(end_asked_for());
     let ended = tokio::select! {
+        // First, so that a signal is waited for before anybody is told that the server is ready.
+        biased;
         done = &mut asked => Some(done),
         () = server.ready() => None,
     };

@@ -241,6 +241,70 @@ async fn memory_stays_bounded_and_nothing_is_lost() {
     assert_eq!(stored, SENDERS * REQUESTS * SPANS);
 }
 
+/// Scenario: 30 senders at once, half of them JSON over HTTP and half protobuf over gRPC, each with a
+/// request of 6 MB: together far more than the part of the limit that is for telemetry.
+/// Guarantees: room is taken before a request is read, so the process stays below its limit and what
+/// it needs at rest; who is refused is told to come again; all of it is taken in the end.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_large_requests_at_once_stay_within_the_limit() {
+    const SENDERS: u64 = 30;
+    const SPANS: u64 = 2400;
+    const LIMIT: u64 = 256 << 20;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Arc::new(Serve::on(dir.path()).args(&["--memory-limit", "256MiB"]).start());
+    let at_rest = peak_memory(&server);
+    let keys: Vec<String> = (0..10).map(|i| format!("key.{i}")).collect();
+    let spans = (1..=SPANS).map(|id| {
+        let values: Vec<String> = (0..10).map(|i| format!("{i:0240}{id}")).collect();
+        let pairs: Vec<_> =
+            keys.iter().zip(&values).map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        span(id, "work", now() - SECOND, &pairs)
+    });
+    let request = traces("worker", spans.collect());
+    let (json, protobuf) = (Encoding::Json.encode(&request), request.encode_to_vec());
+    let waits = Arc::new(AtomicU64::new(0));
+    let senders = (0..SENDERS).map(|sender| {
+        let (server, waits) = (Arc::clone(&server), Arc::clone(&waits));
+        let (json, protobuf) = (json.clone(), protobuf.clone());
+        tokio::spawn(async move {
+            loop {
+                let taken = if sender % 2 == 0 {
+                    let headers = headers(Encoding::Json, "identity");
+                    let answer = server.send("traces", &headers, json.clone()).await;
+                    assert!([200, 429].contains(&answer.status), "{:?}", answer.body);
+                    assert!(answer.status == 200 || !answer.header("retry-after").is_empty());
+                    answer.status == 200
+                } else {
+                    match grpc::call(&server.grpc, EXPORT, protobuf.clone()).await {
+                        Ok(_) => true,
+                        Err(status) => {
+                            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+                            assert!(!status.details().is_empty(), "{status:?}");
+                            false
+                        }
+                    }
+                };
+                if taken {
+                    break;
+                }
+                waits.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        })
+    });
+    for sender in senders.collect::<Vec<_>>() {
+        sender.await.unwrap();
+    }
+    let peak = peak_memory(&server);
+    let waits = waits.load(Ordering::Relaxed);
+    println!("at rest {} MiB, peak {} MiB, {waits} refusals", at_rest >> 20, peak >> 20);
+    assert!(waits > 0);
+    assert!(peak < LIMIT + at_rest, "{} MiB", peak >> 20);
+    let items = server.metric("lacuna_ingest_items_total{signal=\"spans\"}").await;
+    assert_eq!(items, (SENDERS * SPANS) as f64);
+}
+
 /// Scenario: a day of spans from long ago, imported; a server that keeps an hour.
 /// Guarantees: what is older goes, is counted, and the disk is given back.
 #[tokio::test]

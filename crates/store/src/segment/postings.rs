@@ -137,12 +137,8 @@ fn is_measurement(cells: &Cells) -> bool {
         Cells::Coded(coded) => return coded.values.len() > MAX_NUMBERS,
         Cells::Plain(values) => values,
     };
-    let (whole, doubles) =
-        (values.as_primitive_opt::<Int64Type>(), values.as_primitive_opt::<Float64Type>());
-    let bits = |at: usize| match whole {
-        Some(numbers) => numbers.value(at) as u64,
-        None => doubles.map_or(0, |numbers| numbers.value(at).to_bits()),
-    };
+    let doubles = values.as_primitive_opt::<Float64Type>();
+    let bits = |at: usize| doubles.map_or(0, |numbers| numbers.value(at).to_bits());
     let mut known: HashSet<u64> = HashSet::new();
     (0..values.len()).filter(|at| values.is_valid(*at)).any(|at| {
         known.insert(bits(at));
