@@ -144,6 +144,11 @@ impl Batch {
         }
     }
 
+    /// Whether it was decoded: texts of rows that are worth codes have them.
+    pub fn is_coded(&self) -> bool {
+        matches!(self.rows, Rows::Coded(_))
+    }
+
     /// The columns as they are kept, in the schema's order.
     pub fn stored_columns(&self) -> Vec<Column> {
         match &self.rows {

@@ -76,7 +76,12 @@ impl Chunk {
         let (Some((chunk, _)), Some(bounds)) = (parts.first(), bounds) else { return Ok(None) };
         let stored: Vec<Stored<'_>> = parts
             .iter()
-            .map(|(chunk, columns)| (chunk.schema(), chunk.num_rows(), columns.as_ref()))
+            .map(|(chunk, columns)| Stored {
+                schema: chunk.schema(),
+                rows: chunk.num_rows(),
+                columns,
+                tried: matches!(&chunk.rows, Rows::Received(batch) if batch.is_coded()),
+            })
             .collect();
         let packed = Packed::join(chunk.kind(), &stored)?;
         let traces = TraceIndex::new(packed.column(TRACE_ID));

@@ -26,6 +26,8 @@ pub struct Share<'a> {
     pub column: Option<&'a Column>,
     /// Number of rows.
     pub rows: usize,
+    /// Whether the decoder gave codes to texts that are worth them.
+    pub tried: bool,
 }
 
 impl Share<'_> {
@@ -44,6 +46,8 @@ pub fn join(data_type: &DataType, shares: &[Share<'_>]) -> Result<Column, ArrowE
         return Ok(Column::Coded { codes: codes.clone(), values: own_text(values)? });
     }
     let coded = match data_type {
+        // The decoder has found that they hardly repeat.
+        DataType::Utf8View if matches!(shares, [Share { tried: true, .. }]) => None,
         DataType::Utf8View => Join::of(shares, |a| Texts(a.as_string_view())).coded(16),
         DataType::FixedSizeBinary(16) => {
             Join::of(shares, |a| Ids(a.as_fixed_size_binary())).coded(16)
@@ -73,7 +77,7 @@ pub fn join(data_type: &DataType, shares: &[Share<'_>]) -> Result<Column, ArrowE
 
 fn numbers<T: ArrowPrimitiveType>(
     shares: &[Share<'_>],
-    bits: fn(T::Native) -> u64,
+    bits: impl Fn(T::Native) -> u64 + Copy,
 ) -> Option<(Codes, Vec<First>)> {
     let width = size_of::<T::Native>();
     Join::of(shares, |a| Numbers(a.as_primitive::<T>(), bits)).coded(width)
@@ -166,9 +170,9 @@ impl Keys for Ids<'_> {
     }
 }
 
-struct Numbers<'a, T: ArrowPrimitiveType>(&'a PrimitiveArray<T>, fn(T::Native) -> u64);
+struct Numbers<'a, T: ArrowPrimitiveType, B>(&'a PrimitiveArray<T>, B);
 
-impl<T: ArrowPrimitiveType> Keys for Numbers<'_, T> {
+impl<T: ArrowPrimitiveType, B: Fn(T::Native) -> u64> Keys for Numbers<'_, T, B> {
     fn array(&self) -> &dyn Array {
         self.0
     }

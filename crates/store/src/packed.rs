@@ -31,8 +31,18 @@ pub fn rows_of(codes: &Codes, code: usize) -> RowSet {
     }
 }
 
-/// Rows as they are kept: their columns' names and types, their number, their columns.
-pub type Stored<'a> = (&'a SchemaRef, usize, &'a [Column]);
+/// Rows as they are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Stored<'a> {
+    /// Their columns' names and types.
+    pub schema: &'a SchemaRef,
+    /// How many there are.
+    pub rows: usize,
+    /// Their columns.
+    pub columns: &'a [Column],
+    /// Whether the decoder gave codes to texts that are worth them.
+    pub tried: bool,
+}
 
 /// Rows of one kind that share no memory with anything else.
 #[derive(Debug, Clone)]
@@ -49,17 +59,22 @@ impl Packed {
         let kept: Vec<Vec<Column>> = batches.iter().map(Batch::stored_columns).collect();
         let all = batches.iter().zip(&kept);
         let parts: Vec<_> = all
-            .map(|(batch, columns)| (batch.schema(), batch.num_rows(), columns.as_slice()))
+            .map(|(batch, columns)| Stored {
+                schema: batch.schema(),
+                rows: batch.num_rows(),
+                columns,
+                tried: batch.is_coded(),
+            })
             .collect();
         batches.first().map(|first| Self::join(first.kind(), &parts)).transpose()
     }
 
-    /// All rows of `parts`, in order: of each its schema, number of rows and columns.
+    /// All rows of `parts`, in order.
     pub fn join(kind: SignalKind, parts: &[Stored<'_>]) -> Result<Self, BatchError> {
         let schema = match parts {
-            [(schema, ..)] => Arc::clone(schema),
+            [only] => Arc::clone(only.schema),
             many => {
-                let schemas: Vec<_> = many.iter().map(|(schema, ..)| schema.as_ref()).collect();
+                let schemas: Vec<_> = many.iter().map(|part| part.schema.as_ref()).collect();
                 Arc::new(union_schema(kind, &schemas))
             }
         };
@@ -69,17 +84,20 @@ impl Packed {
             let shares: Vec<Share<'_>> = parts
                 .iter()
                 .zip(&mut next)
-                .map(|((schema, rows, columns), next)| {
-                    let here = schema.fields().get(*next).filter(|at| at.name() == field.name());
-                    let at = here.map(|_| *next).or_else(|| schema.index_of(field.name()).ok());
+                .map(|(part, next)| {
+                    let fields = part.schema.fields();
+                    let here = fields.get(*next).filter(|at| at.name() == field.name());
+                    let at = here.map(|_| *next);
+                    let at = at.or_else(|| part.schema.index_of(field.name()).ok());
                     *next = at.map_or(*next, |at| at + 1);
-                    Share { column: at.and_then(|at| columns.get(at)), rows: *rows }
+                    let column = at.and_then(|at| part.columns.get(at));
+                    Share { column, rows: part.rows, tried: part.tried }
                 })
                 .collect();
             code::join(field.data_type(), &shares)
         });
         let columns = columns.collect::<Result<_, _>>()?;
-        let rows = parts.iter().map(|(_, rows, _)| rows).sum();
+        let rows = parts.iter().map(|part| part.rows).sum();
         Ok(Self { kind, schema, rows, columns })
     }
 
@@ -322,8 +340,15 @@ mod tests {
                     (batch.schema().clone(), batch.num_rows(), columns)
                 })
                 .collect();
-            let kept: Vec<Stored<'_>> =
-                kept.iter().map(|(schema, rows, columns)| (schema, *rows, &columns[..])).collect();
+            let kept: Vec<Stored<'_>> = kept
+                .iter()
+                .map(|(schema, rows, columns)| Stored {
+                    schema,
+                    rows: *rows,
+                    columns,
+                    tried: *rows > 100,
+                })
+                .collect();
             let joined = Packed::join(SignalKind::Logs, &kept).unwrap();
             prop_assert_eq!(&joined.unpack().unwrap(), &expected);
             for column in joined.columns() {
