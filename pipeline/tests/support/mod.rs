@@ -222,6 +222,11 @@ impl Pipeline {
     }
 
     /// Stops the services, which flushes their telemetry, and gives all of it.
+    /// What arrived so far.
+    pub fn so_far(&self) -> Collected {
+        self.collector.as_ref().map(otlp::Collector::collected).unwrap_or_default()
+    }
+
     pub async fn stop(mut self) -> Collected {
         drop(self.child.stdin.take());
         let (mut child, collector) = (self.child, self.collector);

@@ -12,8 +12,9 @@ mod transaction;
 
 use by_hand::{Bare, Instant};
 use lacuna_instrument::breaker::Breaker;
-use lacuna_instrument::http::ClientRequest;
+use lacuna_instrument::http::{ClientRequest, ServerLayer};
 use lacuna_instrument::kafka::{Consumer, serialize};
+use lacuna_instrument::outcome::outcome;
 use lacuna_instrument::redis::Traced;
 use lacuna_instrument::switch::{self, Level};
 use lacuna_instrument::{Telemetry, correlation};
@@ -24,6 +25,7 @@ use redis::aio::ConnectionLike;
 use std::alloc::System;
 use std::future::ready;
 use std::time::Duration;
+use tower::{Layer as _, Service as _};
 
 #[global_allocator]
 static GLOBAL: &stats_alloc::StatsAlloc<System> = &stats_alloc::INSTRUMENTED_SYSTEM;
@@ -95,6 +97,24 @@ async fn spans() {
     )
     .await;
 
+    let service = &ServerLayer::new().layer(tower::service_fn(answer));
+    let plain = &tower::service_fn(answer);
+    compare(
+        "http server",
+        || bare.http_server(request()),
+        || async { drop(service.clone().call(request()).await) },
+        || async { drop(plain.clone().call(request()).await) },
+    )
+    .await;
+
+    compare(
+        "outcome",
+        || bare.outcome(),
+        || async { outcome("slot_assigned").key("batch_id", "7").reached() },
+        || async {},
+    )
+    .await;
+
     let policy = || {
         let wait = failsafe::backoff::constant(Duration::from_secs(1));
         failsafe::Config::new()
@@ -115,6 +135,17 @@ async fn spans() {
 /// Every part at one level.
 fn all(level: Level) {
     switch::Part::ALL.into_iter().for_each(|part| switch::set(part, level));
+}
+
+/// A request as it comes from a caller with a trace.
+fn request() -> http::Request<()> {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = http::Request::builder().uri("/v1/batches/7").header("host", "svc:6001");
+    request.header("traceparent", parent).body(()).unwrap()
+}
+
+async fn answer(_: http::Request<()>) -> Result<http::Response<()>, std::io::Error> {
+    Ok(http::Response::new(()))
 }
 
 async fn done() -> Result<(), String> {
