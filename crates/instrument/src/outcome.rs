@@ -28,7 +28,7 @@ use opentelemetry::trace::TraceContextExt;
 use opentelemetry::{Context, Key, KeyValue, Value};
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
@@ -59,13 +59,18 @@ pub struct Outcome {
 impl Outcome {
     /// A key by which this instance is known: `correlation_id`, `batch_id`.
     pub fn key(mut self, name: impl Into<Key>, value: impl Into<Value>) -> Self {
-        self.keys.push(KeyValue::new(name, value));
+        // Keys are for the log record; without one they are not even copied.
+        if switch::spans(Part::Outcome) {
+            self.keys.push(KeyValue::new(name, value));
+        }
         self
     }
 
     /// Something more that is worth knowing, on the log record only.
     pub fn attribute(mut self, name: impl Into<Key>, value: impl Into<Value>) -> Self {
-        self.attributes.push(KeyValue::new(name, value));
+        if switch::spans(Part::Outcome) {
+            self.attributes.push(KeyValue::new(name, value));
+        }
         self
     }
 
@@ -112,19 +117,15 @@ impl Outcome {
     }
 
     fn log(self, result: &'static str, reason: Option<Cow<'static, str>>) {
-        let mut keys = String::new();
-        for kv in &self.keys {
-            let _ =
-                write!(keys, "{}{}={}", if keys.is_empty() { "" } else { " " }, kv.key, kv.value);
-        }
+        let keys = Keys(&self.keys);
         let because = reason.as_deref().unwrap_or_default();
         let reached = result == "reached";
         if reached {
             tracing::info!(target: TARGET, layer = "application", outcome.name = %self.name, outcome.result = result,
-                outcome.keys = keys, "outcome {} reached", self.name);
+                outcome.keys = %keys, "outcome {} reached", self.name);
         } else {
             tracing::warn!(target: TARGET, layer = "application", outcome.name = %self.name, outcome.result = result,
-                outcome.reason = because, outcome.keys = keys, "outcome {} missed: {because}", self.name);
+                outcome.reason = because, outcome.keys = %keys, "outcome {} missed: {because}", self.name);
         }
         let Some(logger) = LOGGER.get() else { return };
         let mut record = logger.create_log_record();
@@ -149,6 +150,18 @@ impl Outcome {
             record.add_attribute(kv.key, any(kv.value));
         }
         logger.emit(record);
+    }
+}
+
+/// The keys as the line on stdout has them, written only where somebody reads it.
+struct Keys<'k>(&'k [KeyValue]);
+
+impl fmt::Display for Keys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, kv) in self.0.iter().enumerate() {
+            write!(f, "{}{}={}", if n == 0 { "" } else { " " }, kv.key, kv.value)?;
+        }
+        Ok(())
     }
 }
 
