@@ -3,7 +3,9 @@
 //! `cargo bench -p lacuna-contract --bench monitor [-- OPEN EVENTS]` prints bytes an open
 //! obligation and events a second of processor time. Batches are decoded beforehand, so it is the
 //! monitor alone that is timed. Most events match nothing; each contract's two sides take 1 % of all events
-//! together (0.02 % an operation), as 50 outcomes in a system of many services would.
+//! together (0.02 % an operation), as 50 outcomes in a system of many services would. After that, for
+//! every kind of contract, outcomes as spans and as log records: bytes a key while it is open and when
+//! it has its outcome, and events a second; of one key with very many events too.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -16,8 +18,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use lacuna_contract::{ContractSet, Monitor, Options};
 use lacuna_signal::{Batch, SignalKind};
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 use prost::Message;
@@ -228,4 +232,117 @@ fn main() {
     let start = Instant::now();
     let findings = monitor.findings().len();
     println!("findings              {findings} in {:.3} s", start.elapsed().as_secs_f64());
+    kinds(&mut random);
+}
+
+/// Kinds of contract: what it is called here, and what its file says beside its sides.
+const KINDS: [(&str, &str); 9] = [
+    ("response", "within: 10m"),
+    ("response of an event", "per: event\n    within: 10m"),
+    ("response with where", "within: 10m\n    where: 'expect.status = when.status'"),
+    ("precedence", "kind: precedence\n    within: 10m"),
+    ("absence", "kind: absence\n    within: 10m"),
+    ("exactly 1", "kind: exactly\n    within: 10m"),
+    ("exactly 2", "kind: exactly\n    count: 2\n    within: 10m"),
+    ("balance", "kind: balance\n    within: 10m"),
+    ("heartbeat", "kind: heartbeat\n    every: 10m"),
+];
+
+/// Events of a side come so many nanoseconds apart.
+const MILLI: usize = 1_000_000;
+
+/// Keys of each kind.
+const KEYS: u64 = 100_000;
+
+fn log_records(keys: &[String], time: u64) -> Batch {
+    let log_records = keys.iter().zip((time..).step_by(MILLI)).map(|(key, time)| LogRecord {
+        time_unix_nano: time,
+        severity_number: 9,
+        body: Some(AnyValue {
+            value: Some(any_value::Value::StringValue("the outcome has come".to_owned())),
+        }),
+        attributes: vec![text("correlation_id", key), text("thing", "of some length")],
+        ..LogRecord::default()
+    });
+    let resource_logs = vec![ResourceLogs {
+        resource: Some(Resource {
+            attributes: vec![text("service.name", "service-1")],
+            ..Resource::default()
+        }),
+        scope_logs: vec![ScopeLogs { log_records: log_records.collect(), ..ScopeLogs::default() }],
+        ..ResourceLogs::default()
+    }];
+    let body = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+    lacuna_signal::otlp::decode(SignalKind::Logs, Bytes::from(body)).unwrap().batch
+}
+
+fn kinds(random: &mut Random) {
+    println!("{:<24} bytes a key: open, with outcome; events a second", "kind");
+    let keys: Vec<String> = (0..KEYS).map(|_| uuid(random)).collect();
+    let one = vec!["one".to_owned(); KEYS as usize];
+    let spans = |name: &str, keys: &[String], from: u64, random: &mut Random| -> Vec<Batch> {
+        let times = keys.iter().zip((EPOCH + from..).step_by(MILLI));
+        let spans = times.map(|(key, time)| span(name.to_owned(), key.clone(), time, random));
+        let spans: Vec<Span> = spans.collect();
+        spans.chunks(BATCH).map(|chunk| decode(chunk.to_vec())).collect()
+    };
+    let causes = spans("cause", &keys, 0, random);
+    let outcomes = spans("outcome", &keys, 1_000_000_000, random);
+    let logs: Vec<Batch> = (0u64..)
+        .zip(keys.chunks(BATCH))
+        .map(|(i, keys)| log_records(keys, EPOCH + 1_000_000_000 + i * (BATCH * MILLI) as u64))
+        .collect();
+    let crowd = [spans("cause", &one, 0, random), spans("outcome", &one, 1_000_000_000, random)];
+    for (what, text) in KINDS {
+        for (by, outcome, second) in [
+            ("spans", "{ name = \"outcome\" }", &outcomes),
+            ("logs", "log { body = \"the outcome has come\" }", &logs),
+        ] {
+            if by == "logs" && text.contains("where") {
+                continue;
+            }
+            let key = "key: {when: [span.correlation_id], expect: [.correlation_id]}";
+            let (seconds, open, done) = run(text, outcome, key, &causes, second);
+            println!(
+                "{:<24} {open:6.1} {done:6.1} {:12.0}",
+                format!("{what}, {by}"),
+                2.0 * KEYS as f64 / seconds
+            );
+        }
+        let key = "key: [span.correlation_id]";
+        let (seconds, ..) = run(text, "{ name = \"outcome\" }", key, &crowd[0], &crowd[1]);
+        let a_second = 2.0 * KEYS as f64 / seconds;
+        println!("{:<24} {:>27.0}", format!("{what}, one key"), a_second);
+    }
+}
+
+/// Seconds of processor time, and bytes a key after the first batches and after the second.
+fn run(
+    text: &str,
+    outcome: &str,
+    key: &str,
+    causes: &[Batch],
+    outcomes: &[Batch],
+) -> (f64, f64, f64) {
+    let cause = "{ name = \"cause\" }";
+    let (sides, key) = match text.contains("balance") {
+        true => (
+            format!("left: 'count {cause}'\n    right: 'count {outcome}'"),
+            key.replace("when:", "left:").replace("expect:", "right:"),
+        ),
+        false => (format!("when: '{cause}'\n    expect: '{outcome}'"), key.to_owned()),
+    };
+    let text = format!("contracts:\n  - name: c\n    {text}\n    {sides}\n    {key}\n");
+    let set =
+        ContractSet::parse("bench", &text).unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+    let mut monitor = Monitor::new(&set, Options::default());
+    let start = processor();
+    causes.iter().for_each(|batch| monitor.observe(batch));
+    let took = processor() - start;
+    let bytes = |monitor: &Monitor| monitor.status()[0].health.memory as f64 / KEYS as f64;
+    let open = bytes(&monitor);
+    let start = processor();
+    outcomes.iter().for_each(|batch| monitor.observe(batch));
+    let took = took + processor() - start;
+    (took, open, bytes(&monitor))
 }

@@ -128,14 +128,14 @@ impl Small {
             event: Event::plain(start, end, id, trace),
             verdict: None,
         };
-        events.whens.push(keep(self.when, self.when, 0, self.trace));
+        events.whens = vec![keep(self.when, self.when, 0, self.trace)];
         if self.end < i64::MAX {
             let expect = match contract.kind {
                 // Of its start it is known, and matters, only that it is no earlier than this.
                 Kind::Response => keep(self.when, self.end, 0, None.into()),
                 _ => keep(self.end, self.end, long(self.id), None.into()),
             };
-            events.expects.push(expect);
+            events.expects = vec![expect];
         }
         Box::new(events)
     }
@@ -198,9 +198,8 @@ impl Orphan {
             _ => (self.start, self.end as u64),
         };
         let event = Event::plain(self.start, end, id, self.trace);
-        let mut events = Events::default();
-        events.expects.push(Kept { event, verdict: None });
-        Box::new(events)
+        let expects = vec![Kept { event, verdict: None }];
+        Box::new(Events { expects, ..Events::default() })
     }
 }
 
