@@ -104,6 +104,11 @@ impl BlockFile {
         &self.path
     }
 
+    /// Tells that `pieces` (first byte, length) will be read.
+    pub fn will_read(&self, pieces: &[(u64, u64)]) {
+        self.file.will_read(pieces);
+    }
+
     /// Bytes `start..start + len`.
     ///
     /// # Errors

@@ -33,6 +33,11 @@ impl<'a> Fetched<'a> {
                 _ => joined.push((start, end)),
             }
         }
+        if joined.len() > 1 {
+            let pieces: Vec<(u64, u64)> =
+                joined.iter().map(|(start, end)| (*start, end - start)).collect();
+            file.will_read(&pieces);
+        }
         let mut pieces = Vec::with_capacity(joined.len());
         for (start, end) in joined {
             match file.read(start, (end - start) as usize) {
