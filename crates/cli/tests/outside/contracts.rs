@@ -346,6 +346,32 @@ async fn changed_files_take_effect_and_broken_ones_do_not() {
     assert!(server.log().contains("contracts not reloaded"), "{}", server.log());
 }
 
+/// Scenario: a contract is added while there is much history to be read for it; meanwhile an outcome
+/// does not come, and another one does.
+/// Guarantees: the deadlines of the contracts that there were go on, before the new one is in use.
+#[tokio::test]
+async fn deadlines_go_on_while_history_is_read_for_a_new_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "a.yaml", &[contract("old", "300ms")]);
+    let server = Serve::on(&dir.path().join("data"))
+        .contracts(dir.path())
+        .args(&["--lateness", "100ms", "--idle", "200ms", "--replay", "1000d"])
+        .start();
+    // History is read in windows, however little there is in them.
+    event(&server, 1, "tick", "x", now() - 900 * 86_400 * SECOND).await;
+    write(dir.path(), "b.yaml", &[contract("new", "300ms")]);
+    eventually("the reading of history", || async {
+        server.log().contains("reading history").then_some(())
+    })
+    .await;
+    event(&server, 2, "take", "lost", now() - 10 * MILLI).await;
+    event(&server, 3, "take", "kept", now() - 10 * MILLI).await;
+    event(&server, 4, "done", "kept", now() - 5 * MILLI).await;
+    await_verdicts(&server, "old", &json!({"fulfilled": 1, "missed": 1})).await;
+    assert!(contract_status(&server, "new").await.is_none(), "history was read too soon to tell");
+    assert!(server.stop().await.success());
+}
+
 /// Scenario: the folder of contracts is as Kubernetes mounts it: each file is a link through the
 /// link `..data`, which is swapped for another when the config map changes. The new file has the
 /// size of the old.

@@ -108,7 +108,7 @@ impl Live {
             }),
             checkpointer: Checkpointer::new(file, config.checkpoint_every, counts),
             changed: true,
-            whole: true,
+            reading: None,
             next_told: Instant::now(),
             telemetry: Arc::clone(telemetry),
             shared: Arc::clone(&shared),
@@ -229,8 +229,8 @@ struct Loop {
     checkpointer: Checkpointer,
     /// Whether there is anything new to write down.
     changed: bool,
-    /// Whether the monitor has been shown all that it was to be shown.
-    whole: bool,
+    /// Contracts that are not in use yet, since some of them are still being shown history.
+    reading: Option<Reading>,
     next_told: Instant,
     telemetry: SharedTelemetry,
 }
@@ -276,7 +276,7 @@ impl Loop {
             self.checkpointer.run(&mut self.changed, store, queue, &self.shared.monitor);
         }
         self.shared.tell();
-        if let Some(position) = self.shared.queue.closed_at().filter(|_| self.whole) {
+        if let Some(position) = self.shared.queue.closed_at() {
             self.checkpointer.finish(position, &self.shared.monitor);
         }
     }
@@ -296,35 +296,76 @@ impl Loop {
     }
 
     fn look_for_changes(&mut self) {
+        if let Some(reading) = self.reading.take_if(|reading| reading.thread.is_finished()) {
+            self.take_into_use(reading);
+        }
         let Some(reload) = self.reload.as_mut().filter(|reload| Instant::now() >= reload.next)
         else {
             return;
         };
         reload.next = Instant::now() + reload.every;
+        if self.reading.is_some() {
+            return;
+        }
         let found = fingerprint(&reload.dir);
         if found == reload.seen {
             return;
         }
         reload.seen = found;
         match reload.load() {
-            Ok(contracts) => {
-                self.past.on_reload(&self.shared.monitor, &contracts, &self.shared.queue);
-                self.shared.resume(&mut self.shared.monitor.lock());
-                self.changed = true;
-                // The stop may have cut it short.
-                self.whole = !self.shared.queue.is_closed();
-                tracing::info!(contracts = contracts.len(), "contracts reloaded");
-                let mut reloads = self.shared.reloads.lock();
-                *reloads = Reloads { error: None, done: reloads.done + 1, ..*reloads };
-            }
-            Err(errors) => {
-                let text = errors.to_string();
-                tracing::error!("contracts not reloaded, the last good ones stay:\n{text}");
-                let mut reloads = self.shared.reloads.lock();
-                *reloads = Reloads { error: Some(text), failed: reloads.failed + 1, ..*reloads };
-            }
+            Ok(contracts) => self.reload(contracts),
+            Err(errors) => self.not_reloaded(errors.to_string()),
         }
     }
+
+    /// Takes other contracts into use. Of what is new among them history is read on the side, so that
+    /// the deadlines of the others do not stand still meanwhile.
+    fn reload(&mut self, contracts: ContractSet) {
+        let lacking = self.shared.monitor.lock().lacking(&contracts);
+        if lacking.is_empty() {
+            self.shared.monitor.lock().reload(&contracts);
+            return self.reloaded(contracts.len());
+        }
+        tracing::info!(contracts = lacking.len(), "reading history for new and changed contracts");
+        let (past, shared) = (self.past.clone(), Arc::clone(&self.shared));
+        let read = move || past.before_reload(&lacking, &shared.queue);
+        match std::thread::Builder::new().name("contract-history".to_owned()).spawn(read) {
+            Ok(thread) => self.reading = Some(Reading { contracts, thread }),
+            Err(error) => self.not_reloaded(format!("cannot start a thread: {error}")),
+        }
+    }
+
+    fn take_into_use(&mut self, Reading { contracts, thread }: Reading) {
+        let Ok(fresh) = thread.join() else {
+            return self.not_reloaded("reading history for them has panicked".to_owned());
+        };
+        let (monitor, queue) = (&self.shared.monitor, &self.shared.queue);
+        // After the stop the next start reads history for what is not in use.
+        if self.past.on_reload(monitor, &contracts, fresh, queue) {
+            self.reloaded(contracts.len());
+        }
+    }
+
+    fn reloaded(&mut self, contracts: usize) {
+        self.shared.resume(&mut self.shared.monitor.lock());
+        self.changed = true;
+        tracing::info!(contracts, "contracts reloaded");
+        let mut reloads = self.shared.reloads.lock();
+        *reloads = Reloads { error: None, done: reloads.done + 1, ..*reloads };
+    }
+
+    fn not_reloaded(&self, text: String) {
+        tracing::error!("contracts not reloaded, the last good ones stay:\n{text}");
+        let mut reloads = self.shared.reloads.lock();
+        *reloads = Reloads { error: Some(text), failed: reloads.failed + 1, ..*reloads };
+    }
+}
+
+/// Contracts that are about to be taken into use.
+struct Reading {
+    contracts: ContractSet,
+    /// Shows history to a monitor of those that are new.
+    thread: JoinHandle<(Monitor, u64)>,
 }
 
 struct Reload {

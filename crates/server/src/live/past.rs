@@ -2,7 +2,7 @@
 //! stored after it, or from stored history.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lacuna_contract::history::LEARN_CLOCKS;
@@ -11,7 +11,7 @@ use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError, TimeRange};
 use parking_lot::Mutex;
 
-use super::queue::{Popped, Queue};
+use super::queue::Queue;
 use crate::statefile::{Loaded, StateFile};
 
 /// Name of the checkpoint in the data folder.
@@ -27,6 +27,7 @@ const WINDOW: i64 = 10_000_000_000;
 const WINDOWS: i64 = 500;
 
 /// What a monitor of this server is made from.
+#[derive(Clone)]
 pub struct Past {
     pub options: Options,
     pub store: Store,
@@ -87,47 +88,57 @@ impl Past {
             }
             None => Monitor::new(contracts, self.options.clone()),
         };
-        let fresh = self.fresh(&monitor.lacking(contracts), queue);
-        fresh.into_iter().for_each(|fresh| monitor.adopt(fresh));
+        let lacking = monitor.lacking(contracts);
+        // Without contracts there is nothing to find in history, and a day of it takes long to read.
+        if !lacking.is_empty() {
+            monitor.adopt(self.fresh(&lacking, queue));
+        }
         self.join_in(from, queue, &mut |batch, again| show(&mut monitor, batch, again));
         monitor
     }
 
-    /// Makes `monitor` one of `contracts`. New and changed contracts are shown stored history; the
-    /// others go on. The queue is shut meanwhile: what becomes durable is read from the store.
-    pub fn on_reload(&self, monitor: &Mutex<Monitor>, contracts: &ContractSet, queue: &Queue) {
-        let lacking = monitor.lock().lacking(contracts);
-        if lacking.is_empty() {
-            return monitor.lock().reload(contracts);
-        }
-        // All that lies before this has been put into the queue already.
+    /// A monitor of `lacking`, contracts that are new or changed, which has been shown history; and
+    /// up to where in the store it has been shown everything. It takes as long as history is.
+    pub fn before_reload(&self, lacking: &ContractSet, queue: &Queue) -> (Monitor, u64) {
         let from = self.store.position();
-        queue.shut();
-        while let Popped::Batch(batch) = queue.pop(Instant::now()) {
-            monitor.lock().observe(&batch);
+        let mut fresh = self.fresh(lacking, queue);
+        // What came meanwhile, so that little is left to be shown in the end.
+        let next = self.store.position();
+        self.show_since(from, queue, &mut |batch, again| show(&mut fresh, batch, again));
+        (fresh, next)
+    }
+
+    /// Makes `monitor` one of `contracts`; of those that it lacks, `fresh` knows what came before
+    /// `position`. `false` if the stop came in between: nothing has changed then.
+    ///
+    /// What `monitor` has been shown is in the store, and what waits in the queue is yet to be shown
+    /// to it: nothing escapes the new ones, and what comes twice counts once.
+    pub fn on_reload(
+        &self,
+        monitor: &Mutex<Monitor>,
+        contracts: &ContractSet,
+        (mut fresh, position): (Monitor, u64),
+        queue: &Queue,
+    ) -> bool {
+        self.show_since(position, queue, &mut |batch, again| show(&mut fresh, batch, again));
+        if queue.is_closed() {
+            return false;
         }
-        let fresh = self.fresh(&lacking, queue);
-        {
-            let mut monitor = monitor.lock();
-            monitor.reload(contracts);
-            fresh.into_iter().for_each(|fresh| monitor.adopt(fresh));
-        }
-        self.join_in(from, queue, &mut |batch, again| show(&mut monitor.lock(), batch, again));
+        let mut monitor = monitor.lock();
+        monitor.reload(contracts);
+        monitor.adopt(fresh);
+        true
     }
 
     /// A monitor of contracts of which nothing is known, which has been shown history.
-    fn fresh(&self, lacking: &ContractSet, queue: &Queue) -> Option<Monitor> {
-        // Without contracts there is nothing to find in history, and a day of it takes long to read.
-        if lacking.is_empty() {
-            return None;
-        }
+    fn fresh(&self, lacking: &ContractSet, queue: &Queue) -> Monitor {
         let options = Options { learn_clocks: LEARN_CLOCKS, ..self.options.clone() };
         let mut fresh = Monitor::new(lacking, options);
         fresh.advance_wall_clock(Timestamp::now());
         if let Err(error) = self.replay(&mut fresh, queue) {
             tracing::error!(%error, "stored history could not be read again in full");
         }
-        Some(fresh)
+        fresh
     }
 
     /// Shows what was stored from `from` on, and lets the queue take over.

@@ -100,13 +100,8 @@ impl Queue {
         self.waiting.lock().open = true;
     }
 
-    /// Takes no batches until it is opened again; those that wait still come out.
-    pub fn shut(&self) {
-        self.waiting.lock().open = false;
-        self.emptied.notify_all();
-    }
-
-    /// As [`Self::shut`], for good. All that lies in the store before `position` has been put in.
+    /// Takes no batches any more; those that wait still come out. All that lies in the store before
+    /// `position` has been put in.
     pub fn close(&self, position: u64) {
         self.waiting.lock().closed = Some(position);
         self.filled.notify_all();
@@ -171,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_holds_back_until_there_is_room_or_it_is_shut() {
+    fn a_full_queue_holds_back_until_there_is_room_or_it_is_closed() {
         let queue = Arc::new(Queue::within(Some(64 << 20)));
         queue.open();
         queue.push(batch(), LEAST);
@@ -182,7 +177,7 @@ mod tests {
         assert_eq!(queue.pushed(), 2);
         let other = Arc::clone(&queue);
         let pushing = std::thread::spawn(move || other.push(batch(), LEAST));
-        queue.shut();
+        queue.close(1);
         pushing.join().unwrap();
         // What was let go of is not in the queue.
         assert_eq!((queue.bytes(), queue.pushed()), (LEAST, 2));
