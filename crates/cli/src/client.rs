@@ -1,22 +1,29 @@
-//! A plain HTTP client for a server's APIs.
+//! An HTTP client for a server's APIs.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use lacuna_server::tls::{self, HttpClient};
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 
 use crate::Failure;
 
+/// Whom a client trusts.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Tls {
+    /// Certificates (PEM) to trust beside the system's, for https.
+    #[arg(long, value_name = "FILE", env = "LACUNA_TLS_CA_FILE")]
+    pub tls_ca_file: Option<PathBuf>,
+}
+
 /// A client of one server.
 pub struct Client {
     base: String,
-    http: HyperClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient,
 }
 
 /// What a server answered.
@@ -38,9 +45,10 @@ impl Answer {
 
 impl Client {
     /// A client of the server at `base`, such as `http://127.0.0.1:16686`.
-    pub fn new(base: impl Into<String>) -> Self {
+    pub fn new(base: impl Into<String>, tls: &Tls) -> Result<Self, Failure> {
         let base = base.into().trim_end_matches('/').to_owned();
-        Self { base, http: HyperClient::builder(TokioExecutor::new()).build_http() }
+        let http = tls::client([base.as_str()], tls.tls_ca_file.as_deref());
+        Ok(Self { http: http.map_err(|error| miette!("{error}"))?, base })
     }
 
     /// Where the server is.
@@ -130,12 +138,7 @@ impl Client {
     }
 
     fn unreachable(&self, path: &str, error: &dyn std::error::Error) -> Failure {
-        let mut why = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            why = format!("{why}: {error}");
-            cause = error.source();
-        }
+        let why = tls::causes(error);
         miette!("{}{path}: no answer: {why}", self.base)
     }
 }

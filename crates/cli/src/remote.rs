@@ -6,7 +6,7 @@ use lacuna_signal::Batch;
 use lacuna_signal::otlp::{Decoded, decode, decode_json, json_kind};
 use miette::miette;
 
-use crate::client::Client;
+use crate::client::{Client, Tls};
 use crate::{Failure, output};
 
 /// A server's query port.
@@ -14,10 +14,12 @@ pub struct Remote(Client);
 
 impl Remote {
     /// The server at `url`, such as `http://127.0.0.1:16686`.
-    pub fn new(url: &str) -> Result<Self, Failure> {
+    pub fn new(url: &str, tls: &Tls) -> Result<Self, Failure> {
         let parsed = url.parse::<Uri>();
-        if parsed.is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some()) {
-            return Ok(Self(Client::new(url)));
+        let known =
+            |uri: Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+        if parsed.is_ok_and(known) {
+            return Ok(Self(Client::new(url, tls)?));
         }
         Err(miette!(
             "`{url}` is not the address of a Lacuna: write the query port's, such as \

@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::TimeRange;
 
+use crate::client::Tls;
 use crate::input::{open_store, read_file, scan};
 use crate::remote::{Remote, escape};
 use crate::{Failure, Outcome, output};
 
 /// Where signals are read from.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("signals").args(["input", "data", "url"]).required(true))]
 pub struct Source {
     /// Files of OTLP requests: a line each in JSON, or as the Collector's file exporter writes
     /// them; plain, gzip or zstd; `-` for standard input.
@@ -26,6 +28,8 @@ pub struct Source {
     /// Query port of a running Lacuna, such as http://127.0.0.1:16686.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+    #[command(flatten)]
+    pub tls: Tls,
 }
 
 /// A range as the parameters `from` and `to` of a query, with `&` before each.
@@ -55,7 +59,7 @@ impl Source {
         let done = if let Some(data) = &self.data {
             read_store(data, range, &mut take)
         } else if let Some(url) = &self.url {
-            let remote = Remote::new(url)?;
+            let remote = Remote::new(url, &self.tls)?;
             let path = format!("/api/v1/export?signals=spans,logs{}", range_query(range));
             let mut each = |batch: &Batch| {
                 take(batch);

@@ -53,6 +53,8 @@ pub struct Config {
     pub resend: Duration,
     /// URLs to which every finding is sent when it opens and when it is resolved.
     pub webhooks: Vec<String>,
+    /// File of certificates (PEM) that are trusted beside the system's, for channels over `https`.
+    pub tls_ca_file: Option<PathBuf>,
     /// Where people reach the query port; `None`: its address.
     pub external_url: Option<String>,
 }
@@ -137,6 +139,7 @@ impl Config {
             alertmanagers: Vec::new(),
             resend: Duration::from_secs(60),
             webhooks: Vec::new(),
+            tls_ca_file: None,
             external_url: None,
         }
     }

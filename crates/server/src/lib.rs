@@ -29,6 +29,7 @@ pub mod story;
 mod stream;
 pub mod telemetry;
 pub mod times;
+pub mod tls;
 
 pub use config::{Config, RequestLimits};
 pub use start::{Server, StartError};

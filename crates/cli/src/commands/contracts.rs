@@ -12,6 +12,7 @@ use lacuna_contract::{ContractSet, LoadErrors};
 use lacuna_store::TimeRange;
 use miette::miette;
 
+use crate::client::Tls;
 use crate::input::print_json;
 use crate::output::Format;
 use crate::source::Source;
@@ -141,7 +142,8 @@ fn with_what_decides(range: TimeRange, history: &mut History) -> TimeRange {
 
 /// Signals that contracts may be held against.
 #[derive(Debug, clap::Args)]
-#[group(multiple = false)]
+#[group(skip)]
+#[command(group = clap::ArgGroup::new("signals").args(["input", "data", "url"]))]
 struct Data {
     /// Hold the contracts against these files too: keys that one side never has, sides that match
     /// nothing.
@@ -153,13 +155,15 @@ struct Data {
     /// The same against a running Lacuna.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 impl Data {
     fn source(self) -> Option<Source> {
-        let Self { input, data, url } = self;
+        let Self { input, data, url, tls } = self;
         let any = !input.is_empty() || data.is_some() || url.is_some();
-        any.then_some(Source { input, data, url })
+        any.then_some(Source { input, data, url, tls })
     }
 }
 

@@ -74,7 +74,7 @@ async fn gather(args: &Args, key: Vec<KeyPart>, range: TimeRange) -> Result<Stor
             path.push_str(&format!("key={}&", escape(&format!("{}={}", part.name, part.value))));
         }
         let path = format!("{}{}", path.trim_end_matches('&'), range_query(range));
-        return Remote::new(url)?.json(&path).await;
+        return Remote::new(url, &args.source.tls)?.json(&path).await;
     }
     let mut search = Search::new(key).map_err(|error| miette!("{error}"))?;
     if let Some(data) = &args.source.data {

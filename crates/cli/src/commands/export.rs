@@ -12,6 +12,7 @@ use miette::miette;
 
 use sink::Sink;
 
+use crate::client::Tls;
 use crate::input::{open_store, scan};
 use crate::remote::{Remote, escape};
 use crate::report;
@@ -28,6 +29,8 @@ pub struct Args {
     /// Ask a server instead: where it answers queries, such as http://localhost:16686.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
     /// File to write; `-` for standard output. A name that ends in `.gz` or `.zst` is compressed. The
     /// file gets its name when it is whole; until then it is called FILE.tmp.
     #[arg(long, short, value_name = "FILE", default_value = "-")]
@@ -141,7 +144,7 @@ async fn from_server(
     let select = selector.map(|selector| format!("&select={}", escape(&selector.to_string())));
     let path = format!("/api/v1/export?{}{range}", select.unwrap_or_default());
     let bar = output::progress(None, "{spinner} {human_pos} rows exported");
-    let whole = Remote::new(url)?
+    let whole = Remote::new(url, &args.tls)?
         .lines(&path, &mut |batch| {
             export.take(batch)?;
             bar.set_position(export.rows as u64);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lacuna_signal::finding::{Finding, Instance, Severity, Status};
 use serde_json::json;
 
-use crate::client::Client;
+use crate::client::{Client, Tls};
 use crate::commands::serve::end_asked_for;
 use crate::input::print_json;
 use crate::output::Style;
@@ -36,6 +36,8 @@ pub struct Args {
         global = true
     )]
     url: String,
+    #[command(flatten)]
+    tls: Tls,
     /// Only these.
     #[arg(long, value_enum)]
     status: Option<Wanted>,
@@ -102,7 +104,7 @@ impl Args {
 
 /// Tells what was found.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
-    let server = Remote::new(&args.url)?;
+    let server = Remote::new(&args.url, &args.tls)?;
     if let Some(action) = &args.action {
         return take_on(&server, action).await;
     }

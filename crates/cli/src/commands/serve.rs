@@ -8,6 +8,7 @@ use lacuna_server::{Config, RequestLimits, Server};
 use lacuna_signal::otlp::MAX_BODY;
 use miette::IntoDiagnostic;
 
+use crate::client::Tls;
 use crate::sizes::bytes;
 use crate::times::duration;
 use crate::{Failure, Outcome, output, report};
@@ -66,6 +67,8 @@ pub struct Args {
     /// given several times.
     #[arg(long, value_name = "URL", value_parser = http_url)]
     webhook: Vec<String>,
+    #[command(flatten)]
+    tls: Tls,
     /// Where people reach the query port, for links in alerts, such as https://lacuna.example.
     #[arg(long, value_name = "URL", value_parser = base_url)]
     external_url: Option<String>,
@@ -198,6 +201,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         alertmanagers: args.alertmanager,
         resend: args.resend,
         webhooks: args.webhook,
+        tls_ca_file: args.tls.tls_ca_file,
         external_url: args.external_url,
         ..Config::new(args.data)
     };

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use lacuna_server::{Config, Server};
 use miette::{IntoDiagnostic, miette};
 
-use crate::client::Client;
+use crate::client::{Client, Tls};
 use crate::commands::serve::end_asked_for;
 use crate::input::print_json;
 use crate::output::Format;
@@ -80,7 +80,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         .into_diagnostic()?;
     bar.finish_and_clear();
 
-    let client = Client::new(format!("http://{}", server.query));
+    let client = Client::new(format!("http://{}", server.query), &Tls::default())?;
     settle(&client).await?;
     let story = story::gather(&server, &client, args.list).await?;
     match args.format {

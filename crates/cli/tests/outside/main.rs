@@ -25,3 +25,4 @@ mod series;
 mod start;
 mod store;
 mod support;
+mod tls;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use lacuna_signal::finding::{Finding, FindingKind, Status};
 use serde::Serialize;
 use tokio::time::Instant;
+use url::Url;
 
 use super::{Attempt, Channel};
 use crate::book::{Entry, Notice};
@@ -125,7 +126,7 @@ fn alerts<'a>(
 pub(super) async fn run(mut channel: Channel, resend: Duration) {
     let mut waker = channel.live.desk().waker();
     let base = channel.url.as_str().trim_end_matches('/');
-    let Ok(url) = reqwest::Url::parse(&format!("{base}/api/v2/alerts")) else { return };
+    let Ok(url) = Url::parse(&format!("{base}/api/v2/alerts")) else { return };
     // What was open when the last process ended is told as soon as it is known to be still so.
     channel.live.ready().await;
     let mut next = Instant::now();
@@ -185,7 +186,7 @@ pub(super) async fn run(mut channel: Channel, resend: Duration) {
 /// sent again.
 async fn one_by_one(
     channel: &mut Channel,
-    url: &reqwest::Url,
+    url: &Url,
     alerts: &[Alert],
     notices: &[Notice],
 ) -> Attempt {

@@ -12,16 +12,26 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Client, StatusCode, Url};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use url::Url;
 
 use crate::config::Config;
 use crate::live::Live;
 use crate::telemetry::{ChannelLabel, SharedTelemetry};
+use crate::tls::{self, HttpClient, TlsError};
 
 /// An attempt that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Of an answer no more than this is read.
+const MAX_ANSWER: usize = 64 << 10;
 /// The pause after a first failure, doubled after each further one, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -39,21 +49,20 @@ pub enum ChannelError {
         why: String,
     },
     /// The HTTP client cannot be made.
-    #[error("cannot make an HTTP client: {0}")]
-    Client(#[from] reqwest::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Whether findings can be sent to `url`.
 ///
 /// # Errors
-/// It is no URL, or not an `http` one.
+/// It is no URL, or not an `http` or `https` one.
 pub fn check_url(url: &str) -> Result<Url, ChannelError> {
     let error = |why: String| ChannelError::Url { url: url.to_owned(), why };
     let parsed = Url::parse(url).map_err(|e| error(format!("{e}; such as http://host:9093")))?;
     match parsed.scheme() {
-        "http" if parsed.has_host() => Ok(parsed),
-        "https" => Err(error("this build has no TLS: send through a local proxy over http".into())),
-        other => Err(error(format!("the scheme is `{other}`; it must be http"))),
+        "http" | "https" if parsed.has_host() => Ok(parsed),
+        other => Err(error(format!("the scheme is `{other}`; it must be http or https"))),
     }
 }
 
@@ -100,15 +109,19 @@ pub fn start(
     base: &str,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Vec<JoinHandle<()>>, ChannelError> {
-    let client = Client::builder()
-        .timeout(TIMEOUT)
-        .user_agent(concat!("lacuna/", env!("CARGO_PKG_VERSION")))
-        .build()?;
+    let urls = config.alertmanagers.iter().chain(&config.webhooks).map(String::as_str);
+    let client = tls::client(urls, config.tls_ca_file.as_deref())?;
     let channel = |kind: &'static str, url: &str| -> Result<Channel, ChannelError> {
-        let parsed = check_url(url)?;
+        let mut parsed = check_url(url)?;
+        let authorization = authorization(&parsed);
+        // They are no part of the address; the schemes there are may go without.
+        let _ = parsed.set_username("");
+        let _ = parsed.set_password(None);
+        parsed.set_fragment(None);
         Ok(Channel {
             name: format!("{kind} {url}"),
             url: parsed,
+            authorization,
             label: ChannelLabel { channel: kind, target: target(url) },
             client: client.clone(),
             live: Arc::clone(live),
@@ -155,8 +168,10 @@ enum Attempt {
 struct Channel {
     name: String,
     url: Url,
+    /// The URL's name and password, as HTTP has them (RFC 7617).
+    authorization: Option<HeaderValue>,
     label: ChannelLabel,
-    client: Client,
+    client: HttpClient,
     live: Arc<Live>,
     telemetry: SharedTelemetry,
     /// Where people reach the query port.
@@ -176,18 +191,11 @@ impl Channel {
         notices: u64,
         about: Option<&str>,
     ) -> Attempt {
-        let mut request = self.client.post(url).header("content-type", "application/json");
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        let (attempt, why) = match request.body(body).send().await {
-            Ok(answer) if answer.status().is_success() => (Attempt::Delivered, String::new()),
-            Ok(answer) if is_final(answer.status()) => {
-                (Attempt::Rejected, answer.status().to_string())
-            }
-            Ok(answer) => (Attempt::Failed, answer.status().to_string()),
-            // The URL may hold a secret.
-            Err(error) => (Attempt::Failed, error.without_url().to_string()),
+        let (attempt, why) = match self.status(&url, key, body).await {
+            Ok(status) if status.is_success() => (Attempt::Delivered, String::new()),
+            Ok(status) if is_final(status) => (Attempt::Rejected, status.to_string()),
+            Ok(status) => (Attempt::Failed, status.to_string()),
+            Err(why) => (Attempt::Failed, why),
         };
         match attempt {
             Attempt::Delivered => {
@@ -216,6 +224,34 @@ impl Channel {
         attempt
     }
 
+    /// The status that is answered, or why there is none; without the URL, which may hold a secret.
+    async fn status(
+        &self,
+        url: &Url,
+        key: Option<&str>,
+        body: Vec<u8>,
+    ) -> Result<StatusCode, String> {
+        let mut request = Request::post(url.as_str())
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("lacuna/", env!("CARGO_PKG_VERSION")));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|e| e.to_string())?;
+        let answer = async {
+            let answer = self.client.request(request).await.map_err(|e| tls::causes(&e))?;
+            let status = answer.status();
+            // What is read to its end leaves a connection that can be used again.
+            let _ = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            Ok(status)
+        };
+        let late = |_| format!("no answer in {} s", TIMEOUT.as_secs());
+        tokio::time::timeout(TIMEOUT, answer).await.map_err(late)?
+    }
+
     /// Takes what was told, or never will be, off the book.
     async fn told(&self, ids: Vec<u64>) {
         let (live, name) = (Arc::clone(&self.live), self.name.clone());
@@ -234,6 +270,21 @@ impl Channel {
     }
 }
 
+/// What a URL's name and password are as a header.
+fn authorization(url: &Url) -> Option<HeaderValue> {
+    let name = url.username();
+    if name.is_empty() && url.password().is_none() {
+        return None;
+    }
+    let plain = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+    let mut both = plain(name);
+    both.push(b':');
+    both.extend(plain(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(both))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// Whether the same request will never be taken, whenever it is sent.
 fn is_final(status: StatusCode) -> bool {
     matches!(
@@ -247,9 +298,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_and_a_password_become_a_header() {
+        let header = |url: &str| authorization(&Url::parse(url).unwrap());
+        // The example of RFC 7617, section 2.
+        let expected = HeaderValue::from_static("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        assert_eq!(header("https://Aladdin:open%20sesame@x/"), Some(expected));
+        assert_eq!(header("https://x/"), None);
+    }
+
+    #[test]
     fn urls_are_checked() {
         assert!(check_url("http://127.0.0.1:9093/alertmanager").is_ok());
-        for bad in ["", "localhost:9093", "ftp://x", "https://x", "http://"] {
+        assert!(check_url("https://hooks.example/T0/B0?x=1").is_ok());
+        for bad in ["", "localhost:9093", "ftp://x", "https://", "http://"] {
             assert!(check_url(bad).is_err(), "{bad}");
         }
         assert_eq!(check_base("https://x.example/lacuna/").unwrap(), "https://x.example/lacuna");

@@ -15,6 +15,7 @@ use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
 
 use super::serve::end_asked_for;
+use crate::client::Tls;
 use crate::input::{InputFile, Outcome as Request, Problems, print_json};
 use crate::output::Format;
 use crate::{Failure, Outcome, output};
@@ -44,6 +45,8 @@ pub struct Args {
     /// Send to a server instead: where it takes OTLP/HTTP, such as http://localhost:4318.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
     /// Import files from their beginning, even if they were imported before.
     #[arg(long)]
     again: bool,
@@ -101,7 +104,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
 
 fn import(args: &Args, stop: &AtomicBool) -> Result<Outcome, Failure> {
     let mut target: Box<dyn Target> = match &args.url {
-        Some(url) => Box::new(Server::new(url)),
+        Some(url) => Box::new(Server::new(url, &args.tls)?),
         None => Box::new(Folder::open(&args.data)?),
     };
     let (mut reports, mut failed) = (Vec::new(), None);

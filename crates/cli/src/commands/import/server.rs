@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::Target;
 use crate::Failure;
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Tls};
 
 /// How long to wait where the server does not say.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,8 +26,8 @@ pub struct Server {
 
 impl Server {
     /// The server that takes OTLP/HTTP at `url`.
-    pub fn new(url: &str) -> Self {
-        Self { client: Client::new(url), refused: Vec::new() }
+    pub fn new(url: &str, tls: &Tls) -> Result<Self, Failure> {
+        Ok(Self { client: Client::new(url, tls)?, refused: Vec::new() })
     }
 }
 

@@ -12,7 +12,7 @@ use lacuna_store::{Found, Options, Store, TimeRange};
 use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Tls};
 use crate::input::{failed, open_store, read_requests};
 use crate::remote::escape;
 use crate::source::range_query;
@@ -30,6 +30,8 @@ pub struct SourceArgs {
     /// Ask a server instead: where it answers queries, such as http://localhost:16686.
     #[arg(long, value_name = "URL")]
     url: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 /// What is asked, ready for it.
@@ -44,7 +46,7 @@ impl Source {
     /// Opens what `args` name.
     pub fn open(args: &SourceArgs) -> Result<Self, Failure> {
         if let Some(url) = &args.url {
-            return Ok(Self::Server(Box::new(Client::new(url))));
+            return Ok(Self::Server(Box::new(Client::new(url, &args.tls)?)));
         }
         if args.input.is_empty() {
             return Ok(Self::Store { store: open_store(&args.data)?, _folder: None });

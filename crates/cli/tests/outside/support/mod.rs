@@ -7,6 +7,7 @@ pub mod http;
 pub mod otlp;
 pub mod receiver;
 pub mod server;
+pub mod tls;
 
 use std::time::{Duration, Instant};
 

@@ -27,6 +27,7 @@ pub struct Taken {
     pub path: String,
     /// The `Idempotency-Key`.
     pub key: String,
+    pub authorization: String,
     pub body: Value,
 }
 
@@ -133,7 +134,8 @@ async fn serve(mut stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
             if takes {
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
                 let body = serde_json::from_slice(&body).unwrap_or_default();
-                state.taken.push(Taken { path, key: field("idempotency-key"), body });
+                let (key, authorization) = (field("idempotency-key"), field("authorization"));
+                state.taken.push(Taken { path, key, authorization, body });
             } else {
                 state.refused += 1;
             }
