@@ -84,8 +84,34 @@ fn child() {
     }
 }
 
+/// Names the seed of the kills, to have them again.
+const SEED: &str = "LACUNA_KILL_SEED";
+
+/// Random numbers from a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    /// From the seed in the environment, or another every time; it is printed.
+    fn new() -> Self {
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let given = std::env::var(SEED).ok().map(|text| text.parse().unwrap());
+        let seed = given.unwrap_or(clock.as_nanos() as u64);
+        println!("{SEED}={seed}");
+        Self(seed)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % bound
+    }
+}
+
 /// Kills a writing process `rounds` times, each time on the same folder.
 fn kills(rounds: u64) {
+    let mut random = Random::new();
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged: BTreeSet<u64> = BTreeSet::new();
     let mut first = 0;
@@ -99,8 +125,9 @@ fn kills(rounds: u64) {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        // Killed after so many acknowledgements, at a point that differs from round to round.
-        let wanted = 1 + (round * 37) % 400;
+        // Killed so long after so many acknowledgements.
+        let wanted = 1 + random.below(400);
+        let delay = Duration::from_micros(random.below(5_000));
         let mut seen = 0;
         for line in lines {
             let line = line.unwrap();
@@ -108,6 +135,7 @@ fn kills(rounds: u64) {
             acknowledged.insert(number.parse().unwrap());
             seen += 1;
             if seen == wanted {
+                std::thread::sleep(delay);
                 child.kill().unwrap();
             }
         }
