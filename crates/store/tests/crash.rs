@@ -1,7 +1,12 @@
 //! What is acknowledged survives: kill -9 at any moment, power lost between any two operations,
 //! logs cut at every byte, bits flipped in every file, a full disk.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests say what broke by panicking, and print the seed of their kills"
+)]
 
 mod support;
 
