@@ -32,6 +32,24 @@ fn with(changes: &[(&str, &str)]) -> String {
     text
 }
 
+/// A contract sees spans one at a time: what asks about their trace is refused with that reason, at its
+/// place.
+#[test]
+fn what_needs_the_whole_trace_is_refused_with_the_reason() {
+    for (expect, place, says) in [
+        ("{ name = \"a\" } >> { name = \"b\" }", "`>>`", "seen one at a time"),
+        ("{ name = \"a\" } &> { name = \"b\" }", "`&>`", "what belongs together is said by a key"),
+        ("{ name = \"a\" } && { name = \"b\" }", "`&&`", "into one pair of braces"),
+        ("{ traceDuration > 1s }", "`traceDuration`", "needs the whole trace"),
+        ("{ parent.span.x = 1 }", "`parent.span.x`", "sees the whole trace"),
+    ] {
+        let said = errors(&with(&[("expect", &format!("expect: '{expect}'"))]));
+        assert!(said.contains(place) && said.contains(says), "{expect}: {said}");
+    }
+    let said = errors(&with(&[("key", "key: [parent.span.id]")]));
+    assert!(said.contains("needs the whole trace"), "{said}");
+}
+
 #[test]
 fn a_wrong_kind_is_all_that_is_wrong() {
     let mut all = Vec::new();

@@ -269,3 +269,35 @@ async fn an_answer_is_bounded() {
         assert_eq!(trace["spanSet"]["matched"], 10);
     }
 }
+
+/// An array is found by an element, from memory and from a segment's index.
+#[tokio::test]
+async fn arrays_are_found_by_an_element_and_by_what_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    let list = json!({"arrayValue": {"values": [{"stringValue": "x"}, {"intValue": "7"}]}});
+    let span = |id: u64, value: Value| {
+        json!({"traceId": format!("{id:032x}"), "spanId": format!("{id:016x}"), "name": "work",
+            "startTimeUnixNano": (START + id).to_string(), "endTimeUnixNano": (START + id).to_string(),
+            "attributes": [{"key": "tags", "value": value}]})
+    };
+    let spans =
+        [span(1, list), span(2, json!({"stringValue": "x"})), span(3, json!({"stringValue": "y"}))];
+    let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": spans}]}]});
+    append(&store, &serde_json::to_vec(&request).unwrap());
+    for place in ["memory", "segment"] {
+        for (q, expected) in [
+            ("{ span.tags = \"x\" }", &["2", "1"][..]),
+            ("{ .tags = \"x\" }", &["2", "1"]),
+            ("{ span.tags = 7 }", &["1"]),
+            ("{ span.tags =~ \"[xz]\" }", &["2", "1"]),
+            ("{ span.tags > 6 }", &["1"]),
+            ("{ span.tags != nil }", &["3", "2", "1"]),
+            ("{ any.tags = `[\"x\",7]` }", &["1"]),
+            ("{ any.tags = \"x\" }", &["2"]),
+        ] {
+            assert_eq!(query(&store, q).await.traces(), expected, "{place}: {q}");
+        }
+        store.flush().unwrap();
+    }
+}

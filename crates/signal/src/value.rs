@@ -1,5 +1,9 @@
 //! Attribute values, and reading them from a batch by key or by row.
 
+mod composite;
+
+use std::borrow::Cow;
+
 use arrow::array::{
     Array, AsArray, BinaryViewArray, BooleanArray, Float64Array, Int64Array, ListArray,
     StringViewArray, StructArray,
@@ -8,6 +12,9 @@ use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 
 use crate::batch::Batch;
 use crate::schema::{AttrType, OVERFLOW, Scope, attribute_column, parse_attribute_column};
+
+pub(crate) use composite::any_element;
+pub use composite::plain_json;
 
 /// An attribute's value, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,7 +36,7 @@ pub enum Value<'a> {
 }
 
 impl Value<'_> {
-    /// The value as text, as Jaeger's search and Lacuna's keys compare it: strings as they are,
+    /// The value as text, as Lacuna's keys and indexes compare it: strings as they are,
     /// integers in decimal, doubles in their shortest exact form, `true` and `false`, bytes in
     /// base64, anything else as OTLP/JSON.
     pub fn to_text(&self) -> String {
@@ -39,6 +46,16 @@ impl Value<'_> {
             Self::Double(value) => double_text(value),
             Self::Bool(value) => value.to_string(),
             Self::Bytes(bytes) => base64(bytes),
+        }
+    }
+
+    /// The value as text, as it is shown and Jaeger's tag search compares it: as [`Self::to_text`], but
+    /// arrays and key-value lists as plain JSON.
+    pub fn shown(&self) -> Cow<'_, str> {
+        match self {
+            Self::Str(text) | Self::Base64(text) => Cow::Borrowed(text),
+            Self::Any(text) => Cow::Owned(plain_json(text)),
+            other => Cow::Owned(other.to_text()),
         }
     }
 

@@ -11,6 +11,9 @@ pub struct Term {
     pub columns: Vec<String>,
     /// The value as text ([`Value::to_text`](lacuna_signal::Value::to_text)).
     pub text: String,
+    /// Columns of arrays under the same keys, of which an element may be `text`: where one of them is,
+    /// an index of whole values cannot tell.
+    pub arrays: Vec<String>,
 }
 
 /// What is looked up in an index before rows are read.
@@ -49,8 +52,9 @@ impl Lookup {
                     _ => lookup.never = true,
                 },
                 field => {
-                    if let Some(columns) = columns(kind, field, equality.number) {
-                        lookup.terms.push(Term { columns, text: equality.text.into_owned() });
+                    if let Some(columns) = columns(kind, field, &equality.text, equality.number) {
+                        let (arrays, text) = (arrays(kind, field), equality.text.into_owned());
+                        lookup.terms.push(Term { columns, text, arrays });
                     }
                 }
             }
@@ -61,7 +65,7 @@ impl Lookup {
 
 /// The columns in which a row must have the text of an equality on `field`; `None` if no index
 /// covers it.
-fn columns(kind: SignalKind, field: &Field, number: bool) -> Option<Vec<String>> {
+fn columns(kind: SignalKind, field: &Field, wanted: &str, number: bool) -> Option<Vec<String>> {
     let own = kind.own_scope();
     // What is in the overflow is known under the name of the text's column.
     let types: &[AttrType] = match number {
@@ -88,6 +92,10 @@ fn columns(kind: SignalKind, field: &Field, number: bool) -> Option<Vec<String>>
             | FieldScope::Parent
             | FieldScope::ParentSpan
             | FieldScope::ParentResource => return None,
+            // An array or a list is looked for as it is shown, and kept as OTLP/JSON writes it.
+            FieldScope::Any if wanted.is_empty() || wanted.starts_with(['[', '{']) => {
+                return None;
+            }
             FieldScope::Any => {
                 let scopes = [own, Scope::Resource, Scope::Instrumentation];
                 let mut columns: Vec<_> = scopes
@@ -104,4 +112,20 @@ fn columns(kind: SignalKind, field: &Field, number: bool) -> Option<Vec<String>>
         Field::Intrinsic(Intrinsic::EventName) => Some(vec![schema::EVENT_NAME.to_owned()]),
         Field::Intrinsic(_) => None,
     }
+}
+
+/// The columns of arrays of an attribute whose elements are asked too.
+fn arrays(kind: SignalKind, field: &Field) -> Vec<String> {
+    let Field::Attribute { scope, key } = field else { return Vec::new() };
+    let own = kind.own_scope();
+    let scopes: &[Scope] = match scope {
+        FieldScope::Unscoped => &[own, Scope::Resource],
+        FieldScope::Span => &[Scope::Span],
+        FieldScope::Log => &[Scope::Log],
+        FieldScope::Resource => &[Scope::Resource],
+        FieldScope::Instrumentation => &[Scope::Instrumentation],
+        // Compared whole, as text.
+        _ => &[],
+    };
+    scopes.iter().map(|scope| attribute_column(*scope, AttrType::Any, key)).collect()
 }

@@ -174,7 +174,8 @@ impl Packed {
     }
 
     fn term(&self, term: &Term) -> Option<RowSet> {
-        if self.column(OVERFLOW).is_some() {
+        let arrays = term.arrays.iter().any(|name| self.column(name).is_some());
+        if arrays || self.column(OVERFLOW).is_some() {
             return None;
         }
         let mut found = RowSet::default();
@@ -366,7 +367,7 @@ mod tests {
             let packed = Packed::of(&[batch(&rows)]).unwrap().unwrap();
             let text = line(wanted);
             let columns = vec![schema::BODY.to_owned(), "nobody".to_owned()];
-            let lookup = Lookup { terms: vec![Term { columns, text }], ..Lookup::default() };
+            let lookup = Lookup { terms: vec![Term { columns, text, arrays: Vec::new() }], ..Lookup::default() };
             let found = packed.candidates(&lookup).unwrap();
             let expected = rows_where(rows.len(), |row| rows[row].0 == Some(line(wanted)));
             prop_assert_eq!(found, expected);

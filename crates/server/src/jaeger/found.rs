@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use lacuna_signal::TraceId;
-use lacuna_signal::otlp::to_json::serialize_resources;
+use lacuna_signal::{Batch, TraceId};
 use serde::ser::{Error, SerializeSeq};
 use serde::{Serialize, Serializer};
 
 use super::adjust::adjust;
+use super::plain::serialize_spans;
 use super::source::{SourceError, Trace, TraceSource};
 use super::ui::UiTrace;
 
@@ -71,6 +71,22 @@ impl Serialize for V1Traces {
     }
 }
 
+/// One trace as an array of OTLP/JSON `ResourceSpans`.
+pub struct OneTrace {
+    /// Its spans.
+    pub spans: Batch,
+    /// As they are stored.
+    pub raw: bool,
+}
+
+impl Serialize for OneTrace {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut seq = serializer.serialize_seq(None)?;
+        serialize_spans(&self.spans, self.raw, &mut seq)?;
+        seq.end()
+    }
+}
+
 /// The traces as an array of OTLP/JSON `ResourceSpans`.
 pub struct ResourceSpans(pub FoundTraces);
 
@@ -78,7 +94,7 @@ impl Serialize for ResourceSpans {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut seq = serializer.serialize_seq(None)?;
         for trace in self.0.read() {
-            serialize_resources(&trace.map_err(S::Error::custom)?.spans, &mut seq)?;
+            serialize_spans(&trace.map_err(S::Error::custom)?.spans, self.0.raw, &mut seq)?;
         }
         seq.end()
     }

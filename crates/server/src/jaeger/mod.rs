@@ -14,6 +14,8 @@ mod found;
 mod go;
 mod metrics;
 mod paths;
+mod plain;
+mod quality;
 mod query;
 mod search;
 mod source;

@@ -1,10 +1,9 @@
 //! Values as Jaeger's v1 JSON shows them: `{"key":…,"type":…,"value":…}`.
 
 use lacuna_signal::Value;
-use lacuna_signal::value::{base64, double_text};
+use lacuna_signal::value::{base64, double_text, plain_json};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::Value as Json;
 
 /// Integers beyond this are sent as text: a JavaScript number could not hold them.
 const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
@@ -56,70 +55,9 @@ impl Serialize for Tag<'_> {
     }
 }
 
-/// The OTLP/JSON text of an array or key-value list as plain JSON, which Jaeger's tags hold as
-/// text: `{"arrayValue":{"values":[{"intValue":"1"}]}}` becomes `[1]`. An empty value is empty text.
-/// Text that nests too deeply for the JSON reader stays as it is.
-fn plain_json(text: &str) -> String {
-    match serde_json::from_str(text).map(plain) {
-        Ok(Json::Null) => String::new(),
-        Ok(value) => value.to_string(),
-        Err(_) => text.to_owned(),
-    }
-}
-
-fn plain(any_value: Json) -> Json {
-    let Json::Object(members) = any_value else { return any_value };
-    let Some((ty, value)) = members.into_iter().next() else { return Json::Null };
-    match (ty.as_str(), value) {
-        ("intValue", Json::String(text)) => {
-            text.parse::<i64>().map_or(Json::String(text), Json::from)
-        }
-        ("arrayValue", Json::Object(mut array)) => match array.remove("values") {
-            Some(Json::Array(values)) => values.into_iter().map(plain).collect(),
-            _ => Json::Array(Vec::new()),
-        },
-        ("kvlistValue", Json::Object(mut list)) => match list.remove("values") {
-            Some(Json::Array(values)) => {
-                Json::Object(values.into_iter().filter_map(key_value).collect())
-            }
-            _ => Json::Object(serde_json::Map::new()),
-        },
-        (_, value) => value,
-    }
-}
-
-fn key_value(member: Json) -> Option<(String, Json)> {
-    let Json::Object(mut member) = member else { return None };
-    let Some(Json::String(key)) = member.remove("key") else { return None };
-    Some((key, member.remove("value").map_or(Json::Null, plain)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn composite_values_are_plain_json_text() {
-        let cases = [
-            ("{}", ""),
-            (
-                r#"{"arrayValue":{"values":[{"stringValue":"a"},{"intValue":"1"},{"boolValue":true},{}]}}"#,
-                r#"["a",1,true,null]"#,
-            ),
-            (
-                r#"{"kvlistValue":{"values":[{"key":"k","value":{"doubleValue":0.5}},{"key":"e","value":{"arrayValue":{"values":[]}}}]}}"#,
-                r#"{"e":[],"k":0.5}"#,
-            ),
-            (
-                r#"{"arrayValue":{"values":[{"bytesValue":"AQI="},{"doubleValue":"NaN"}]}}"#,
-                r#"["AQI=","NaN"]"#,
-            ),
-            ("not json", "not json"),
-        ];
-        for (otlp, expected) in cases {
-            assert_eq!(plain_json(otlp), expected);
-        }
-    }
 
     #[test]
     fn values_are_native_json_with_their_type() {

@@ -21,6 +21,7 @@ use super::found::{FoundTraces, V1Traces, load};
 use super::go;
 use super::metrics::{Family, MetricsRequest};
 use super::paths::{self, PathsRequest};
+use super::quality::{self, QualityRequest};
 use super::query::{Query, units};
 use super::search::V1Search;
 use super::source::{Edges, Listed, Matches, Operation, SourceError, Trace, TraceSource};
@@ -333,8 +334,11 @@ async fn min_step(RawQuery(raw): RawQuery) -> Response {
     respond(&Query::parse(raw.as_deref()), Ok(Envelope::of(Some(1)))).await
 }
 
-async fn quality_metrics(RawQuery(raw): RawQuery) -> Response {
-    let why = "trace quality is not computed";
-    let result = Err::<(), _>(ApiError::NotImplemented(why.to_owned()));
-    respond(&Query::parse(raw.as_deref()), result).await
+async fn quality_metrics(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
+    let query = Query::parse(raw.as_deref());
+    let result = match QualityRequest::parse(&query, api.now()) {
+        Ok(request) => api.ask_heavy(move |source| quality::measure(&**source, &request)).await,
+        Err(error) => Err(error),
+    };
+    respond(&query, result).await
 }

@@ -7,14 +7,12 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::get;
-use lacuna_signal::otlp::to_json::OtlpJson;
-use lacuna_signal::{Batch, SignalKind};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::JaegerApi;
 use super::body;
 use super::error::ApiError;
-use super::found::{FoundTraces, ResourceSpans, load};
+use super::found::{FoundTraces, OneTrace, ResourceSpans, load};
 use super::go;
 use super::query::{Query, malformed};
 use super::search::{Search, time_range};
@@ -110,20 +108,11 @@ struct Gateway<T> {
     warnings: Vec<String>,
 }
 
-/// One trace as OTLP's `TracesData`.
-struct OneTrace(Batch);
-
-impl Serialize for OneTrace {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        OtlpJson::new(SignalKind::Spans, std::slice::from_ref(&self.0)).serialize(serializer)
-    }
-}
-
-/// Found traces as OTLP's `TracesData`.
+/// Traces as OTLP's `TracesData`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct TracesData {
-    resource_spans: ResourceSpans,
+struct TracesData<T> {
+    resource_spans: T,
 }
 
 fn no_traces() -> ApiError {
@@ -149,7 +138,8 @@ async fn trace(
             api.ask(move |source| {
                 let trace = id.map(|id| load(&**source, id, raw)).transpose()?.flatten();
                 let trace = trace.ok_or_else(no_traces)?;
-                Ok(Gateway { result: OneTrace(trace.spans), warnings: trace.warnings })
+                let resource_spans = OneTrace { spans: trace.spans, raw };
+                Ok(Gateway { result: TracesData { resource_spans }, warnings: trace.warnings })
             })
             .await
         }

@@ -9,6 +9,8 @@ mod clients;
 mod harness;
 mod large;
 mod metrics;
+mod quality;
+mod schemas;
 mod search;
 mod source;
 mod stored;

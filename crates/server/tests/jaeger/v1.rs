@@ -209,7 +209,4 @@ async fn what_is_not_there_says_so() {
     let archive = server.post("/api/archive/abc", "").await;
     assert_eq!(archive.status, StatusCode::NOT_IMPLEMENTED);
     assert_json_snapshot!("archive", archive.json());
-    let quality = server.get("/api/quality-metrics?service=file_service&hours=1").await;
-    assert_eq!(quality.status, StatusCode::NOT_IMPLEMENTED);
-    assert_eq!(quality.json()["errors"][0]["code"], 501);
 }

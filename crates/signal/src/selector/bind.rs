@@ -85,7 +85,7 @@ pub(super) fn bind<'a>(node: &'a Node, batch: &BatchIndex<'a>) -> Bound<'a> {
             let rows = SpanRows::new(batch.batch());
             Bound::Row(Box::new(move |row| {
                 rows.events(row)
-                    .any(|event| has(event.attributes, key, |value| test.text(&value.to_text())))
+                    .any(|event| has(event.attributes, key, |value| test.text(&value.shown())))
             }))
         }
         Node::Fields(left, op, right) => {
@@ -151,13 +151,20 @@ fn attribute<'a>(
     let asked = found.into_iter().filter_map(|(ty, column)| {
         // Arrays and byte strings are kept as text too, but are not text to a selector.
         let text = ty == c::AttrType::Str;
-        (text || !matches!(test, Test::Text(_))).then(|| typed(column, test))
+        match (ty, column.as_string_view_opt()) {
+            (c::AttrType::Any, Some(texts)) if !matches!(test, Test::Exists) => {
+                Some(Bound::Row(Box::new(move |row| {
+                    texts.is_valid(row) && test.of(&Value::Any(texts.value(row)))
+                })))
+            }
+            _ => (text || !matches!(test, Test::Text(_))).then(|| typed(column, test)),
+        }
     });
     let mut parts: Vec<Bound<'a>> = asked.collect();
     if let Some(list) = columns.overflow(batch) {
         // Of a repeated key every value counts, wherever it lies.
         parts.push(Bound::Row(Box::new(move |row| {
-            has(AttributeList::in_row(list, row), columns.overflow_key(), |value| test.value(value))
+            has(AttributeList::in_row(list, row), columns.overflow_key(), |value| test.of(value))
         })));
     }
     all(parts.into_iter(), false)
@@ -172,13 +179,11 @@ fn attribute_text<'a>(
     let mut parts = Vec::new();
     for (ty, column) in found {
         match (ty, column.as_string_view_opt()) {
-            (c::AttrType::Str | c::AttrType::Any, Some(text)) => {
-                parts.push(Bound::Text(text, test))
-            }
+            (c::AttrType::Str, Some(text)) => parts.push(Bound::Text(text, test)),
             _ => {
                 let column = crate::value::Typed::of(column.as_ref(), ty);
                 parts.push(Bound::Row(Box::new(move |row| {
-                    column.get(row).is_some_and(|value| test.text(&value.to_text()))
+                    column.get(row).is_some_and(|value| test.text(&value.shown()))
                 })));
             }
         }
@@ -186,7 +191,7 @@ fn attribute_text<'a>(
     if let Some(list) = columns.overflow(batch) {
         parts.push(Bound::Row(Box::new(move |row| {
             has(AttributeList::in_row(list, row), columns.overflow_key(), |value| {
-                test.text(&value.to_text())
+                test.text(&value.shown())
             })
         })));
     }

@@ -198,7 +198,10 @@ impl Parser<'_> {
             TokenKind::Word(word) => match Intrinsic::from_name(word) {
                 Some(intrinsic) => Field::Intrinsic(intrinsic),
                 None => {
-                    return fail(format!("`{word}` is not a field"), unknown_word(word, self.kind));
+                    return fail(
+                        format!("`{word}` is not a field"),
+                        unknown_word(word, self.kind, self.whole),
+                    );
                 }
             },
             TokenKind::End => {
@@ -248,11 +251,13 @@ fn attribute(scope: &str, key: &str) -> Result<Field, String> {
     })
 }
 
-fn unknown_word(word: &str, kind: SignalKind) -> String {
+fn unknown_word(word: &str, kind: SignalKind, whole: bool) -> String {
     if word.starts_with("nestedSet") {
         return "that numbers the spans of Tempo's own blocks; ask with > >> < << ~".to_owned();
     }
-    let known = Intrinsic::ALL.into_iter().filter(|intrinsic| intrinsic.is_of(kind));
+    let known = Intrinsic::ALL
+        .into_iter()
+        .filter(|intrinsic| intrinsic.is_of(kind) && (whole || !intrinsic.is_whole()));
     let known: Vec<&str> = known.map(Intrinsic::name).chain(["service"]).collect();
     match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -5,6 +5,7 @@ use super::ast::Expr;
 use super::error::{Complaint, SelectorError};
 use super::fields::Field;
 use super::lexer::{Token, TokenKind, tokens};
+use super::query::{Keep, Relation};
 use crate::schema::SignalKind;
 
 /// Brackets and negations nest at most this deep, so that no text can exhaust the stack.
@@ -16,6 +17,7 @@ pub(super) const MAX_TERMS: usize = 1_000;
 pub(super) fn parse_selector(source: &str) -> Result<Selector, SelectorError> {
     let mut parser = Parser::new(source)?;
     let selector = parser.selector()?;
+    parser.refuse_joins()?;
     parser.expect_end("a selector is one `{ … }` or `log { … }`")?;
     Ok(selector)
 }
@@ -106,6 +108,25 @@ impl<'a> Parser<'a> {
             TokenKind::End => "the end".to_owned(),
             _ => format!("`{}`", &self.source[token.start..token.end]),
         }
+    }
+
+    /// Says why selectors are not joined here, if an operator that joins them comes next.
+    fn refuse_joins(&self) -> Result<(), SelectorError> {
+        let TokenKind::Symbol(symbol) = self.token().kind else { return Ok(()) };
+        let problem = format!("`{symbol}` joins selectors of one trace, and here is one selector");
+        let structural = Relation::ALL
+            .into_iter()
+            .any(|relation| Keep::ALL.iter().any(|keep| relation.text(*keep) == symbol));
+        let help = match symbol {
+            _ if structural => {
+                "here spans are seen one at a time, as they arrive, and a parent may come later or \
+                 never; what belongs together is said by a key, and a query over stored traces \
+                 (`lacuna query traces`, /api/search) joins selectors"
+            }
+            "&&" | "||" => "put both comparisons into one pair of braces: `{ a && b }`",
+            _ => return Ok(()),
+        };
+        Err(self.fail(problem, help))
     }
 
     pub(super) fn expect_end(&self, help: &str) -> Result<(), SelectorError> {

@@ -7,7 +7,7 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use regex::{Regex, RegexBuilder};
 
 use super::ast::Op;
-use crate::value::Value;
+use crate::value::{Value, any_element};
 
 /// A question to one value.
 #[derive(Debug)]
@@ -23,6 +23,17 @@ pub(super) enum Test {
 }
 
 impl Test {
+    /// Asks an attribute's value, or each element of it if it is an array: one that passes is enough,
+    /// as in TraceQL.
+    pub(super) fn of(&self, value: &Value<'_>) -> bool {
+        match value {
+            Value::Any(text) if !matches!(self, Self::Exists) => {
+                any_element(text, |element| self.value(element))
+            }
+            value => self.value(value),
+        }
+    }
+
     /// Asks an existing value.
     pub(super) fn value(&self, value: &Value<'_>) -> bool {
         match (self, value) {

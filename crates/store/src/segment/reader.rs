@@ -106,6 +106,10 @@ impl Segment {
     }
 
     fn term(&self, term: &Term) -> Result<Option<RowSet>, StoreError> {
+        let schema = self.reader.schema();
+        if term.arrays.iter().any(|name| schema.index_of(name).is_ok()) {
+            return Ok(None);
+        }
         let mut rows = RowSet::default();
         for column in &term.columns {
             if self.directory.unindexed.contains(column) {

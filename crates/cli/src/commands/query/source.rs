@@ -149,7 +149,8 @@ impl Source {
                 (found.items, warnings)
             }
             Self::Server(client) => {
-                let path = format!("/api/v3/traces/{id}");
+                // As it is stored, which a folder gives too.
+                let path = format!("/api/v3/traces/{id}?rawTraces=true");
                 let answer = client.ask(&path).await?;
                 if answer.status == StatusCode::NOT_FOUND {
                     return Ok(None);
