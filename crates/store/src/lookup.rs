@@ -122,6 +122,7 @@ fn arrays(kind: SignalKind, field: &Field) -> Vec<String> {
         FieldScope::Unscoped => &[own, Scope::Resource],
         FieldScope::Span => &[Scope::Span],
         FieldScope::Log => &[Scope::Log],
+        FieldScope::Point => &[Scope::Point],
         FieldScope::Resource => &[Scope::Resource],
         FieldScope::Instrumentation => &[Scope::Instrumentation],
         // Compared whole, as text.
