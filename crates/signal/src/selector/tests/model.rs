@@ -188,10 +188,9 @@ impl Row {
                 FieldScope::Event => self.events.iter().flat_map(|e| all(&e.2, key)).collect(),
                 FieldScope::Link => self.links.iter().flat_map(|l| all(&l.1, key)).collect(),
                 // Of other spans: see the tests of whole traces.
-                FieldScope::Point
-                | FieldScope::Parent
-                | FieldScope::ParentSpan
-                | FieldScope::ParentResource => Vec::new(),
+                FieldScope::Parent | FieldScope::ParentSpan | FieldScope::ParentResource => {
+                    Vec::new()
+                }
                 FieldScope::Any => [&self.own, &self.resource, &self.scope]
                     .into_iter()
                     .chain(self.events.iter().map(|event| &event.2))
