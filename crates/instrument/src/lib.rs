@@ -40,6 +40,8 @@ mod export;
 pub mod field;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "tls")]
+mod https;
 mod jsonlog;
 #[cfg(feature = "kafka")]
 pub mod kafka;

@@ -22,7 +22,31 @@ macro_rules! trusting {
     }};
 }
 
+/// HTTP by a client of our own where the endpoint is https.
+#[cfg(feature = "tls")]
+macro_rules! secured {
+    ($builder:ident, $secure:ident, $runtime:expr, $timeout:ident) => {{
+        use crate::https::HttpsClient;
+        use opentelemetry_otlp::WithHttpConfig;
+        match $runtime.filter(|_| $secure) {
+            Some(runtime) => HttpsClient::new(runtime.handle().clone(), $timeout)
+                .map_err(|error| ExporterBuildError::InternalFailure(error.to_string()))
+                .and_then(|client| $builder.with_http_client(client).build()),
+            None => $builder.build(),
+        }
+    }};
+}
+
 /// Without TLS, no endpoint gets here that would need it.
+#[cfg(not(feature = "tls"))]
+macro_rules! secured {
+    ($builder:ident, $secure:ident, $runtime:expr, $timeout:ident) => {{
+        let _ = $secure;
+        $builder.build()
+    }};
+}
+
+/// As above.
 #[cfg(not(feature = "tls"))]
 macro_rules! trusting {
     ($builder:ident, $secure:ident) => {{
@@ -34,7 +58,7 @@ macro_rules! trusting {
 /// Builds exporters and keeps what they need to live.
 #[derive(Debug, Default)]
 pub(crate) struct Parts {
-    /// gRPC needs a runtime. It gets one of its own, so that exporting neither depends on the
+    /// gRPC and https need a runtime. They get one of their own, so that exporting neither depends on the
     /// service's runtime being alive at shutdown nor competes with its tasks.
     runtime: Option<Runtime>,
     /// What was wrong on the way, to be told when there is somebody to listen.
@@ -65,7 +89,10 @@ macro_rules! build {
         }
         let own = concat!("OTEL_EXPORTER_OTLP_", $signal, "_TIMEOUT");
         let timeout = env::millis($env, [own, "OTEL_EXPORTER_OTLP_TIMEOUT"], 10_000);
-        $self.start_runtime(protocol)?;
+        let secure = endpoint.starts_with("https://");
+        if secure || protocol == Protocol::Grpc {
+            $self.start_runtime()?;
+        }
         provide_cryptography();
         let _guard = $self.runtime.as_ref().map(Runtime::enter);
         let build = |endpoint: String| match protocol {
@@ -81,12 +108,10 @@ macro_rules! build {
                 } else {
                     OtlpProtocol::HttpBinary
                 };
-                $exporter::builder()
-                    .with_http()
-                    .with_protocol(wire)
-                    .with_endpoint(endpoint)
-                    .with_timeout(timeout)
-                    .build()
+                let secure = endpoint.starts_with("https://");
+                let builder = $exporter::builder().with_http().with_protocol(wire);
+                let builder = builder.with_endpoint(endpoint).with_timeout(timeout);
+                secured!(builder, secure, $self.runtime.as_ref(), timeout)
             }
         };
         // Whatever the builder finds wrong, the service starts.
@@ -102,15 +127,15 @@ macro_rules! build {
     }};
 }
 
-/// Gives both transports one provider, unless the service chose its own.
+/// Gives gRPC a provider, unless the service chose its own.
 fn provide_cryptography() {
     #[cfg(feature = "tls")]
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 impl Parts {
-    fn start_runtime(&mut self, protocol: Protocol) -> Result<(), InitError> {
-        if protocol == Protocol::Grpc && self.runtime.is_none() {
+    fn start_runtime(&mut self) -> Result<(), InitError> {
+        if self.runtime.is_none() {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .thread_name("lacuna.otlp")

@@ -26,7 +26,8 @@ pub fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
                 let end = tail.find(char::is_whitespace).unwrap_or(tail.len());
                 let (value, tail) = tail.split_at(end);
                 if let Some(at) = value.find(['=', '"']) {
-                    let at = column(&tail[..0]).max(column(rest)) + key.chars().count() + 1 + at;
+                    let before = key.chars().count() + 1 + value[..at].chars().count();
+                    let at = column(rest) + before;
                     return Err(format!("character {at}: put a value with `=` or `\"` in quotes"));
                 }
                 (value.to_owned(), tail)
