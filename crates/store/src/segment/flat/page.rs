@@ -1,5 +1,6 @@
 //! Pages: heads, levels and values, decoded for the wanted rows only.
 
+use std::iter::repeat_n;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -160,37 +161,54 @@ pub fn read_nested(
     let Scratch { context, unpacked, validity, places, decoded } = scratch;
     let split = split(layout, head, body, context, unpacked)?;
     let mut definitions = Each::new(split.definitions, width(layout.definition));
-    let repetitions = Each::new(split.repetitions, width(layout.repetition));
+    let mut repetitions = Each::new(split.repetitions, width(layout.repetition));
     validity.clear();
     places.clear();
-    let (mut row, mut value) = (0, 0);
+    let (mut row, mut value, mut left) = (0, 0, head.values);
     let mut begun = false;
     let mut ranges = wanted.iter();
     let mut range = ranges.next();
-    for repetition in repetitions.take(head.values) {
+    // Most rows have an empty list or none: long runs of one level, which are taken at once.
+    while let (true, Some((repetition, same))) = (left > 0, repetitions.peek()) {
         const CUT: Fault = Fault::Page("its levels are cut off");
-        row += usize::from(begun && repetition == 0);
+        let (definition, alike) = definitions.peek().ok_or(CUT)?;
+        let new = repetition == 0;
+        let count = if new { same.min(alike).min(left) } else { 1 };
+        repetitions.skip(count);
+        definitions.skip(count);
+        left -= count;
+        row += usize::from(begun && new);
         begun = true;
-        let definition = definitions.next().ok_or(CUT)?;
+        let there = definition == layout.definition;
+        let end = row + count;
         while range.is_some_and(|range| range.end <= row) {
             range = ranges.next();
         }
-        let Some(range) = range else { break };
-        let there = definition == layout.definition;
-        if range.start <= row {
-            levels.repetitions.push(repetition);
-            levels.definitions.push(definition);
+        if range.is_none() {
+            break;
+        }
+        while let Some(some) = range.filter(|range| range.start < end) {
+            let (from, to) = (some.start.max(row), some.end.min(end));
+            levels.repetitions.extend(repeat_n(repetition, to - from));
+            levels.definitions.extend(repeat_n(definition, to - from));
             if definition >= layout.place {
-                validity.push(there);
+                (from..to).for_each(|_| validity.push(there));
             }
             if there {
+                let (from, to) = (value + (from - row), value + (to - row));
                 match places.last_mut() {
-                    Some(last) if last.end == value => last.end += 1,
-                    _ => places.push(value..value + 1),
+                    Some(last) if last.end == from => last.end = to,
+                    _ => places.push(from..to),
                 }
             }
+            // The row may go on with the next item.
+            if some.end >= end {
+                break;
+            }
+            range = ranges.next();
         }
-        value += usize::from(there);
+        value += if there { count } else { 0 };
+        row = end - 1;
     }
     let rows = row + usize::from(begun);
     if wanted.last().is_some_and(|last| last.end > rows) {

@@ -93,7 +93,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
     rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
-/// Values of `width` bits, one by one.
+/// Values of `width` bits, a run or one at a time.
 pub struct Each<'a> {
     runs: Runs<'a>,
     run: Run<'a>,
@@ -108,23 +108,26 @@ impl<'a> Each<'a> {
     }
 }
 
-impl Iterator for Each<'_> {
-    type Item = u32;
-
-    fn next(&mut self) -> Option<u32> {
+impl Each<'_> {
+    /// The next value, and how many times it comes one after the other, at least.
+    pub fn peek(&mut self) -> Option<(u32, usize)> {
         while self.at == self.count {
             (self.run, self.count) = self.runs.next()?;
             self.at = 0;
         }
-        let (width, bit) = (self.runs.width, self.at * self.runs.width);
-        self.at += 1;
         match self.run {
-            Run::Repeated(value) => Some(value),
+            Run::Repeated(value) => Some((value, self.count - self.at)),
             Run::Packed(bytes) => {
+                let (width, bit) = (self.runs.width, self.at * self.runs.width);
                 let mask = u32::MAX.checked_shr(32 - width.min(32) as u32).unwrap_or(0);
-                Some((word(bytes, bit / 8) >> (bit % 8)) as u32 & mask)
+                Some(((word(bytes, bit / 8) >> (bit % 8)) as u32 & mask, 1))
             }
         }
+    }
+
+    /// Goes on by as many values as [`Self::peek`] told of, or fewer.
+    pub fn skip(&mut self, values: usize) {
+        self.at = self.count.min(self.at + values);
     }
 }
 
@@ -282,6 +285,15 @@ impl Validity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn each(bytes: &[u8], width: usize) -> impl Iterator<Item = u32> {
+        let mut each = Each::new(bytes, width);
+        std::iter::from_fn(move || {
+            let (value, _) = each.peek()?;
+            each.skip(1);
+            Some(value)
+        })
+    }
     use proptest::prelude::*;
 
     /// Runs and packed groups by turns, as `pieces` says: (value, count, packed).
@@ -335,7 +347,7 @@ mod tests {
             pick(&bytes, width, &wanted, &mut out).unwrap();
             let expected: Vec<u32> = wanted.into_iter().flat_map(|r| values[r].to_vec()).collect();
             prop_assert_eq!(out, expected);
-            prop_assert_eq!(Each::new(&bytes, width).collect::<Vec<_>>(), &values[..]);
+            prop_assert_eq!(each(&bytes, width).collect::<Vec<_>>(), &values[..]);
             let beyond = values.len()..values.len() + 1;
             let beyond = std::slice::from_ref(&beyond);
             prop_assert!(pick(&bytes, width, beyond, &mut Vec::new()).is_none());
@@ -374,7 +386,7 @@ mod tests {
         ) {
             let wanted = ranges(&cuts, 399);
             let _ = pick(&bytes, width, &wanted, &mut Vec::new());
-            Each::new(&bytes, width.min(32)).take(1000).for_each(drop);
+            each(&bytes, width.min(32)).take(1000).for_each(drop);
             let mut validity = Validity::default();
             if validity.read(&bytes, 399).is_some() {
                 validity.places(&wanted, &mut Vec::new());

@@ -16,7 +16,7 @@ use super::sink::{Chunk, ChunkSink, Zstd};
 use super::values;
 
 /// Bytes of a page, about, before it is compressed.
-const PAGE_BYTES: usize = 96 << 10;
+const PAGE_BYTES: usize = 32 << 10;
 /// Rows in a page, at most.
 const MAX_PAGE_ROWS: usize = 16 * PAGE_ROWS as usize;
 /// Pages that are tried.
