@@ -38,7 +38,10 @@ const TABLES: &[&str] = &[
         state text NOT NULL DEFAULT 'registered',
         ready_events integer NOT NULL DEFAULT 0,
         registered_at timestamptz NOT NULL DEFAULT now(),
-        ready_at timestamptz)",
+        ready_at timestamptz,
+        ready_event_id text)",
+    // For tables of before there was one.
+    "ALTER TABLE batches ADD COLUMN IF NOT EXISTS ready_event_id text",
     "CREATE TABLE IF NOT EXISTS excess_content (
         essay_id text PRIMARY KEY,
         batch_id text NOT NULL,
@@ -209,11 +212,14 @@ impl Bos {
         ready: &BatchReady,
     ) -> Result<(), Error> {
         let row = sqlx::query(
-            "UPDATE batches SET state = 'ready', ready_events = ready_events + 1, ready_at = coalesce(ready_at, now())
+            "UPDATE batches SET state = 'ready', ready_at = coalesce(ready_at, now()),
+                 ready_events = ready_events + (ready_event_id IS DISTINCT FROM $2)::integer,
+                 ready_event_id = $2
              WHERE batch_id = $1
-             RETURNING ready_events, extract(epoch FROM ready_at - registered_at)::float8",
+             RETURNING ready_at = now(), extract(epoch FROM ready_at - registered_at)::float8",
         )
         .bind(&event.batch_id)
+        .bind(&event.event_id)
         .fetch_optional(&self.pool)
         .await?;
         let told = outcome("batch_ready")
@@ -230,7 +236,7 @@ impl Bos {
             return Ok(());
         };
         // A batch becomes ready once, however often it is said.
-        if row.try_get::<i32, _>(0)? == 1 {
+        if row.try_get::<bool, _>(0)? {
             self.processing_duration.record(row.try_get(1)?);
         }
         tracing::info!(

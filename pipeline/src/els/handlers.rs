@@ -226,7 +226,13 @@ impl Handlers {
         let batch_id = &last.batch_id;
         let wrong = self.faults.is(FaultKind::WrongValue, &last.essay_id);
         let data = BatchReady { assigned_essays: complete.assigned - u32::from(wrong) };
-        let event = Envelope::new(BATCH_READY, SERVICE, &complete.correlation_id, batch_id, data);
+        let mut event =
+            Envelope::new(BATCH_READY, SERVICE, &complete.correlation_id, batch_id, data);
+        // A worker that dies between publishing and noting so publishes again after its restart: by
+        // the id, whoever listens knows that it is the same event.
+        event.event_id =
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{BATCH_READY}/{batch_id}").as_bytes())
+                .to_string();
         self.publish(event, batch_id, last).await?;
         self.coordination.batch_ready();
         self.coordination.batch_closed(batch_id);

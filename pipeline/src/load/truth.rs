@@ -51,7 +51,7 @@ pub struct BatchTruth {
     pub expected: u32,
     /// Whether BOS learned that all of them have a slot.
     pub ready: bool,
-    /// How often it was told so; more than once is a fault.
+    /// How many events told it so, one that was delivered again counted once; more is a fault.
     pub ready_events: u32,
 }
 
