@@ -187,6 +187,70 @@ async fn a_trace_of_which_a_part_is_read_is_told() {
     assert!(trace["message"].as_str().unwrap().contains("only a part"), "{trace}");
 }
 
+/// A match that is known without the whole trace is listed, wherever in it it lies.
+#[tokio::test]
+async fn a_match_in_what_is_not_read_of_a_large_trace_is_found() {
+    let mut options = Options::default();
+    options.trace_rows = 3;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), options).unwrap();
+    let span = |i: u64| {
+        let name = if i >= 18 { "late" } else { "early" };
+        Span(1, i + 1, (i > 0).then_some(1), name, i, 1, json!({"n": i.to_string()}))
+    };
+    let spans: Vec<Span> = (0..20).map(span).collect();
+    append(&store, &request("web", &spans));
+    for (q, matched, cut) in [
+        ("{ name = \"late\" }", Some(2), false),
+        ("{ span.n = \"19\" || name = \"never\" }", Some(1), false),
+        ("{ name = \"late\" } || { span.n = \"0\" }", Some(3), false),
+        ("{ name = \"late\" } && { span.n = \"5\" }", Some(3), false),
+        ("{ name = \"late\" } && { name = \"never\" }", None, false),
+        ("{ name = \"never\" }", None, false),
+        // Known by the part that is read, or not to be known.
+        ("{ } > { name = \"early\" }", Some(2), false),
+        ("{ } > { name = \"late\" }", None, true),
+    ] {
+        let found = query(&store, q).await.json();
+        let set = &found["traces"][0]["spanSet"];
+        assert_eq!(set["matched"].as_u64(), matched, "{q}: {found}");
+        assert_eq!(found["cut"], cut, "{q}: {found}");
+        if matched.is_some() {
+            assert!(!set["spans"].as_array().unwrap().is_empty(), "{q}: {found}");
+        }
+    }
+    let found = query(&store, "{ name = \"late\" }").await.json();
+    assert_eq!(found["traces"][0]["rootTraceName"], "early");
+    assert_eq!(found["traces"][0]["durationMs"], 20);
+    assert!(found["warnings"][0].as_str().unwrap().contains("the spans found are of all"));
+}
+
+/// A trace that was seen does not come again with each of its spans, and of two sides of `&&` the
+/// rarer finds the candidates.
+#[tokio::test]
+async fn a_search_reads_no_trace_twice_nor_every_span_for_each_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    let span = |i: u64| {
+        let (trace, rare) = (i % 120 + 1, if i == 7 { "rare" } else { "many" });
+        Span(trace, i + 1, None, rare, i, 1, Value::Null)
+    };
+    let spans: Vec<Span> = (0..24_000).map(span).collect();
+    append(&store, &request("web", &spans));
+    store.flush().unwrap();
+    let before = store.counters().rows_read;
+    let found = query(&store, "{ } >> { name = \"many\" }").await.json();
+    assert_eq!(found["metrics"]["inspectedTraces"], 120);
+    // Two pages of candidates, and the traces themselves.
+    let read = store.counters().rows_read - before;
+    assert!(read <= 5 * 24_000, "{read} rows were read");
+    for q in ["{ } && { name = \"rare\" }", "{ name = \"rare\" } && { }"] {
+        let found = query(&store, q).await.json();
+        assert_eq!(found["metrics"]["inspectedTraces"], 1, "{q}: {found}");
+        assert_eq!(found["traces"][0]["spanSet"]["matched"], 200, "{q}: {found}");
+    }
+}
+
 /// What Grafana's Tempo data source asks for a trace, and what it decodes the answer as.
 #[tokio::test]
 async fn a_trace_by_id_as_grafana_asks_for_it() {

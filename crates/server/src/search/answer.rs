@@ -13,7 +13,7 @@ use lacuna_signal::{Batch, Value, semconv};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
-use super::find::FoundTrace;
+use super::find::{FoundTrace, Selected};
 
 /// Tempo's words for the root of a trace whose root has not come.
 const NO_ROOT: &str = "<root span not yet received>";
@@ -111,7 +111,7 @@ impl TraceAnswer {
         let roots = all.clone().filter(|row| spans.parent_span_id(*row).is_none());
         let root = roots.min_by_key(|row| spans.start(*row));
         let start = all.clone().map(|row| spans.start(row)).min().unwrap_or_default();
-        let end = all.clone().map(|row| spans.end(row)).max().unwrap_or_default();
+        let mut end = all.clone().map(|row| spans.end(row)).max().unwrap_or_default();
         let mut service_stats: BTreeMap<String, ServiceStats> = BTreeMap::new();
         for row in all {
             let name = spans.service(row).unwrap_or_default();
@@ -123,10 +123,22 @@ impl TraceAnswer {
                 service.error_count += u64::from(spans.status_code(row) == ERROR);
             }
         }
-        let rows = trace.rows.iter().take(most_spans);
-        let span_set = SpanSet {
-            spans: rows.map(|row| SpanAnswer::of(&trace.spans, *row, columns)).collect(),
-            matched: trace.rows.len() as u64,
+        let span_set = match &trace.selected {
+            Selected::Rows(rows) => SpanSet {
+                spans: rows
+                    .iter()
+                    .take(most_spans)
+                    .map(|row| SpanAnswer::of(&trace.spans, *row, columns))
+                    .collect(),
+                matched: rows.len() as u64,
+            },
+            Selected::Spans { spans, matched } => {
+                let found = SpanRows::new(spans);
+                end = (0..spans.num_rows()).map(|row| found.end(row)).fold(end, i64::max);
+                let rows = 0..spans.num_rows().min(most_spans);
+                let spans = rows.map(|row| SpanAnswer::of(spans, row, columns)).collect();
+                SpanSet { spans, matched: *matched }
+            }
         };
         let of_root = |text: &dyn Fn(usize) -> String| root.map_or(NO_ROOT.to_owned(), text);
         Self {

@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use lacuna_signal::rows::SpanRows;
-use lacuna_signal::selector::{Expr, Query, Selector};
+use lacuna_signal::selector::{Expr, Intrinsic, Query, Selector};
 use lacuna_signal::{Batch, SignalKind, TraceId};
 use lacuna_store::{Store, StoreError, TimeRange};
 
-use super::answer::{Metrics, TraceAnswer, TracesAnswer};
+use super::answer::{TraceAnswer, TracesAnswer};
 use crate::lacking::{damage, note};
 
 /// Traces that are read to find those that a query selects something in, at most.
@@ -27,10 +27,24 @@ const NAMED: u64 = 10;
 pub(super) struct FoundTrace {
     /// Its id.
     pub id: TraceId,
-    /// All its spans.
+    /// Its spans; the oldest, if it has more than are read of one.
     pub spans: Batch,
-    /// The rows of the spans that the query selects and that start in the range.
-    pub rows: Vec<usize>,
+    /// What the query selects in it and that starts in the range.
+    pub selected: Selected,
+}
+
+/// The spans that a query selects in a trace.
+#[derive(Debug)]
+pub(super) enum Selected {
+    /// The rows of the trace.
+    Rows(Vec<usize>),
+    /// Spans that were found one by one, as the trace was not read whole.
+    Spans {
+        /// The newest of them.
+        spans: Batch,
+        /// How many there are.
+        matched: u64,
+    },
 }
 
 /// What is wanted of the traces that a query finds.
@@ -45,7 +59,7 @@ pub struct Wanted {
 }
 
 /// The traces in which `query` selects a span that is `wanted`; newest first, by the newest span
-/// that could be what the query selects.
+/// that could be what the query selects. Of `A && B`, those count of which there are fewer.
 ///
 /// # Errors
 /// The store fails. Damage is no error, but told among the warnings; so is a trace of which only a
@@ -54,19 +68,22 @@ pub fn traces(store: &Store, query: &Query, wanted: &Wanted) -> Result<TracesAns
     let range = wanted.range;
     let columns = query.columns();
     let mut answer = TracesAnswer::default();
-    let Some(candidates) = candidates(query) else { return Ok(answer) };
-    let Metrics { inspected_traces: mut inspected } = answer.metrics;
-    let (mut partial, mut spans_left) = (0, MAX_SPANS);
-    let exact = query.as_selector().is_some();
-    let mut page = if exact { wanted.traces } else { wanted.traces.max(PAGE) };
+    let conjunction = query.conjunction();
+    let exact = conjunction.as_deref().is_some_and(|all| all.len() == 1);
+    let Some(candidates) = candidates(store, query, conjunction.as_deref(), range)? else {
+        return Ok(answer);
+    };
+    let (mut inspected, mut partial, mut spans_left) = (0, 0, MAX_SPANS);
+    let page = if exact { wanted.traces } else { wanted.traces.max(PAGE) };
+    // What was seen does not come again: a page is of as many other traces, so that there are no
+    // more pages than traces to inspect.
     let (mut seen, mut end) = (HashSet::new(), range.end);
     'pages: loop {
         let here = TimeRange::new(range.start, end);
-        let matches = store.newest_traces(&candidates, here, page)?;
+        let matches = store.newest_traces_but(&candidates, here, page, &seen)?;
         note(&mut answer.warnings, damage(&matches.damaged));
-        let oldest = matches.items.last().map(|(_, newest)| *newest);
-        let mut ids: Vec<TraceId> = matches.items.iter().map(|(id, _)| *id).collect();
-        ids.retain(|id| seen.insert(*id));
+        let ids: Vec<TraceId> = matches.items.iter().map(|(id, _)| *id).collect();
+        seen.extend(&ids);
         for (id, trace) in ids.iter().zip(store.traces(&ids)) {
             let full = answer.traces.len() == wanted.traces || spans_left == 0;
             if full || inspected == MAX_INSPECTED {
@@ -76,31 +93,36 @@ pub fn traces(store: &Store, query: &Query, wanted: &Wanted) -> Result<TracesAns
             inspected += 1;
             let trace = trace?;
             note(&mut answer.warnings, damage(&trace.damaged));
-            let cut = trace.cut;
+            let most_spans = wanted.spans.min(spans_left);
             let rows = selected(query, &trace.items, range);
-            if cut {
+            let mut selected = (!rows.is_empty()).then_some(Selected::Rows(rows));
+            if trace.cut {
+                let known = conjunction.as_deref();
+                if let Some(known) = known {
+                    selected = one_by_one(store, known, *id, range, most_spans)?;
+                }
+                // It may be that the query selects something in what was not read.
+                answer.cut |= known.is_none() && selected.is_none();
                 partial += 1;
                 if partial <= NAMED {
                     let read = trace.items.num_rows();
-                    answer.warnings.push(part_of(*id, read, !rows.is_empty()));
+                    answer.warnings.push(part_of(*id, read, known.is_some(), selected.is_some()));
                 }
             }
-            if !rows.is_empty() {
-                let found = FoundTrace { id: *id, spans: trace.items, rows };
-                let trace = TraceAnswer::of(&found, &columns, wanted.spans.min(spans_left));
+            if let Some(selected) = selected {
+                let found = FoundTrace { id: *id, spans: trace.items, selected };
+                let trace = TraceAnswer::of(&found, &columns, most_spans);
                 spans_left -= trace.span_set.spans.len();
                 answer.traces.push(trace);
             }
         }
-        match oldest {
-            Some(oldest) if matches.cut => {
-                // Traces of this one moment may be left over; more at a time get past them.
-                let next = oldest.saturating_add(1);
-                if next >= end {
-                    page = page.saturating_mul(2);
-                }
-                end = next.min(end);
+        match matches.items.last() {
+            Some(_) if matches.cut && answer.traces.len() == wanted.traces => {
+                answer.cut = true;
+                break;
             }
+            // Others of the last one's moment may be left over.
+            Some((_, oldest)) if matches.cut => end = oldest.saturating_add(1).min(end),
             _ => break,
         }
     }
@@ -111,29 +133,87 @@ pub fn traces(store: &Store, query: &Query, wanted: &Wanted) -> Result<TracesAns
     Ok(answer)
 }
 
-/// The rows of `trace` that `query` selects and that start in `range`.
+/// The rows of `trace` that `query` selects and that start in `range`; each side of `&&` must select
+/// one there.
 fn selected(query: &Query, trace: &Batch, range: TimeRange) -> Vec<usize> {
-    let (spans, mask) = (SpanRows::new(trace), query.mask(trace));
-    let set = mask.values().set_indices();
-    set.filter(|row| range.contains(spans.start(*row))).collect()
+    let (left, right, both) = match query {
+        Query::And(left, right) => (left, right, true),
+        Query::Or(left, right) => (left, right, false),
+        _ => {
+            let (spans, mask) = (SpanRows::new(trace), query.mask(trace));
+            let set = mask.values().set_indices();
+            return set.filter(|row| range.contains(spans.start(*row))).collect();
+        }
+    };
+    let mut rows = selected(left, trace, range);
+    let others = selected(right, trace, range);
+    if both && (rows.is_empty() || others.is_empty()) {
+        return Vec::new();
+    }
+    rows.extend(others);
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
-/// That a trace was not read whole, so that the query was asked of a part of it.
-fn part_of(id: TraceId, read: usize, found: bool) -> String {
-    let what = if found { "what is found in it" } else { "that nothing is found in it" };
-    format!(
-        "trace {id} has more than the {read} spans that are read of one: {what} is of those, and a \
-         span, parent or child said to be missing may be among the others"
-    )
+/// What any of `conjunction` selects in `range` of a trace in which each of them selects something:
+/// at most `most` of the spans, asked of the index, as the trace is too large to be read whole.
+fn one_by_one(
+    store: &Store,
+    conjunction: &[Selector],
+    id: TraceId,
+    range: TimeRange,
+    most: usize,
+) -> Result<Option<Selected>, StoreError> {
+    let of_trace = Expr::text(Intrinsic::TraceId, id.to_string());
+    let in_trace = |selector: &Selector| {
+        let both = Expr::all([of_trace.clone(), selector.expr().clone()]);
+        Selector::new(SignalKind::Spans, both).ok()
+    };
+    for selector in conjunction.iter().filter_map(in_trace) {
+        if store.newest_traces(&selector, range, 1)?.items.is_empty() {
+            return Ok(None);
+        }
+    }
+    let Some(any) = Selector::any(conjunction).as_ref().and_then(in_trace) else { return Ok(None) };
+    let found = store.find_traces(&any, range, 1)?;
+    let Some(found) = found.items.first() else { return Ok(None) };
+    let spans = store.newest(SignalKind::Spans, Some(&any), range, None, most)?.items;
+    Ok(Some(Selected::Spans { spans, matched: found.matched }))
+}
+
+/// That trace `id` was not read whole, and what that means for a query of whose spans all are `known`
+/// without, or for one that was asked of a part.
+fn part_of(id: TraceId, read: usize, known: bool, found: bool) -> String {
+    let what = match (known, found) {
+        (true, _) => "what is told of the whole trace is of those; the spans found are of all",
+        (false, true) => {
+            "what is found in it is of those, and a span, parent or child said to be missing may be \
+             among the others"
+        }
+        (false, false) => {
+            "that nothing is found in it is of those, and what was asked for may be among the others"
+        }
+    };
+    format!("trace {id} has more than the {read} spans that are read of one: {what}")
 }
 
 /// A selector of at least one span in every trace in which `query` selects anything.
-fn candidates(query: &Query) -> Option<Selector> {
-    match query.candidates().as_slice() {
-        [only] => Some(only.clone()),
-        several => {
-            let any = several.iter().map(|selector| selector.expr().clone()).collect();
-            Selector::new(SignalKind::Spans, Expr::Or(any)).ok()
-        }
+fn candidates(
+    store: &Store,
+    query: &Query,
+    conjunction: Option<&[Selector]>,
+    range: TimeRange,
+) -> Result<Option<Selector>, StoreError> {
+    if let Some([only]) = conjunction {
+        return Ok(Some(only.clone()));
     }
+    let mut failed = None;
+    let several = query.candidates(&mut |selector| {
+        store.candidate_rows(selector, range).unwrap_or_else(|error| {
+            failed = Some(error);
+            u64::MAX
+        })
+    });
+    failed.map_or_else(|| Ok(Selector::any(&several)), Err)
 }

@@ -87,6 +87,27 @@ impl Selector {
         Ok(Self { kind, expr: Arc::new(expr), program: Arc::new(program) })
     }
 
+    /// What at least one of `selectors` selects; `None` if they are of several kinds, or none.
+    pub fn any(selectors: &[Self]) -> Option<Self> {
+        Self::join(selectors, Expr::any)
+    }
+
+    /// What all of `selectors` select; `None` if they are of several kinds, or none.
+    pub fn all(selectors: &[Self]) -> Option<Self> {
+        Self::join(selectors, Expr::all)
+    }
+
+    fn join(selectors: &[Self], join: fn(Vec<Expr>) -> Expr) -> Option<Self> {
+        let (first, rest) = selectors.split_first()?;
+        if rest.is_empty() {
+            return Some(first.clone());
+        }
+        let exprs = selectors.iter().map(|selector| selector.expr().clone()).collect();
+        let alike = rest.iter().all(|selector| selector.kind == first.kind);
+        // Each was checked when it was made.
+        alike.then(|| Self::new(first.kind, join(exprs)).ok()).flatten()
+    }
+
     /// Whether it asks about whole traces: only a [`Query`] has such.
     fn is_whole(&self) -> bool {
         whole::asks(&self.expr)

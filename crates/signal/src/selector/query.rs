@@ -135,14 +135,36 @@ impl Query {
         }
     }
 
+    /// Selectors of single rows by which the query can be answered without whole traces: in a trace in
+    /// which each of them selects something, it selects all that any of them selects, and nothing in
+    /// others. `None` if the query asks for more than that.
+    pub fn conjunction(&self) -> Option<Vec<Selector>> {
+        match self {
+            Self::Select(selector) => (!selector.is_whole()).then(|| vec![selector.clone()]),
+            Self::And(left, right) => Some([left.conjunction()?, right.conjunction()?].concat()),
+            Self::Or(left, right) => match [left.conjunction()?, right.conjunction()?].concat() {
+                sides if sides.len() == 2 => Some(vec![Selector::any(&sides)?]),
+                _ => None,
+            },
+            Self::Structural { .. } => None,
+        }
+    }
+
     /// Selectors of which at least one selects a span in every trace in which the query selects
-    /// anything: for finding candidate traces.
-    pub fn candidates(&self) -> Vec<Selector> {
+    /// anything: for finding candidate traces. Where either of two sides would do, that is taken for
+    /// which there are fewer `rows` to be read.
+    pub fn candidates(&self, rows: &mut dyn FnMut(&Selector) -> u64) -> Vec<Selector> {
         match self {
             Self::Select(selector) => vec![selector.relaxed()],
-            Self::And(left, _) => left.candidates(),
-            Self::Or(left, right) => [left.candidates(), right.candidates()].concat(),
-            Self::Structural { right, .. } => right.candidates(),
+            Self::And(left, right) => {
+                let (left, right) = (left.candidates(rows), right.candidates(rows));
+                let mut all = |side: &[Selector]| {
+                    side.iter().map(&mut *rows).fold(0u64, |sum, rows| sum.saturating_add(rows))
+                };
+                if all(&right) < all(&left) { right } else { left }
+            }
+            Self::Or(left, right) => [left.candidates(rows), right.candidates(rows)].concat(),
+            Self::Structural { right, .. } => right.candidates(rows),
         }
     }
 

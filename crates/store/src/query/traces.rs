@@ -1,6 +1,6 @@
 //! Traces by selector and time, newest first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::Array;
@@ -45,7 +45,7 @@ impl Store {
     ) -> Result<Found<Vec<TraceMatch>>, StoreError> {
         let parts = self.shared().parts(SignalKind::Spans);
         let Found { items, cut, damaged, .. } =
-            newest_in(self, parts.clone(), selector, range, limit)?;
+            newest_in(self, parts.clone(), selector, range, limit, &HashSet::new())?;
         let reader = Reader::over(self.shared(), parts, damaged);
         let mut found = count_spans(reader, &items, Filter { range, selector: Some(selector) })?;
         found.cut = cut;
@@ -60,7 +60,27 @@ impl Store {
         range: TimeRange,
         limit: usize,
     ) -> Result<Found<Vec<(TraceId, i64)>>, StoreError> {
-        newest_in(self, self.shared().parts(SignalKind::Spans), selector, range, limit)
+        self.newest_traces_but(selector, range, limit, &HashSet::new())
+    }
+
+    /// [`Self::newest_traces`] without those in `except`. Who has seen some of them asks on with this,
+    /// and a range that ends just after the last: a trace of many selected spans does not come again.
+    pub fn newest_traces_but(
+        &self,
+        selector: &Selector,
+        range: TimeRange,
+        limit: usize,
+        except: &HashSet<TraceId>,
+    ) -> Result<Found<Vec<(TraceId, i64)>>, StoreError> {
+        newest_in(self, self.shared().parts(SignalKind::Spans), selector, range, limit, except)
+    }
+
+    /// How many rows would be read at most to find all that `selector` selects in `range`: what the
+    /// indexes leave. For choosing the cheaper of several ways.
+    pub fn candidate_rows(&self, selector: &Selector, range: TimeRange) -> Result<u64, StoreError> {
+        let mut reader = Reader::new(self.shared(), selector.kind(), range);
+        let planned = reader.plan(&Lookup::of(Some(selector)), range)?;
+        Ok(planned.iter().map(|planned| planned.rows.len() as u64).sum())
     }
 }
 
@@ -70,6 +90,7 @@ fn newest_in(
     selector: &Selector,
     range: TimeRange,
     limit: usize,
+    except: &HashSet<TraceId>,
 ) -> Result<Found<Vec<(TraceId, i64)>>, StoreError> {
     let mut reader = Reader::over(store.shared(), parts, Vec::new());
     reader.parts.retain(|part| part.bounds().overlaps(range));
@@ -89,7 +110,8 @@ fn newest_in(
         for batch in reader.read(&planned, Want::Names(&[TRACE_ID, START_TIME]), filter)? {
             let Some(ids) = batch.id_column(TRACE_ID) else { continue };
             for row in 0..ids.len() {
-                if let Some(id) = TraceId::from_bytes(ids.value(row)) {
+                let id = TraceId::from_bytes(ids.value(row));
+                if let Some(id) = id.filter(|id| !except.contains(id)) {
                     let time = time_at(&batch, row);
                     newest.entry(id).and_modify(|t| *t = time.max(*t)).or_insert(time);
                 }

@@ -111,7 +111,7 @@ proptest! {
         let expected = naive(&query, &rows, &parents);
         prop_assert_eq!(&mask, &expected, "{}", query);
         if expected.contains(&true) {
-            let candidate = query.candidates().iter().any(|selector| {
+            let candidate = query.candidates(&mut |_| 0).iter().any(|selector| {
                 rows.iter().any(|row| row.passes(selector.expr()))
             });
             prop_assert!(candidate);

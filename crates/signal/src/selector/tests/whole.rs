@@ -135,7 +135,7 @@ proptest! {
         prop_assert_eq!(&mask, &expected, "{}", text);
         // What finds candidates must find every span that the query can select.
         for (row, selected) in expected.iter().enumerate() {
-            let mut candidates = query.candidates().into_iter();
+            let mut candidates = query.candidates(&mut |_| 0).into_iter();
             let found = candidates.any(|selector| selector.mask(&trace).value(row));
             prop_assert!(!selected || found, "{}", text);
         }
