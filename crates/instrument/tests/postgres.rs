@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{attribute, is_child_of, memory, named, one, own_trace, spans_of, unique, url};
+use common::database::{pool, sql};
+use common::{attribute, memory, named, one, own_trace, spans_of};
 use lacuna_instrument::postgres::{Failure, Pool, classify};
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{SpanKind, Status};
@@ -12,25 +13,6 @@ use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
 use sqlx::Row;
 use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
-
-/// A pool, and a table of the test's own with three rows.
-async fn pool(connections: u32) -> (Pool, String) {
-    let options =
-        PgPoolOptions::new().max_connections(connections).acquire_timeout(Duration::from_secs(3));
-    let inner = options.connect(&url("DATABASE_URL")).await.unwrap();
-    let table = unique("t").replace('-', "_");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
-        "CREATE TABLE {table} (id int PRIMARY KEY, state text); INSERT INTO {table} VALUES (1, 'a'), (2, 'b'), (3, 'c')"
-    )))
-    .execute(&inner)
-    .await
-    .unwrap();
-    (Pool::new(inner, table.clone()), table)
-}
-
-fn sql(text: String) -> sqlx::AssertSqlSafe<String> {
-    sqlx::AssertSqlSafe(text)
-}
 
 #[tokio::test]
 async fn a_query_has_text_summary_rows_and_no_values() {
@@ -86,100 +68,6 @@ async fn a_query_has_text_summary_rows_and_no_values() {
         "sqlx does not tell it here, so it is not said to be zero"
     );
     assert_eq!(named(&spans, "db.connection").len(), 3);
-}
-
-#[tokio::test]
-async fn a_transaction_is_a_span_from_begin_to_commit() {
-    let (pool, table) = pool(2).await;
-    let (cx, trace) = own_trace();
-    async {
-        let mut transaction = pool.begin().await.unwrap();
-        sqlx::query(sql(format!("INSERT INTO {table} VALUES (4, 'd')")))
-            .execute(&mut transaction)
-            .await
-            .unwrap();
-        transaction.commit().await.unwrap();
-        let undone = pool.begin().await.unwrap();
-        undone.rollback().await.unwrap();
-    }
-    .with_context(cx)
-    .await;
-    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
-        .fetch_one(pool.inner())
-        .await
-        .unwrap();
-    assert_eq!(count, 4);
-    let spans = spans_of(trace);
-    let transactions = named(&spans, "db.transaction");
-    let results: Vec<_> =
-        transactions.iter().map(|s| attribute(s, "transaction.result").unwrap()).collect();
-    assert_eq!(results, ["committed", "rolled_back"]);
-    assert!(
-        transactions.iter().all(|s| s.status == Status::Unset),
-        "a rollback on purpose is an outcome"
-    );
-    let inside: Vec<_> = named(&spans, "db.query")
-        .into_iter()
-        .filter(|q| is_child_of(q, transactions[0]))
-        .map(|q| attribute(q, "db.operation.name").unwrap())
-        .collect();
-    assert_eq!(inside, ["BEGIN", "INSERT", "COMMIT"]);
-    assert_eq!(
-        attribute(transactions[0], "lacuna.db.transaction.statements").as_deref(),
-        Some("1")
-    );
-}
-
-#[tokio::test]
-async fn committing_after_a_failed_statement_is_no_success() {
-    let (pool, table) = pool(2).await;
-    let (cx, trace) = own_trace();
-    let committed = async {
-        let mut transaction = pool.begin().await.unwrap();
-        sqlx::query(sql(format!("INSERT INTO {table} VALUES (5, 'e')")))
-            .execute(&mut transaction)
-            .await
-            .unwrap();
-        let twice = sqlx::query(sql(format!("INSERT INTO {table} VALUES (1, 'x')")))
-            .execute(&mut transaction)
-            .await;
-        assert_eq!(classify(&twice.unwrap_err()), Failure::ConstraintViolation);
-        // PostgreSQL would say ROLLBACK, and sqlx Ok.
-        transaction.commit().await
-    }
-    .with_context(cx)
-    .await;
-    assert!(committed.is_err());
-    let spans = spans_of(trace);
-    let transaction = one(&spans, "db.transaction");
-    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("rolled_back"));
-    assert_eq!(attribute(transaction, "failure.reason").as_deref(), Some("constraint_violation"));
-    assert!(matches!(transaction.status, Status::Error { .. }));
-    let failed = named(&spans, "db.query").into_iter().find(|q| q.status != Status::Unset).unwrap();
-    assert_eq!(attribute(failed, "db.response.status_code").as_deref(), Some("23505"));
-    assert_eq!(attribute(failed, "error.type").as_deref(), Some("23505"));
-}
-
-#[tokio::test]
-async fn a_dropped_transaction_is_rolled_back_and_says_so() {
-    let (pool, table) = pool(1).await;
-    let (cx, trace) = own_trace();
-    async {
-        let mut transaction = pool.begin().await.unwrap();
-        sqlx::query(sql(format!("DELETE FROM {table}"))).execute(&mut transaction).await.unwrap();
-        drop(transaction);
-    }
-    .with_context(cx)
-    .await;
-    let count: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table}")))
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-    assert_eq!(count, 3, "and the pool's only place is free again");
-    let spans = spans_of(trace);
-    let transaction = one(&spans, "db.transaction");
-    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("rolled_back"));
-    assert_eq!(attribute(transaction, "lacuna.db.transaction.dropped").as_deref(), Some("true"));
 }
 
 #[tokio::test]
@@ -324,32 +212,6 @@ async fn a_database_that_is_down_is_not_an_exhausted_pool() {
         assert_eq!(attribute(wait, "failure.reason").as_deref(), Some("connection_lost"));
         assert_eq!(attribute(wait, "error.type").as_deref(), Some("connection_lost"));
     }
-}
-
-#[tokio::test]
-async fn a_failure_undone_by_a_savepoint_does_not_keep_a_transaction_from_committing() {
-    let (pool, table) = pool(2).await;
-    let (cx, trace) = own_trace();
-    async {
-        let mut transaction = pool.begin().await.unwrap();
-        let insert = |id: i32| sql(format!("INSERT INTO {table} VALUES ({id}, 'x')"));
-        sqlx::query("SAVEPOINT a").execute(&mut transaction).await.unwrap();
-        sqlx::query(insert(1)).execute(&mut transaction).await.unwrap_err();
-        sqlx::query("ROLLBACK TO SAVEPOINT a").execute(&mut transaction).await.unwrap();
-        sqlx::query(insert(9)).execute(&mut transaction).await.unwrap();
-        transaction.commit().await.unwrap();
-    }
-    .with_context(cx)
-    .await;
-    let kept: i64 = sqlx::query_scalar(sql(format!("SELECT count(*) FROM {table} WHERE id = 9")))
-        .fetch_one(pool.inner())
-        .await
-        .unwrap();
-    assert_eq!(kept, 1);
-    let spans = spans_of(trace);
-    let transaction = one(&spans, "db.transaction");
-    assert_eq!(attribute(transaction, "transaction.result").as_deref(), Some("committed"));
-    assert_eq!(transaction.status, Status::Unset);
 }
 
 #[tokio::test]

@@ -83,6 +83,19 @@ fn of_sqlstate(code: &str) -> Failure {
     }
 }
 
+/// Whether a `COMMIT` that ended so may have been applied: the server did not get to say no. SQLSTATE
+/// 40003 is its own word for that.
+pub(crate) fn leaves_doubt(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(e) => {
+            let code = e.code();
+            let code = code.as_deref().unwrap_or_default();
+            code == "40003" || of_sqlstate(code) == Failure::ConnectionLost
+        }
+        _ => true,
+    }
+}
+
 /// `error.type`: the SQLSTATE where there is one, as the conventions ask, else the reason.
 pub(crate) fn error_type(error: &sqlx::Error, failure: Failure) -> String {
     let code = error.as_database_error().and_then(|e| e.code().map(|c| c.into_owned()));

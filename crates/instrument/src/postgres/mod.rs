@@ -28,6 +28,7 @@ mod classify;
 mod metrics;
 mod pool;
 mod query;
+mod record;
 mod sanitise;
 mod transaction;
 

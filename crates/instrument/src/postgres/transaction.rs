@@ -1,22 +1,17 @@
 //! A transaction as one span, from `BEGIN` to its end.
 
-use super::classify::{Failure, attributes, classify, describe, error_type};
-use super::metrics::metrics;
 use super::pool::Connection;
 use super::query::Rebuilt;
+use super::record::{Record, Sent};
 use super::sanitise::sanitise;
-use crate::span;
-use crate::switch::{self, Part};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream, StreamExt};
+use opentelemetry::Context;
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
-use opentelemetry::{Context, KeyValue};
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, Postgres, SqlStr};
 use std::pin::Pin;
 use std::task::Poll;
-use std::time::Instant;
 
 /// A transaction in a span `db.transaction`; its queries are the span's children. It ends by
 /// [`commit`](Transaction::commit) or [`rollback`](Transaction::rollback). Dropped without either, the
@@ -29,37 +24,16 @@ pub struct Transaction {
     record: Record,
 }
 
-#[derive(Debug)]
-struct Record {
-    cx: Context,
-    spans: bool,
-    started: Instant,
-    statements: i64,
-    failed: Option<Failure>,
-}
-
 impl Transaction {
-    pub(crate) async fn begin(mut connection: Connection) -> Result<Self, Error> {
-        let spans = switch::spans(Part::Postgres);
-        let cx = Context::map_current(|parent| {
-            if spans {
-                span::start(
-                    "db.transaction",
-                    SpanKind::Internal,
-                    connection.shared.attributes(),
-                    parent,
-                )
-            } else {
-                parent.clone()
-            }
-        });
-        let record = Record { cx, spans, started: Instant::now(), statements: 0, failed: None };
-        // Our own BEGIN, not sqlx's: its transaction borrows the connection and would end unseen.
-        let begun = control(&mut connection, "BEGIN", &record.cx).await;
+    pub(crate) async fn begin(connection: Connection) -> Result<Self, Error> {
+        let record = Record::start(|| connection.shared.attributes());
+        // Whole before BEGIN is sent: dropped while that is on its way, it closes the socket. Given
+        // back to the pool, the connection would hand an open transaction to whoever borrows it next.
         let mut transaction = Self { connection: Some(connection), record };
-        if let Err(error) = begun {
+        // Our own BEGIN, not sqlx's: its transaction borrows the connection and would end unseen.
+        if let Err(error) = transaction.control(Sent::Begin, "BEGIN").await {
             transaction.discard();
-            transaction.record.end("failed", Some(&error));
+            transaction.record.not_begun(&error);
             return Err(error);
         }
         Ok(transaction)
@@ -68,21 +42,29 @@ impl Transaction {
     /// Commits.
     ///
     /// # Errors
-    /// As `COMMIT` fails. Also when an earlier statement failed: PostgreSQL then answers `COMMIT` with
-    /// a rollback and no error, which is a success that did not happen. A failure that was undone by
-    /// `ROLLBACK TO SAVEPOINT` does not count.
+    /// As `COMMIT` fails; where the connection breaks under it, or the future is dropped, it may have
+    /// been applied all the same, and the span says so. Also when an earlier statement failed:
+    /// PostgreSQL then answers `COMMIT` with a rollback and no error, which is a success that did not
+    /// happen. A failure that was undone by `ROLLBACK TO SAVEPOINT` does not count.
     pub async fn commit(mut self) -> Result<(), Error> {
-        if let Some(failure) = self.record.failed {
-            self.end_with("ROLLBACK").await.ok();
+        if self.record.unsettled() {
+            // A statement was given up before its end: a transaction that failed takes no other.
+            match self.control(Sent::Statement, "SELECT 1").await {
+                Ok(()) => self.record.succeeded(false),
+                Err(error) => self.record.saw(&error),
+            }
+        }
+        if let Some(failure) = self.record.failed() {
+            self.end_with(Sent::Rollback, "ROLLBACK").await.ok();
             let error = Error::Protocol(format!(
                 "the transaction cannot be committed: a statement in it failed ({}), so it was rolled back",
                 failure.reason()
             ));
-            self.record.end("rolled_back", Some(&error));
+            self.record.rolled_back(Some(&error));
             return Err(error);
         }
-        let result = self.end_with("COMMIT").await;
-        self.record.end(if result.is_ok() { "committed" } else { "failed" }, result.as_ref().err());
+        let result = self.end_with(Sent::Commit, "COMMIT").await;
+        self.record.committed(&result);
         result
     }
 
@@ -91,8 +73,8 @@ impl Transaction {
     /// # Errors
     /// As `ROLLBACK` fails. The server forgets the transaction with the connection then.
     pub async fn rollback(mut self) -> Result<(), Error> {
-        let result = self.end_with("ROLLBACK").await;
-        self.record.end("rolled_back", result.as_ref().err());
+        let result = self.end_with(Sent::Rollback, "ROLLBACK").await;
+        self.record.rolled_back(result.as_ref().err());
         result
     }
 
@@ -102,14 +84,25 @@ impl Transaction {
         &self.record.cx
     }
 
-    async fn end_with(&mut self, statement: &'static str) -> Result<(), Error> {
-        let Some(connection) = self.connection.as_mut() else { return Err(ended()) };
-        let result = control(connection, statement, &self.record.cx).await;
+    async fn end_with(&mut self, what: Sent, statement: &'static str) -> Result<(), Error> {
+        let result = self.control(what, statement).await;
         match &result {
             // Back to the pool.
             Ok(()) => drop(self.connection.take()),
             Err(_) => self.discard(),
         }
+        result
+    }
+
+    /// Runs a statement that is the transaction's own, as a `db.query` span under its span.
+    async fn control(&mut self, what: Sent, statement: &'static str) -> Result<(), Error> {
+        let Some(connection) = self.connection.as_mut() else { return Err(ended()) };
+        self.record.sends(what);
+        let cx = self.record.cx.clone();
+        // The query takes its parent when it is made, not when it is polled.
+        let run = async { connection.execute(statement).await.map(|_| ()) };
+        let result = run.with_context(cx).await;
+        self.record.answered();
         result
     }
 
@@ -121,89 +114,15 @@ impl Transaction {
     }
 }
 
-/// Runs a statement that makes or ends a transaction, as a `db.query` span under the transaction's.
-async fn control(
-    connection: &mut Connection,
-    statement: &'static str,
-    cx: &Context,
-) -> Result<(), Error> {
-    // The query takes its parent when it is made, not when it is polled.
-    async { connection.execute(statement).await.map(|_| ()) }.with_context(cx.clone()).await
-}
-
 fn ended() -> Error {
     Error::Protocol("the transaction has ended".into())
-}
-
-impl Record {
-    fn saw(&mut self, error: &Error) {
-        // Only what the server refused aborts the transaction; `RowNotFound` is our own reading.
-        if matches!(error, Error::Database(_)) {
-            self.failed = Some(classify(error));
-        }
-    }
-
-    /// A statement succeeded. In a transaction that has failed, the server takes nothing but its end
-    /// and `ROLLBACK TO SAVEPOINT`: whatever else succeeds says that the failure was undone.
-    fn succeeded(&mut self, ends: bool) {
-        if !ends {
-            self.failed = None;
-        }
-    }
-
-    fn end(&mut self, result: &'static str, error: Option<&Error>) {
-        if switch::metrics(Part::Postgres) {
-            let mut a = vec![KeyValue::new("transaction.result", result)];
-            if let Some(failure) = self.failed {
-                a.push(KeyValue::new("failure.reason", failure.reason()));
-            }
-            metrics().transaction.record(self.started.elapsed().as_secs_f64(), &a);
-        }
-        if !std::mem::take(&mut self.spans) {
-            return;
-        }
-        let span = self.cx.span();
-        span.set_attribute(KeyValue::new("transaction.result", result));
-        span.set_attribute(KeyValue::new("lacuna.db.transaction.statements", self.statements));
-        if let Some(error) = error {
-            match self.failed {
-                Some(failure) => {
-                    span.set_attribute(KeyValue::new("failure.reason", failure.reason()));
-                    span.set_attribute(KeyValue::new("error.type", failure.reason()));
-                    span.set_status(Status::error(format!(
-                        "a statement failed: {}",
-                        failure.reason()
-                    )));
-                }
-                None if !matches!(error, Error::RowNotFound) => {
-                    let failure = classify(error);
-                    span.set_attributes(attributes(error, failure));
-                    let error_type = error_type(error, failure);
-                    span::fail(&self.cx, error_type, describe(error, failure));
-                }
-                None => {}
-            }
-        } else if let Some(failure) = self.failed {
-            // Rolled back because a statement failed.
-            span.set_attribute(KeyValue::new("failure.reason", failure.reason()));
-            span.set_attribute(KeyValue::new("error.type", failure.reason()));
-            span.set_status(Status::error(format!("a statement failed: {}", failure.reason())));
-        }
-        span.end();
-    }
 }
 
 impl Drop for Transaction {
     fn drop(&mut self) {
         if self.connection.is_some() {
             self.discard();
-            if self.record.spans {
-                self.record
-                    .cx
-                    .span()
-                    .set_attribute(KeyValue::new("lacuna.db.transaction.dropped", true));
-            }
-            self.record.end("rolled_back", None);
+            self.record.dropped();
         }
     }
 }
@@ -225,6 +144,7 @@ impl Stream for Statements<'_> {
     ) -> Poll<Option<Self::Item>> {
         let next = self.stream.poll_next_unpin(cx);
         match &next {
+            Poll::Pending => self.record.sends(Sent::Statement),
             Poll::Ready(Some(Err(error))) => {
                 self.failed = true;
                 self.record.saw(error);
@@ -233,7 +153,7 @@ impl Stream for Statements<'_> {
                 let ends = self.ends;
                 self.record.succeeded(ends);
             }
-            _ => {}
+            Poll::Ready(_) => self.record.answered(),
         }
         next
     }
@@ -270,7 +190,7 @@ impl<'c> Executor<'c> for &'c mut Transaction {
         };
         record.statements += 1;
         let query = Rebuilt::new(query);
-        let ends = record.failed.is_some() && ends_transaction(query.text());
+        let ends = record.failed().is_some() && ends_transaction(query.text());
         let _guard = record.cx.clone().attach();
         let stream = connection.fetch_many(query);
         Statements { stream, record, ends, failed: false }.boxed()
@@ -287,10 +207,11 @@ impl<'c> Executor<'c> for &'c mut Transaction {
         };
         record.statements += 1;
         let query = Rebuilt::new(query);
-        let ends = record.failed.is_some() && ends_transaction(query.text());
+        let ends = record.failed().is_some() && ends_transaction(query.text());
         let _guard = record.cx.clone().attach();
         let row = connection.fetch_optional(query);
         Box::pin(async move {
+            record.sends(Sent::Statement);
             let row = row.await;
             match &row {
                 Ok(_) => record.succeeded(ends),

@@ -1,6 +1,10 @@
 //! One telemetry for a test binary, with everything kept in memory.
 #![allow(dead_code)] // each test binary uses its own part of this
 
+#[cfg(feature = "postgres")]
+pub mod database;
+pub mod proxy;
+
 use lacuna_instrument::Telemetry;
 use opentelemetry::trace::{SpanId, TraceContextExt, TraceId};
 use opentelemetry::{Context, Value};
