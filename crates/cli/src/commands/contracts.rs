@@ -91,7 +91,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         }
         Command::Run { paths, source, window, limit, format } => {
             let range = window.range()?;
-            let (contracts, _) = ContractSet::load_paths(&paths).map_err(report::contracts)?;
+            let (contracts, _) = load(&paths)?;
             let mut history = History::new(&contracts);
             let wider = with_what_decides(range, &mut history);
             if source.input.is_empty() {
@@ -122,6 +122,16 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             Ok(read)
         }
     }
+}
+
+/// The contracts of files and folders, and of how many files; no file at all is a mistake.
+fn load(paths: &[PathBuf]) -> Result<(ContractSet, usize), Failure> {
+    let (contracts, files) = ContractSet::load_paths(paths).map_err(report::contracts)?;
+    if files == 0 {
+        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(miette!("{}: no contract files there (*.yaml, *.yml)", names.join(", ")));
+    }
+    Ok((contracts, files))
 }
 
 /// `range`, and before it what decides of the obligations that are opened in it; only those count.
@@ -174,11 +184,7 @@ async fn check(
     retention_age: Option<Duration>,
 ) -> Result<Outcome, Failure> {
     let range = window.range()?;
-    let (contracts, files) = ContractSet::load_paths(paths).map_err(report::contracts)?;
-    if files == 0 {
-        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(miette!("{}: no contract files there (*.yaml, *.yml)", names.join(", ")));
-    }
+    let (contracts, files) = load(paths)?;
     let mut errors = retention_age.map_or(Vec::new(), |age| contracts.beyond_retention(age));
     let (mut odd, mut read) = (Vec::new(), Outcome::Clean);
     if let Some(source) = source {

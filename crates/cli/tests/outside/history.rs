@@ -13,7 +13,7 @@ use crate::support::otlp::{
 };
 use crate::support::server::{Serve, Server, lacuna, run};
 
-const CONTRACT: &str = r#"contracts:
+pub const CONTRACT: &str = r#"contracts:
   - name: taken-then-done
     severity: critical
     when:   '{ name = "take" }'
@@ -22,7 +22,7 @@ const CONTRACT: &str = r#"contracts:
     within: 10s
 "#;
 
-async fn send(server: &Server, signal: &str, body: Vec<u8>) {
+pub async fn send(server: &Server, signal: &str, body: Vec<u8>) {
     server.send(signal, &headers(Encoding::Protobuf, "identity"), body).await.ok();
 }
 
@@ -55,7 +55,7 @@ async fn send_story(server: &Server) -> u64 {
     start
 }
 
-fn stdout(output: std::process::Output, status: i32) -> String {
+pub fn stdout(output: std::process::Output, status: i32) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(status), "{stderr}");
     String::from_utf8(output.stdout).unwrap()
@@ -65,14 +65,14 @@ fn rfc3339(nanos: u64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(nanos)).unwrap().to_string()
 }
 
-fn verdicts(report: &Value) -> Value {
+pub fn verdicts(report: &Value) -> Value {
     let mut verdicts = report["contracts"][0]["verdicts"].as_object().unwrap().clone();
     verdicts.retain(|_, count| *count != json!(0));
     Value::Object(verdicts)
 }
 
 /// Everything that the server holds, as a file of lines.
-async fn export(server: &Server, file: &Path) {
+pub async fn export(server: &Server, file: &Path) {
     let answer = server.get("/api/v1/export").await;
     assert_eq!(answer.status, 200);
     std::fs::write(file, answer.body).unwrap();
@@ -323,10 +323,14 @@ async fn contracts_are_checked_against_data_and_retention() {
 
     let empty = dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
-    let output = run(["contracts", "check", empty.to_str().unwrap()]);
-    assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("no contract files there (*.yaml, *.yml)"), "{said}");
+    let empty = empty.to_str().unwrap();
+    for args in [&["contracts", "check", empty][..], &["contracts", "run", empty, "--url", &query]]
+    {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("no contract files there (*.yaml, *.yml)"), "{said}");
+    }
     let output = Serve::on(&dir.path().join("other")).contracts(&file).fail();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("contracts are read from a folder"), "{said}");

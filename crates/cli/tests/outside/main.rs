@@ -20,6 +20,8 @@ mod export;
 mod history;
 mod import;
 mod limits;
+mod meaning;
+mod parts;
 mod query;
 mod series;
 mod start;

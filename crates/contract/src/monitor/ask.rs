@@ -86,4 +86,31 @@ impl Monitor {
         }
         found
     }
+
+    /// What became of the keys of a contract that have these parts, in the contract's order; `None`
+    /// is any. At most `limit` instances, fulfilled and open ones too, and whether there were more.
+    pub fn instances_with(
+        &self,
+        contract: &str,
+        parts: &[Option<&str>],
+        limit: usize,
+    ) -> (Vec<Instance>, bool) {
+        let mut found = Vec::new();
+        let Some(machine) = self.machines.iter().find(|m| m.contract.name == contract) else {
+            return (found, false);
+        };
+        let silent = |side, from, to| {
+            machine.evidence.silent(&machine.contract, &self.presence, side, from, to)
+        };
+        let context = machine.context(self.watermark, &silent);
+        for slot in machine.slots_with(parts) {
+            for obligation in machine.obligations_of(slot, &context) {
+                if found.len() == limit {
+                    return (found, true);
+                }
+                found.push(machine.instance(slot, &obligation));
+            }
+        }
+        (found, false)
+    }
 }

@@ -213,6 +213,29 @@ impl Machine {
         (found.iter().map(|(_, slot, obligation)| self.instance(*slot, obligation)).collect(), cut)
     }
 
+    /// Keys that have these parts, in the contract's order; `None` is any.
+    pub(super) fn slots_with(&self, parts: &[Option<&str>]) -> impl Iterator<Item = u32> {
+        let coded: Vec<Vec<u8>> = parts
+            .iter()
+            .flatten()
+            .map(|part| {
+                let mut bytes = Vec::new();
+                key::push_text(part, &mut bytes);
+                bytes
+            })
+            .collect();
+        self.table.slots().filter(move |slot| {
+            let key = self.table.key(*slot);
+            // Most keys are passed over by their bytes alone.
+            let holds = |part: &Vec<u8>| key.windows(part.len()).any(|bytes| bytes == part);
+            coded.iter().all(holds) && {
+                let own = key::parts(key);
+                own.len() == parts.len()
+                    && own.iter().zip(parts).all(|(own, part)| part.is_none_or(|part| own == part))
+            }
+        })
+    }
+
     /// All instances of one key, oldest first.
     pub(super) fn instances_of(&self, key: &[u8], context: &Context<'_>) -> Vec<Instance> {
         let Some(slot) = self.table.find(key) else { return Vec::new() };

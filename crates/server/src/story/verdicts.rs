@@ -20,23 +20,41 @@ pub(super) fn names(key: &[FieldAccess]) -> Vec<String> {
         .collect()
 }
 
+/// Of a contract whose joint key is given in part, so many instances are told.
+const MAX_IN_PART: usize = 1_000;
+
 /// Adds to `story` what became of every obligation that `monitor` knows of its key.
 ///
-/// A contract is concerned if one of its sides names the attributes of its key as the story's key
-/// does; a heartbeat without a key is not about any.
+/// A contract is concerned if one of its sides names attributes of its key as the story's key does:
+/// of a joint key one will do, and all instances that have it are told, each with its whole key. A
+/// heartbeat without a key is not about any.
 pub fn verdicts(story: &mut Story, monitor: &Monitor) {
-    let concerned: Vec<(&Contract, Vec<String>)> = monitor
+    let concerned: Vec<(&Contract, Vec<Option<String>>)> = monitor
         .contracts()
         .filter_map(|contract| Some((&**contract, values(contract, &story.key)?)))
         .collect();
     story.contracts = concerned.len();
     let mut events = std::mem::take(&mut story.events);
-    let lookups: BTreeSet<&Vec<String>> = concerned.iter().map(|(_, values)| values).collect();
-    for values in lookups {
-        let texts: Vec<&str> = values.iter().map(String::as_str).collect();
+    let mut lookups: BTreeSet<Vec<&str>> = BTreeSet::new();
+    for (contract, values) in &concerned {
+        let texts: Vec<Option<&str>> = values.iter().map(Option::as_deref).collect();
+        if let Some(whole) = texts.iter().copied().collect() {
+            lookups.insert(whole);
+            continue;
+        }
+        let (instances, cut) = monitor.instances_with(&contract.name, &texts, MAX_IN_PART);
+        story.cut |= cut;
+        events.extend(instances.into_iter().map(|instance| {
+            let fields = contract.when.key.iter().map(ToString::to_string);
+            let key = fields.zip(instance.key.iter().cloned()).collect();
+            Event { attributes: key, ..event(contract, instance) }
+        }));
+    }
+    for texts in lookups {
         for (contract, instances) in monitor.instances_of_key(&texts) {
-            let same = |(other, of): &(&Contract, Vec<String>)| {
-                std::ptr::eq(*other, &raw const **contract) && of == values
+            let same = |(other, of): &(&Contract, Vec<Option<String>>)| {
+                std::ptr::eq(*other, &raw const **contract)
+                    && of.iter().map(Option::as_deref).eq(texts.iter().map(|text| Some(*text)))
             };
             if concerned.iter().any(same) {
                 events.extend(instances.into_iter().map(|instance| event(contract, instance)));
@@ -48,18 +66,25 @@ pub fn verdicts(story: &mut Story, monitor: &Monitor) {
     (story.others, story.contracts, story.cut) = (others, contracts, cut);
 }
 
-/// The values of `contract`'s key that `key` gives, in the contract's order; `None` if the contract
-/// is kept by something else.
-fn values(contract: &Contract, key: &[KeyPart]) -> Option<Vec<String>> {
-    contract.sides().find_map(|(_, side)| {
-        let names = names(&side.key);
+/// The values of `contract`'s key that `key` gives, in the contract's order, of the side that most
+/// are given of; `None` if the contract is kept by something else.
+fn values(contract: &Contract, key: &[KeyPart]) -> Option<Vec<Option<String>>> {
+    let of_side = |names: Vec<String>| -> Vec<Option<String>> {
         let value = |name: &String| {
             let part = key.iter().find(|part| part.names().any(|known| known == name));
             part.map(|part| part.value.clone())
         };
-        let values: Option<Vec<String>> = names.iter().map(value).collect();
-        values.filter(|values| !values.is_empty())
-    })
+        names.iter().map(value).collect()
+    };
+    let sides = contract.sides().map(|(_, side)| of_side(names(&side.key)));
+    let mut best: Option<Vec<Option<String>>> = None;
+    for side in sides {
+        let given = |side: &[Option<String>]| side.iter().flatten().count();
+        if given(&side) > best.as_deref().map_or(0, given) {
+            best = Some(side);
+        }
+    }
+    best
 }
 
 fn event(contract: &Contract, instance: Instance) -> Event {
