@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lacuna_signal::otlp::Limits;
+use lacuna_signal::otlp::{Limits, SETTLED_MORE};
 use lacuna_store::Options;
 
 /// Where the server listens, where it keeps its data and how it behaves.
@@ -100,7 +100,8 @@ impl Config {
     /// The store's options.
     pub(crate) fn store_options(&self) -> Options {
         let mut options = Options::default();
-        options.frame_bytes = self.limits.decompressed;
+        // A request may be noted with the time at which it came.
+        options.frame_bytes = self.limits.decompressed.saturating_add(SETTLED_MORE);
         options.disk_bytes = self.disk_limit;
         options.retain_for = self.retention_age;
         options.retain_bytes = self.retention_bytes;

@@ -5,10 +5,9 @@
 //! has gone away takes the same way to its end, so analysers see exactly what the store holds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use lacuna_signal::otlp::to_json::to_json;
 use lacuna_signal::otlp::{self, Decoded, Limits, Rejected};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Admission, Store, StoreError};
@@ -167,7 +166,7 @@ impl Ingest {
             self.make_durable(admission, kind, body, decoded.batch).await?;
         }
         self.telemetry.acknowledged(kind, items, &rejected, size, started.elapsed());
-        let warning = (!rejected.is_empty()).then(|| rejected.message());
+        let warning = Some(rejected.message()).filter(|message| !message.is_empty());
         Ok(Accepted { rejected: rejected.items, warning })
     }
 
@@ -201,20 +200,9 @@ impl Ingest {
 }
 
 /// Decodes `body`, and gives what is to be written to the log.
-///
-/// The log is read back without limits, or with those of another start. So if a limit took effect,
-/// the request is written anew from what was kept: what was acknowledged is what comes back.
 fn decode(kind: SignalKind, body: Bytes, limits: &Limits) -> Result<(Bytes, Decoded), Refused> {
-    let decoded = otlp::decode_with(kind, body.clone(), limits)
-        .map_err(|error| Refused::Unreadable(error.to_string()))?;
-    let rejected = &decoded.rejected;
-    if rejected.truncated == 0 && rejected.attributes == 0 {
-        return Ok((body, decoded));
-    }
-    let broken = |error: &dyn std::fmt::Display| {
-        Refused::Broken(format!("the request cannot be written within the limits: {error}"))
-    };
-    let json = to_json(&decoded.batch).map_err(|error| broken(&error))?;
-    let (body, _) = otlp::decode_json(kind, &json).map_err(|error| broken(&error))?;
-    Ok((body, decoded))
+    let received = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let received = i64::try_from(received).unwrap_or(i64::MAX);
+    otlp::receive(kind, body, limits, received)
+        .map_err(|error| Refused::Unreadable(error.to_string()))
 }

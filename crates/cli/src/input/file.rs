@@ -66,8 +66,8 @@ impl Problems {
 
 /// What became of one request of a file.
 pub enum Outcome {
-    /// It was read, at least in part.
-    Read(Box<ReadRequest>),
+    /// It was read, at least in part; where it stands, for [`Problems::tell`].
+    Read(String, Box<ReadRequest>),
     /// Nothing in it can be read.
     Unreadable,
     /// The file ends within it, so that nothing in it can be read. More may be written to the file.
@@ -181,7 +181,7 @@ impl InputFile {
                     self.problems.rejected_items += rejected.items;
                     self.problems.tell(&place, &rejected.message());
                 }
-                Outcome::Read(Box::new(read))
+                Outcome::Read(place, Box::new(read))
             }
             Err(error) => {
                 self.problems.unreadable_requests += 1;

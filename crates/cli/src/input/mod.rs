@@ -83,7 +83,7 @@ pub fn read_requests(
             break;
         }
         for request in requests {
-            if let Outcome::Read(request) = request {
+            if let Outcome::Read(_, request) = request {
                 good += 1;
                 take(*request)?;
             }

@@ -291,9 +291,10 @@ async fn from_standard_input_and_to_a_server() {
     let more = dir.path().join("more");
     let request: TraceRequest = traces("late", vec![span(77, "work", now() - SECOND, &[])]);
     std::fs::write(&more, Encoding::Json.encode(&request)).unwrap();
-    let url = server.otlp.clone();
+    let (url, journal) = (server.otlp.clone(), dir.path().join("journal"));
     let sent = tokio::task::spawn_blocking(move || {
-        run(["import".as_ref(), "--url".as_ref(), url.as_ref(), more.as_os_str()])
+        let args = ["import".as_ref(), "--url".as_ref(), url.as_ref(), more.as_os_str()];
+        run(args.into_iter().chain(["--journal".as_ref(), journal.as_os_str()]))
     });
     let sent = sent.await.unwrap();
     assert_eq!(sent.status.code(), Some(0), "{}", said(&sent));

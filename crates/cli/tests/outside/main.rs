@@ -19,6 +19,8 @@ mod explore;
 mod export;
 mod history;
 mod import;
+mod import_url;
+mod kept;
 mod limits;
 mod meaning;
 mod parts;

@@ -19,6 +19,39 @@ use super::{BuildError, Limits};
 /// A key of up to so many bytes is kept, however short values have to be.
 const LEAST_KEY: usize = 256;
 
+impl Limits {
+    /// Whether an attribute's key is kept.
+    #[inline]
+    pub(super) fn key_fits(&self, key: &[u8]) -> bool {
+        key.len() <= self.attribute_length.max(LEAST_KEY)
+    }
+
+    /// `text` as far as it is kept.
+    #[inline]
+    pub(super) fn cut<'t>(&self, text: &'t [u8]) -> &'t [u8] {
+        let most = self.attribute_length;
+        if text.len() <= most {
+            return text;
+        }
+        // Not inside a character: UTF-8's continuation bytes are 10xxxxxx.
+        let end = (0..=most).rev().find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(0);
+        &text[..end]
+    }
+
+    /// Cuts a value to what is kept of it, and says whether it did; `None` if it cannot be cut.
+    #[inline]
+    pub(super) fn fit(&self, value: &mut AnyValue<'_>) -> Option<bool> {
+        let most = self.attribute_length;
+        match value {
+            AnyValue::Str(text) if text.len() > most => *text = self.cut(text),
+            AnyValue::Bytes(bytes) if bytes.len() > most => *bytes = &bytes[..most],
+            AnyValue::Any(Text::Written(start, end)) if *end - *start > most => return None,
+            _ => return Some(false),
+        }
+        Some(true)
+    }
+}
+
 #[derive(Debug)]
 enum Values {
     Str(TextColumn),
@@ -171,35 +204,21 @@ impl<'a> AttributeColumns<'a> {
     /// Cuts an attribute's value to the length that is kept; false if it cannot be cut, or its key
     /// is too long: cut, it would be another.
     fn fit(&mut self, attribute: &mut KeyValue<'a>) -> bool {
-        attribute.key.len() <= self.limits.attribute_length.max(LEAST_KEY)
-            && self.fit_value(&mut attribute.value)
+        self.limits.key_fits(attribute.key) && self.fit_value(&mut attribute.value)
     }
 
     /// Cuts `text` to the length that is kept.
     pub fn cut(&mut self, text: &'a [u8]) -> &'a [u8] {
-        let most = self.limits.attribute_length;
-        if text.len() <= most {
-            return text;
-        }
-        self.truncated += 1;
-        // Not inside a character: UTF-8's continuation bytes are 10xxxxxx.
-        let end = (0..=most).rev().find(|at| text[*at] & 0xc0 != 0x80).unwrap_or(0);
-        &text[..end]
+        let cut = self.limits.cut(text);
+        self.truncated += u64::from(cut.len() < text.len());
+        cut
     }
 
     /// Cuts a value to the length that is kept; false if it cannot be cut.
     pub fn fit_value(&mut self, value: &mut AnyValue<'a>) -> bool {
-        let most = self.limits.attribute_length;
-        match value {
-            AnyValue::Str(text) => *text = self.cut(text),
-            AnyValue::Bytes(bytes) if bytes.len() > most => {
-                *bytes = &bytes[..most];
-                self.truncated += 1;
-            }
-            AnyValue::Any(Text::Written(start, end)) if *end - *start > most => return false,
-            _ => {}
-        }
-        true
+        let fit = self.limits.fit(value);
+        self.truncated += u64::from(fit == Some(true));
+        fit.is_some()
     }
 
     #[inline]

@@ -29,6 +29,15 @@ pub struct Logs<'a> {
     event_name: TextColumn,
     dropped_attributes: NumberColumn<UInt32Type>,
     attributes: Vec<KeyValue<'a>>,
+    /// When the request came, 0 if that is not known.
+    received: i64,
+}
+
+impl Logs<'_> {
+    /// Of a request that came at `received`: nanoseconds since the epoch, 0 if that is not known.
+    pub fn received(received: i64) -> Self {
+        Self { received, ..Self::default() }
+    }
 }
 
 impl<'a> Items<'a> for Logs<'a> {
@@ -79,10 +88,14 @@ impl<'a> Items<'a> for Logs<'a> {
             }
         }
         let time = nanos("time_unix_nano", time)?;
-        let observed = nanos("observed_time_unix_nano", observed)?;
+        let mut observed = nanos("observed_time_unix_nano", observed)?;
 
         // Nothing below can fail.
         let buffers = &mut *sink.buffers;
+        if time == 0 && observed == 0 {
+            observed = self.received;
+            sink.rejected.untimed += u64::from(observed == 0);
+        }
         // "If observed_time_unix_nano is present and time_unix_nano is not, use it" (logs.proto).
         self.time.push(if time == 0 { observed } else { time });
         self.observed_time.push_option((observed != 0).then_some(observed));

@@ -14,11 +14,13 @@ mod logs;
 mod overflow;
 mod points;
 mod scopes;
+mod settle;
 pub mod to_json;
 mod traces;
 pub mod wire;
 
 pub use from_json::{decode_json, json_kind};
+pub use settle::{SETTLED_MORE, receive};
 
 use bytes::Bytes;
 
@@ -115,6 +117,10 @@ pub struct Rejected {
     /// Span links without a valid id that were left out of their spans. Each is also in its span's
     /// count of dropped links.
     pub links: u64,
+    /// Spans without a start and points or log records without a time, which are kept with the time
+    /// 0: not refused, but their sender should know. [`receive`] gives log records the time at which
+    /// they came.
+    pub untimed: u64,
     /// What was wrong with the first of them, each with its place in the request, such as
     /// `resource_spans[0].scope_spans[1].spans[7]: trace_id has 3 bytes, expected 16`.
     pub reasons: Vec<String>,
@@ -124,7 +130,7 @@ impl Rejected {
     /// At most this many reasons are kept.
     pub const MAX_REASONS: usize = 8;
 
-    /// Whether everything was kept.
+    /// Whether everything was kept as it came.
     pub fn is_empty(&self) -> bool {
         self.items == 0 && self.attributes == 0 && self.truncated == 0 && self.links == 0
     }
@@ -144,6 +150,9 @@ impl Rejected {
         }
         if self.links > 0 {
             message.push_str(&format!("; {} links dropped", self.links));
+        }
+        if self.untimed > 0 {
+            message.push_str(&format!("; {} without a time, kept at 1970", self.untimed));
         }
         message.trim_start_matches("; ").to_owned()
     }
@@ -170,6 +179,7 @@ impl Rejected {
         self.attributes += other.attributes;
         self.truncated += other.truncated;
         self.links += other.links;
+        self.untimed += other.untimed;
         let room = Self::MAX_REASONS - self.reasons.len();
         self.reasons.extend(other.reasons.into_iter().take(room));
     }
@@ -233,7 +243,8 @@ pub fn decode(kind: SignalKind, body: Bytes) -> Result<Decoded, DecodeError> {
     decode_with(kind, body, &Limits::default())
 }
 
-/// [`decode`], keeping at most what `limits` say.
+/// [`decode`], keeping at most what `limits` say. What has to be kept of the request then, so that it
+/// is decoded to the same again, [`receive`] says.
 pub fn decode_with(kind: SignalKind, body: Bytes, limits: &Limits) -> Result<Decoded, DecodeError> {
     check_size(body.len(), limits)?;
     let decoded = match decode_pass(kind, &body, limits, false) {
@@ -267,7 +278,10 @@ fn decode_pass(
 ) -> Result<Decoded, BuildError> {
     match kind {
         SignalKind::Spans => scopes::decode(traces::Spans::default(), body, limits, check),
-        SignalKind::Logs => scopes::decode(logs::Logs::default(), body, limits, check),
+        SignalKind::Logs => {
+            let received = settle::received(body);
+            scopes::decode(logs::Logs::received(received), body, limits, check)
+        }
         SignalKind::Points => scopes::decode(points::Points::default(), body, limits, check),
     }
 }

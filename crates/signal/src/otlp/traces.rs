@@ -166,6 +166,7 @@ impl<'a> Items<'a> for Spans<'a> {
             sink.rejected.note_link(|| format!("{}.links[{index}]", place()), &error);
             dropped_links += 1;
         }
+        sink.rejected.untimed += u64::from(start == 0);
         let name = sink.attributes.cut(name);
         let status_message = sink.attributes.cut(status_message);
         let buffers = &mut *sink.buffers;

@@ -142,6 +142,12 @@ impl<'a> Message<'a> {
         Self { rest: bytes }
     }
 
+    /// What has not been read yet.
+    #[inline]
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// The next field's number and value; `None` at the end.
     #[inline]
     pub fn next_field(&mut self) -> Result<Option<(u32, Field<'a>)>, WireError> {

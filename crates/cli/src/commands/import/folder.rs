@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use lacuna_signal::otlp::MAX_BODY;
+use jiff::Timestamp;
+use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::file::ReadRequest;
+use lacuna_signal::otlp::{self, Limits, MAX_BODY};
 use lacuna_store::{BusyReason, Import, Options, Store, StoreError};
 use miette::miette;
 
-use super::{Target, identity::identify};
+use super::stop::Stop;
+use super::{Taken, Target, identity::identify};
 use crate::Failure;
 use crate::input::failed;
 
@@ -34,7 +36,9 @@ pub struct Folder {
     /// Requests that were not stored, by number.
     lost: BTreeMap<u64, StoreError>,
     file: Option<InFile>,
-    refused: Vec<String>,
+    /// The request that the store will never take, and why.
+    refused: Option<(u64, String)>,
+    stop: Stop,
 }
 
 /// The file that is being imported.
@@ -54,13 +58,13 @@ struct InFile {
 
 impl Folder {
     /// Opens the folder, made if it is not there.
-    pub fn open(data: &Path) -> Result<Self, Failure> {
+    pub fn open(data: &Path, stop: Stop) -> Result<Self, Failure> {
         let mut options = Options::default();
         options.frame_bytes = MAX_BODY;
         let store = Store::open(data, options).map_err(failed)?;
         let (answer, answers) = channel();
-        let (lost, refused) = (BTreeMap::new(), Vec::new());
-        Ok(Self { store, answers, answer, waiting: 0, lost, file: None, refused })
+        let (lost, refused) = (BTreeMap::new(), None);
+        Ok(Self { store, answers, answer, waiting: 0, lost, file: None, refused, stop })
     }
 
     fn settle(&mut self, (number, result): Answer) {
@@ -71,7 +75,9 @@ impl Folder {
                     file.taken.push(number);
                 }
             }
-            Err(error @ StoreError::TooLarge { .. }) => self.refused.push(error.to_string()),
+            Err(error @ StoreError::TooLarge { .. }) => {
+                self.refused = Some((number, error.to_string()));
+            }
             Err(error) => {
                 self.lost.insert(number, error);
             }
@@ -144,20 +150,27 @@ impl Target for Folder {
         Ok(skip)
     }
 
-    fn take(&mut self, number: u64, request: ReadRequest) -> Result<bool, Failure> {
-        let ReadRequest { kind, body, decoded } = request;
+    fn take(&mut self, number: u64, request: ReadRequest) -> Result<Taken, Failure> {
+        let ReadRequest { kind, mut body, mut decoded } = request;
         // A request without rows leaves no trace in the log, so it must not be counted there.
         if decoded.batch.num_rows() == 0 {
-            return Ok(true);
+            return Ok(Taken::New(None));
         }
         if let Some(file) = &mut self.file {
             if file.beyond.contains(&number) {
-                return Ok(false);
+                return Ok(Taken::Before);
             }
             if file.stored > 0 {
                 file.stored -= 1;
-                return Ok(false);
+                return Ok(Taken::Before);
             }
+        }
+        if kind == SignalKind::Logs && decoded.rejected.untimed > 0 {
+            // Its records come now.
+            let now = Timestamp::now().as_nanosecond();
+            let now = i64::try_from(now).unwrap_or(0);
+            (body, decoded) = otlp::receive(kind, body, &Limits::default(), now)
+                .map_err(|error| miette!("{error}"))?;
         }
         self.wait(MAX_WAITING - 1);
         loop {
@@ -177,11 +190,15 @@ impl Target for Folder {
                 _ => false,
             };
             if !self.lost.get(&number).is_some_and(full) {
-                return Ok(true);
+                // The store says so at once.
+                let refused = self.refused.take_if(|(refused, _)| *refused == number);
+                return Ok(refused.map_or(Taken::New(None), |(_, why)| Taken::Refused(why)));
             }
             self.lost.remove(&number);
             self.wait(0);
-            thread::sleep(RETRY);
+            if !self.stop.sleep(RETRY) {
+                return Ok(Taken::Stopped);
+            }
         }
     }
 
@@ -206,8 +223,36 @@ impl Target for Folder {
         self.store.close();
         flushed
     }
+}
 
-    fn refused(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.refused)
+#[cfg(test)]
+mod tests {
+    use lacuna_signal::otlp::decode;
+    use tokio::sync::watch;
+    use tokio::task::{spawn_blocking, yield_now};
+
+    use super::*;
+
+    /// Regression: nobody looked whether an end was asked for while memory was full.
+    #[tokio::test]
+    async fn a_full_memory_does_not_keep_it_from_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ask, asked) = watch::channel(false);
+        let mut folder = Folder::open(dir.path(), Stop::of(asked)).unwrap();
+        let all = Options::default().memory_bytes;
+        let full = (0..=all / MAX_BODY).map_while(|_| folder.store.admit(MAX_BODY).ok());
+        let full: Vec<_> = full.collect();
+        assert!(folder.store.admit(MAX_BODY).is_err());
+        // A log record with a time, in a request of its own.
+        let record = [&[9][..], &[7; 8]].concat();
+        let body = bytes::Bytes::from([&[10, 13, 18, 11, 18, 9][..], &record].concat());
+        let decoded = decode(SignalKind::Logs, body.clone()).unwrap();
+        assert_eq!(decoded.batch.num_rows(), 1);
+        let request = ReadRequest { kind: SignalKind::Logs, body, decoded };
+        let taking = spawn_blocking(move || folder.take(0, request));
+        yield_now().await;
+        ask.send_replace(true);
+        assert!(matches!(taking.await.unwrap(), Ok(Taken::Stopped)));
+        drop(full);
     }
 }

@@ -2,11 +2,12 @@
 
 mod folder;
 mod identity;
+mod journal;
 mod server;
+mod stop;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 use lacuna_signal::SignalKind;
@@ -14,13 +15,14 @@ use lacuna_signal::otlp::file::ReadRequest;
 use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
 
-use super::serve::end_asked_for;
 use crate::client::Tls;
 use crate::input::{InputFile, Outcome as Request, Problems, print_json};
 use crate::output::Format;
+use crate::times::duration;
 use crate::{Failure, Outcome, output};
 use folder::Folder;
-use server::Server;
+use server::{Partial, Server};
+use stop::Stop;
 
 /// Options of `lacuna import`.
 #[derive(Debug, clap::Args)]
@@ -47,6 +49,14 @@ pub struct Args {
     url: Option<String>,
     #[command(flatten)]
     tls: Tls,
+    /// Folder in which to remember how far files were sent to a server; by default
+    /// lacuna/imports in the user's state folder.
+    #[arg(long, value_name = "DIR", env = "LACUNA_JOURNAL", requires = "url")]
+    journal: Option<PathBuf>,
+    /// How long to try a server again that cannot be reached.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration,
+          requires = "url")]
+    retry_for: Duration,
     /// Import files from their beginning, even if they were imported before.
     #[arg(long)]
     again: bool,
@@ -62,16 +72,26 @@ pub struct Args {
 trait Target {
     /// Makes ready for `path`; how many of its requests are not wanted, from the first.
     fn begin(&mut self, path: &Path, name: &str, again: bool) -> Result<u64, Failure>;
-    /// Takes the request with this number in its file, from 0; whether it is new.
-    fn take(&mut self, number: u64, request: ReadRequest) -> Result<bool, Failure>;
+    /// Takes the request with this number in its file, from 0.
+    fn take(&mut self, number: u64, request: ReadRequest) -> Result<Taken, Failure>;
     /// The first `passed` requests of the file are done with. Called often.
     fn passed(&mut self, passed: u64) -> Result<(), Failure>;
     /// Returns when all that was taken of the file is durable and is known to be.
     fn end(&mut self, passed: u64) -> Result<(), Failure>;
     /// Returns when nothing is left to do.
     fn close(&mut self) -> Result<(), Failure>;
-    /// What the target itself refused, and why, since it was last asked.
-    fn refused(&mut self) -> Vec<String>;
+}
+
+/// What became of a request.
+enum Taken {
+    /// It is new; what of it was refused.
+    New(Option<Partial>),
+    /// It had been imported before.
+    Before,
+    /// It will never be taken, and why.
+    Refused(String),
+    /// An end was asked for before anything became of it.
+    Stopped,
 }
 
 /// What became of a file.
@@ -82,6 +102,8 @@ struct Report {
     requests: u64,
     /// Requests that an earlier import had stored.
     before: u64,
+    /// Requests that could be read, and were refused where they were to be stored.
+    refused: u64,
     spans: u64,
     log_records: u64,
     metric_points: u64,
@@ -90,22 +112,18 @@ struct Report {
 
 /// Imports every file; the good ones even if others are bad.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    tokio::spawn(async move {
-        // Without signals, the import can only be killed, which does no harm either.
-        if end_asked_for().await.is_ok() {
-            asked.store(true, Ordering::Relaxed);
-        }
-    });
+    let stop = Stop::listen();
     let done = tokio::task::spawn_blocking(move || import(&args, &stop));
     done.await.into_diagnostic()?
 }
 
-fn import(args: &Args, stop: &AtomicBool) -> Result<Outcome, Failure> {
+fn import(args: &Args, stop: &Stop) -> Result<Outcome, Failure> {
     let mut target: Box<dyn Target> = match &args.url {
-        Some(url) => Box::new(Server::new(url, &args.tls)?),
-        None => Box::new(Folder::open(&args.data)?),
+        Some(url) => {
+            let journal = args.journal.clone().or_else(journal::usual_folder);
+            Box::new(Server::new(url, &args.tls, journal, args.retry_for, stop.clone())?)
+        }
+        None => Box::new(Folder::open(&args.data, stop.clone())?),
     };
     let (mut reports, mut failed) = (Vec::new(), None);
     for path in &args.files {
@@ -133,7 +151,7 @@ fn import_file(
     args: &Args,
     path: &Path,
     target: &mut dyn Target,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Result<Report, Failure> {
     let mut file = InputFile::open(path, args.max_errors)?;
     let skip = target.begin(path, &file.name, args.again)?;
@@ -142,6 +160,7 @@ fn import_file(
         file: file.name.clone(),
         requests: 0,
         before: 0,
+        refused: 0,
         spans: 0,
         log_records: 0,
         metric_points: 0,
@@ -155,13 +174,15 @@ fn import_file(
         Err((passed, failure)) => (passed, Err(failure)),
     };
     let ended = target.end(passed);
-    for why in target.refused() {
-        file.problems.tell("", &why);
-    }
     file.problems.conclude();
     copied.and(ended)?;
     if report.requests + report.before == 0 && !file.problems.is_empty() {
-        return Err(miette!("{}: nothing in it can be read", file.name));
+        let what = if report.refused > 0 {
+            "nothing of it was taken"
+        } else {
+            "nothing in it can be read"
+        };
+        return Err(miette!("{}: {what}", file.name));
     }
     report.problems = file.problems;
     Ok(report)
@@ -173,7 +194,7 @@ fn copy(
     skip: u64,
     target: &mut dyn Target,
     bar: &ProgressBar,
-    stop: &AtomicBool,
+    stop: &Stop,
     report: &mut Report,
 ) -> Result<u64, (u64, Failure)> {
     let mut passed = 0;
@@ -188,12 +209,24 @@ fn copy(
                 // It may be written on, so it is not done with.
                 Request::CutOff => return Ok(passed),
                 Request::Unreadable => {}
-                Request::Read(request) => {
+                Request::Read(place, request) => {
                     let rows = request.decoded.batch.num_rows() as u64;
                     let kind = request.kind;
                     match target.take(passed, *request).map_err(|failure| (passed, failure))? {
-                        false => report.before += 1,
-                        true => report.count(kind, rows),
+                        Taken::New(partial) => {
+                            let rejected = partial.as_ref().map_or(0, |partial| partial.rejected);
+                            report.count(kind, rows.saturating_sub(rejected));
+                            if let Some(Partial { rejected, message }) = partial {
+                                file.problems.rejected_items += rejected;
+                                file.problems.tell(&place, &message);
+                            }
+                        }
+                        Taken::Before => report.before += 1,
+                        Taken::Refused(why) => {
+                            report.refused += 1;
+                            file.problems.tell(&place, &why);
+                        }
+                        Taken::Stopped => return Err((passed, interrupted(&file.name))),
                     }
                 }
             }
@@ -201,12 +234,14 @@ fn copy(
             target.passed(passed).map_err(|failure| (passed, failure))?;
         }
         bar.set_position(file.bytes_read());
-        if stop.load(Ordering::Relaxed) {
-            let name = &file.name;
-            let failure = miette!("interrupted in {name}: run it again, it goes on from there");
-            return Err((passed, failure));
+        if stop.asked() {
+            return Err((passed, interrupted(&file.name)));
         }
     }
+}
+
+fn interrupted(file: &str) -> Failure {
+    miette!("interrupted in {file}: run it again, it goes on from there")
 }
 
 impl Report {
@@ -245,6 +280,9 @@ impl Report {
         if problems.unreadable_requests > 0 {
             words +=
                 &format!("; {} unreadable", output::count(problems.unreadable_requests, "request"));
+        }
+        if self.refused > 0 {
+            words += &format!("; {} refused", output::count(self.refused, "request"));
         }
         if problems.rejected_items > 0 {
             words += &format!("; {} refused", output::count(problems.rejected_items, "item"));

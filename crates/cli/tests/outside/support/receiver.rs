@@ -39,6 +39,8 @@ struct State {
     taken: Vec<Taken>,
     /// Requests that were not taken.
     refused: usize,
+    /// Requests that were read, whatever became of them.
+    read: usize,
 }
 
 /// A receiver on a port of its own.
@@ -51,8 +53,13 @@ impl Receiver {
     pub async fn start(mood: Mood) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state =
-            Arc::new(Mutex::new(State { mood, unwanted: None, taken: Vec::new(), refused: 0 }));
+        let state = Arc::new(Mutex::new(State {
+            mood,
+            unwanted: None,
+            taken: Vec::new(),
+            refused: 0,
+            read: 0,
+        }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -77,6 +84,10 @@ impl Receiver {
 
     pub fn refused(&self) -> usize {
         self.state.lock().unwrap().refused
+    }
+
+    pub fn read(&self) -> usize {
+        self.state.lock().unwrap().read
     }
 
     /// Waits until so many requests were taken, and gives all that were.
@@ -109,6 +120,7 @@ async fn serve(mut stream: tokio::net::TcpStream, state: Arc<Mutex<State>>) {
                 _ => return,
             }
         };
+        state.lock().unwrap().read += 1;
         while mood() == Mood::Hangs {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }

@@ -11,7 +11,7 @@ mod parse;
 mod scalar;
 #[cfg(test)]
 mod tests;
-mod write;
+pub(super) mod write;
 
 use bytes::Bytes;
 

@@ -170,6 +170,7 @@ impl<'a> Items<'a> for Points<'a> {
                 });
                 match read {
                     Ok(()) => {
+                        sink.rejected.untimed += u64::from(self.point.time == 0);
                         let Sink { buffers, attributes, row, .. } = &mut *sink;
                         self.columns.push(metric_type, &self.point, buffers, attributes, **row);
                         sink.attributes.begin();
