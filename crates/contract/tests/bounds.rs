@@ -32,6 +32,9 @@ fn events(name: &'static str, ids: std::ops::Range<u32>, step: i64) -> Vec<Batch
     all.chunks(5_000).map(batch).collect()
 }
 
+const RESPONSE: &str =
+    "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 1s";
+
 const SUMS: &str = "kind: balance\nleft: 'sum(span.amount) { name = \"a\" }'\n\
                     right: 'sum(span.amount) { name = \"b\" }'\nkey: [span.key]\nwithin: 10m";
 
@@ -205,4 +208,66 @@ fn a_balance_is_due_by_its_earliest_event_of_either_side() {
     monitor.observe(&batch(&[ev(2, "b", "k", 0, 0).amount(2)]));
     monitor.observe(&batch(&[ev(3, "x", "", 601_000, 601_000)]));
     assert_eq!(count(&monitor, Verdict::Unbalanced), 1);
+}
+
+/// Scenario: keys of two parts, the first nearly as long as a key may be, the second a UUID; and one
+/// whose text alone is far too long.
+/// Guarantees: no key breaks the monitor; each is told with its parts, cut where they are too long,
+/// and found by what it is and by what is told.
+#[test]
+fn keys_that_are_too_long_are_cut_and_found() {
+    const ID: &str = "123e4567-e89b-12d3-a456-426614174000";
+    let rule = |key: &str| {
+        contract(&format!(
+            "when: '{{ name = \"{ID}\" }}'\nexpect: '{{ name = \"b\" }}'\nkey: [{key}]\nwithin: 1s"
+        ))
+    };
+    let (set, one) = (rule("span.key, name"), rule("span.key"));
+    for length in (4_070..4_100).chain([100_000]) {
+        let long = "x".repeat(length);
+        let events = [ev(1, ID, &long, 0, 1), ev(2, "x", "", 60_000, 60_000)];
+        for (set, parts) in [(&set, vec![long.as_str(), ID]), (&one, vec![long.as_str()])] {
+            let mut monitor = Monitor::new(set, Options::default());
+            monitor.observe(&batch(&events));
+            let (instances, _) = monitor.instances("c", |_| true, 9).unwrap();
+            assert_eq!(instances[0].key.len(), parts.len());
+            assert!(instances[0].key[0].starts_with("xxx"));
+            assert_eq!(monitor.instances_of_key(&parts).len(), 1, "{length}");
+            let told: Vec<&str> = instances[0].key.iter().map(String::as_str).collect();
+            assert_eq!(monitor.instances_of_key(&told).len(), 1, "{length}");
+            assert_eq!(monitor.findings()[0].examples.len(), 1);
+        }
+    }
+}
+
+/// Scenario: one key has ten activations of which each is an obligation, and then ten windows of a
+/// heartbeat; one open obligation less may be kept.
+/// Guarantees: the oldest one goes, and is counted; the others are judged as they would have been.
+#[test]
+fn one_open_obligation_too_many_costs_one() {
+    let options = || Options { max_open: 9, ..Options::default() };
+    let set = contract(&format!("{RESPONSE}\nper: event"));
+    let mut monitor = Monitor::new(&set, options());
+    let whens: Vec<Ev> =
+        (0..10).map(|i| ev(i, "a", "k", 300 * i64::from(i), 300 * i64::from(i))).collect();
+    monitor.observe(&batch(&whens));
+    assert_eq!((monitor.open(), monitor.status()[0].health.evicted_open), (9, 1));
+    // The first that is left is fulfilled; so would be the one that was given up.
+    monitor.observe(&batch(&[ev(20, "b", "k", 400, 410), ev(21, "x", "", 90_000, 90_000)]));
+    let verdicts = &monitor.status()[0].verdicts;
+    assert_eq!((verdicts["fulfilled"], verdicts["missed"], verdicts["open"]), (1, 8, 0));
+    assert_eq!(monitor.status()[0].activations, 10);
+
+    let text = "kind: heartbeat\nwhen: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\n\
+                key: [span.key]\nevery: 1s";
+    let mut monitor = Monitor::new(&contract(text), options());
+    let whens: Vec<Ev> =
+        (0..10).map(|i| ev(i, "a", "k", 1_000 * i64::from(i), 1_000 * i64::from(i))).collect();
+    monitor.observe(&batch(&whens));
+    assert_eq!((monitor.open(), monitor.status()[0].health.evicted_open), (9, 1));
+    monitor.observe(&batch(&[ev(20, "b", "k", 500, 510), ev(21, "b", "k", 5_500, 5_510)]));
+    monitor.observe(&batch(&[ev(22, "x", "", 90_000, 90_000)]));
+    let status = &monitor.status()[0];
+    assert_eq!((status.verdicts["fulfilled"], status.verdicts["missed"]), (1, 8));
+    assert_eq!((status.health.too_late, status.activations), (1, 10));
 }

@@ -49,32 +49,82 @@ fn what_never_had_a_cause_is_a_phantom() {
 
 /// Scenario: the service of the causes falls silent; outcomes go on for minutes; then it delivers
 /// what it had kept.
-/// Guarantees: what rests on the silence is unknown, with one finding; and is judged when it is back.
+/// Guarantees: an outcome that came needs its cause, whatever its service did: phantoms, with a note
+/// that the service was silent; they are judged anew when it delivers.
 #[test]
-fn outcomes_while_the_causes_service_is_silent_are_unknown() {
+fn outcomes_while_the_causes_service_is_silent_are_phantoms_with_a_note() {
     let mut monitor = Monitor::new(&rule("within: 30s"), Options::default());
     monitor.observe(&batch(&[
-        ev(1, "a", "early", 0, 1).from("pay"),
-        ev(2, "b", "early", 10, 11).from("ship"),
+        ev(1, "a", "early", 0, 1).from("orders"),
+        ev(2, "b", "early", 10, 11).from("shipping"),
     ]));
     for i in 0..10u32 {
         let (start, key) = (100_000 + i64::from(i) * 1_000, format!("k{i}"));
-        monitor.observe(&batch(&[ev(10 + i, "b", &key, start, start).from("ship")]));
+        monitor.observe(&batch(&[ev(10 + i, "b", &key, start, start).from("shipping")]));
     }
-    monitor.observe(&batch(&[ev(3, "x", "", 200_000, 200_000).from("ship")]));
+    monitor.observe(&batch(&[ev(3, "x", "", 200_000, 200_000).from("shipping")]));
     let count = |monitor: &Monitor, name: &str| monitor.status()[0].verdicts[name];
-    assert_eq!((count(&monitor, "unknown"), count(&monitor, "phantom")), (10, 0));
+    assert_eq!((count(&monitor, "unknown"), count(&monitor, "phantom")), (0, 10));
     let findings = monitor.findings();
     assert_eq!(findings.len(), 1);
-    assert_eq!((findings[0].kind, findings[0].status), (FindingKind::EvidenceGap, Status::Open));
+    assert_eq!((findings[0].kind, findings[0].status), (FindingKind::SilentFailure, Status::Open));
+    assert!(findings[0].description.contains("sent no such signal at all"), "{findings:?}");
     // Nine of the causes come after all.
     let kept = (0..10u32).map(|i| {
         let (start, key) = (99_000 + i64::from(i) * 1_000, format!("k{i}"));
-        ev(30 + i, if i == 4 { "y" } else { "a" }, &key, start, start).from("pay")
+        ev(30 + i, if i == 4 { "y" } else { "a" }, &key, start, start).from("orders")
     });
     monitor.observe(&batch(&kept.collect::<Vec<_>>()));
-    assert_eq!((count(&monitor, "unknown"), count(&monitor, "phantom")), (0, 1));
-    assert_eq!(count(&monitor, "fulfilled"), 10);
+    assert_eq!((count(&monitor, "fulfilled"), count(&monitor, "phantom")), (10, 1));
+    assert!(!monitor.findings()[0].description.contains("Note"));
+}
+
+/// Scenario: of a balance the left side's service is silent over its time in one case, the right
+/// side's in another.
+/// Guarantees: only silence of what is expected leaves it unknown; figures are told with both.
+#[test]
+fn a_balance_is_unknown_only_where_its_right_side_is_silent() {
+    let set = contract(
+        "kind: balance\nleft: 'count { name = \"a\" }'\nright: 'count { name = \"b\" }'\n\
+         key: [span.key]\nwithin: 10s",
+    );
+    for (only, verdict) in [("b", "unbalanced"), ("a", "unknown")] {
+        let service = |name: &str| if name == "a" { "orders" } else { "shipping" };
+        let report = history::run(
+            &set,
+            &[batch(&[
+                ev(1, "a", "early", 0, 1).from("orders"),
+                ev(2, "b", "early", 5, 6).from("shipping"),
+                ev(3, only, "k", 50_000, 50_001).from(service(only)),
+                ev(4, "x", "", 90_000, 90_000).from("clock"),
+            ])],
+        );
+        let instance = &report.contracts[0].instances[0];
+        assert_eq!((instance.verdict.name(), instance.key[0].as_str()), (verdict, "k"));
+        let figures = (instance.figures["left"], instance.figures["right"]);
+        assert_eq!(figures, if only == "a" { (1.0, 0.0) } else { (0.0, 1.0) });
+    }
+}
+
+/// Scenario: a service sends other spans, falls silent over an obligation, and sends its first
+/// outcome only later.
+/// Guarantees: it is one of the side's services all along: unknown, live as over history.
+#[test]
+fn a_service_whose_outcomes_come_only_later_was_one_before() {
+    let set = contract(
+        "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 1s",
+    );
+    let batches = [
+        batch(&[ev(1, "y", "", 0, 0).from("pay"), ev(2, "a", "k", 10_000, 10_000).from("shop")]),
+        batch(&[ev(3, "x", "", 100_000, 100_000).from("shop")]),
+        batch(&[ev(4, "b", "l", 200_000, 200_000).from("pay")]),
+    ];
+    let mut monitor = Monitor::new(&set, Options::default());
+    for (batch, expected) in batches.iter().zip(["open", "missed", "unknown"]) {
+        monitor.observe(batch);
+        assert_eq!(monitor.status()[0].verdicts[expected], 1);
+    }
+    assert_eq!(history::run(&set, &batches).contracts[0].verdicts["unknown"], 1);
 }
 
 /// Scenario: a new contract is shown the last hour of a longer past.

@@ -10,7 +10,7 @@
 //! | `GET /api/v1/contracts` | contracts, their verdicts and health |
 //! | `GET /` | what there is, as text |
 //! | `GET /healthz` | 200 while the process runs |
-//! | `GET /readyz` | 200 when the monitor knows what it has to know of the past, 503 before |
+//! | `GET /readyz` | 200 when the monitor knows what it has to know of the past, 503 before and if it has broken down |
 //! | `GET /metrics` | OpenMetrics |
 
 use std::sync::Arc;
@@ -310,6 +310,7 @@ async fn contracts(State(api): State<Api>) -> Response {
     let ready = api.live.is_ready();
     let body = serde_json::json!({
         "contracts": statuses, "clocks": clocks, "reload_error": reload_error, "ready": ready,
+        "failure": api.live.failure(),
     });
     axum::Json(body).into_response()
 }
@@ -317,6 +318,13 @@ async fn contracts(State(api): State<Api>) -> Response {
 async fn ready(State(api): State<Api>) -> Response {
     if api.live.is_ready() {
         return "ready\n".into_response();
+    }
+    if let Some(why) = api.live.failure() {
+        let message = format!(
+            "not ready: the contract monitor has broken down: {why}; telemetry is taken, but no \
+             contract is watched until the next start\n"
+        );
+        return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     }
     let message = "not ready: what was stored before is being read; telemetry is taken meanwhile\n";
     (StatusCode::SERVICE_UNAVAILABLE, message).into_response()

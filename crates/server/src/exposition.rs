@@ -122,6 +122,9 @@ pub fn live(live: &Live, out: &mut String) {
     let in_use = "1 while the contract files as they are now are not in use.";
     let broken = f64::from(u8::from(reloads.error.is_some()));
     one(out, "lacuna_contract_reload_failed", "gauge", in_use, broken);
+    let dead = "1 if the contract monitor has broken down: no contract is watched.";
+    let failed = f64::from(u8::from(live.failure().is_some()));
+    one(out, "lacuna_monitor_failed", "gauge", dead, failed);
     let waiting = "Size of the OTLP that waits for the contract monitor.";
     one(out, "lacuna_monitor_queue_bytes", "gauge", waiting, live.queue_bytes() as f64);
     let counts = live.checkpoints();

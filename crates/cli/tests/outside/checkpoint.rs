@@ -265,3 +265,50 @@ async fn a_clock_that_is_behind_is_measured_and_allowed_for() {
     let report: Value = serde_json::from_slice(&history.stdout).unwrap();
     assert_eq!(report["contracts"][0]["verdicts"]["fulfilled"], 1, "{report}");
 }
+
+/// Scenario: the first that a fresh server is sent is an activation, together with a span that begins
+/// in an hour.
+/// Guarantees: the span from the future settles nothing.
+#[tokio::test]
+async fn a_signal_from_the_future_that_comes_first_settles_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    contracts(dir.path(), "1h");
+    let server = serve(dir.path(), &[]).start();
+    let (now, future) = (now(), now() + 2 * 3_600 * SECOND);
+    assert!(send(&server, &[(1, "take", "k", now), (2, "other", "k", future)]).await);
+    await_verdicts(&server, &[json!({"open": 1}), json!({"open": 1})]).await;
+    eventually("a checkpoint", || async {
+        let written = server.metric("lacuna_checkpoints_written_total").await;
+        (written > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(verdicts(&server).await, vec![BTreeMap::from([("open".to_owned(), 1)]); 2]);
+}
+
+/// Scenario: an outcome happens while no server runs to take it; its sender comes again with it a
+/// little after the start.
+/// Guarantees: nothing was ever missed, though the idle fallback is quick and the deadline long over.
+#[tokio::test]
+async fn what_happened_while_nobody_listened_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    contracts(dir.path(), "1s");
+    let args = ["--lateness", "8s", "--idle", "100ms", "--checkpoint", "50ms"];
+    let serve = || Serve::on(&dir.path().join("data")).contracts(dir.path()).args(&args);
+    let server = serve().start();
+    let start = now();
+    assert!(send(&server, &[(1, "take", "k", start)]).await);
+    await_checkpoint(&server).await;
+    server.kill();
+    // By now, without anybody having listened, the deadline and the lateness are over.
+    while now() < start + 10 * SECOND {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let server = serve().start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(send(&server, &[(2, "done", "k", start + SECOND / 2)]).await);
+    await_verdicts(&server, &[json!({"fulfilled": 1}), json!({"fulfilled": 1})]).await;
+    let missed = r#"lacuna_contract_verdicts_total{contract="done-in-time",verdict="missed"}"#;
+    assert_eq!(server.metric(missed).await, 0.0);
+    let findings = server.json("/api/v1/findings").await;
+    assert_eq!(findings["findings"].as_array().map_or(0, Vec::len), 0, "{findings}");
+}

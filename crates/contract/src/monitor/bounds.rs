@@ -2,6 +2,7 @@
 
 use lacuna_signal::finding::Verdict;
 
+use super::events::{Obligations, obligations};
 use super::machine::{BUCKET, Machine};
 use super::prune::newest_cause;
 use super::state::{Body, Notes};
@@ -96,24 +97,48 @@ impl Machine {
         self.changed = true;
     }
 
-    /// Gives up the key whose deadline comes first; `false` if nothing is open.
-    pub(super) fn evict_open(&mut self) -> bool {
+    /// Gives up open obligations of one key, those due first and `most` at most, which is not 0; how
+    /// many it gave up, 0 if nothing is open.
+    pub(super) fn evict_open(&mut self, most: u64) -> u64 {
         while let Some(mut bucket) = self.due.first_entry() {
             let at = *bucket.key();
             let Some(slot) = bucket.get_mut().pop() else {
                 bucket.remove();
                 continue;
             };
-            let open = self.table.get(slot).map_or(0, |body| u64::from(body.open()));
             // The key may have been forgotten since, and its number be another one's.
-            if open > 0 && self.is_due_in(slot, at) {
-                self.forget(slot);
-                self.lose_open(open);
-                self.stats.evicted_open += open;
-                return true;
+            let gone = self.evict_of(slot, at, most);
+            if gone > 0 {
+                self.lose_open(gone);
+                self.stats.evicted_open += gone;
+                self.changed = true;
+                return gone;
             }
         }
-        false
+        0
+    }
+
+    /// Gives up open obligations of a key that are due in a bucket. What else is known of the key
+    /// stays, if there is anything.
+    fn evict_of(&mut self, slot: u32, bucket: i64, most: u64) -> u64 {
+        let contract = self.contract.clone();
+        let due = |deadline: i64| deadline >> BUCKET == bucket;
+        let (gone, empty) = match self.table.get_mut(slot) {
+            Some(Body::Windows(windows)) => windows.give_up(&contract, due, most),
+            Some(Body::Events(events)) if obligations(&contract) != Obligations::Key => {
+                events.give_up(&contract, due, most)
+            }
+            _ => (u64::from(self.is_due_in(slot, bucket)), true),
+        };
+        if gone == 0 {
+            return 0;
+        }
+        if empty {
+            self.forget(slot);
+        } else {
+            self.queue_if_settled(slot);
+        }
+        gone
     }
 
     /// Whether an open obligation of the key has its deadline in the bucket.

@@ -15,7 +15,7 @@ use super::{Monitor, Options, gap};
 use crate::spec::{Contract, ContractSet};
 
 /// The version of the bytes: another one is not read.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 
 /// Why a checkpoint is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

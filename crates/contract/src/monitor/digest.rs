@@ -10,11 +10,11 @@ use lacuna_signal::finding::{
 
 use super::codec::code;
 use super::episode::Standing;
-use super::judge::Side;
+use super::judge::{self, Side};
 use super::machine::Machine;
 use super::presence::Presence;
 use super::report::{Obligation, timestamp};
-use super::words::words;
+use super::words::{quiet_cause, words};
 use crate::spec::{Contract, Kind};
 
 /// What a finding said when it was last open.
@@ -49,6 +49,8 @@ struct Group {
     /// First and last activation.
     first: i64,
     last: i64,
+    /// Of how many the services of the cause were silent.
+    quiet: u64,
     /// The newest, newest first.
     examples: Vec<Instance>,
 }
@@ -67,11 +69,16 @@ struct Newest<'a> {
     count: u64,
     first: i64,
     last: i64,
+    quiet: u64,
     /// In order, newest first, no more than are told.
     list: Vec<(i64, u32, Obligation<'a>)>,
 }
 
 impl<'a> Newest<'a> {
+    fn none() -> Self {
+        Self { count: 0, first: i64::MAX, last: i64::MIN, quiet: 0, list: Vec::new() }
+    }
+
     fn take(&mut self, slot: u32, obligation: Obligation<'a>) {
         let activated = obligation.judged.activated;
         self.count += 1;
@@ -115,22 +122,18 @@ impl Machine {
                 if !matches!(verdict, Verdict::Fulfilled | Verdict::Open)
                     && obligation.judged.activated > self.digest.since(verdict)
                 {
-                    newest
-                        .entry(verdict)
-                        .or_insert_with(|| Newest {
-                            count: 0,
-                            first: i64::MAX,
-                            last: i64::MIN,
-                            list: Vec::new(),
-                        })
-                        .take(slot, obligation);
+                    let newest = newest.entry(verdict).or_insert_with(Newest::none);
+                    let quiet =
+                        judge::cause_was_silent(&self.contract, &obligation.judged, &context);
+                    newest.quiet += u64::from(quiet);
+                    newest.take(slot, obligation);
                 }
             }
         }
         let group = |(verdict, newest): (Verdict, Newest<'_>)| {
             let examples = newest.list.iter().map(|(_, slot, o)| self.instance(*slot, o)).collect();
-            let Newest { count, first, last, .. } = newest;
-            (verdict, Group { count, first, last, examples })
+            let Newest { count, first, last, quiet, .. } = newest;
+            (verdict, Group { count, first, last, quiet, examples })
         };
         let groups: BTreeMap<Verdict, Group> = newest.into_iter().map(group).collect();
         for (verdict, episode) in &mut self.digest.episodes {
@@ -218,14 +221,18 @@ impl Machine {
         let mut services: Vec<String> = self
             .evidence
             .whens
-            .keys()
-            .chain(self.evidence.expects.keys())
+            .iter()
+            .chain(&self.evidence.expects)
             .map(|s| (**s).to_owned())
             .collect();
         services.retain(|service| !service.is_empty());
         services.sort();
         services.dedup();
-        let (title, meaning) = words(contract, verdict, count, concerned);
+        let (title, mut meaning) = words(contract, verdict, count, concerned);
+        let quiet = self.digest.groups.get(&verdict).map_or(0, |group| group.quiet);
+        if quiet > 0 {
+            meaning.push_str(&quiet_cause(contract, verdict, quiet));
+        }
         let description = match &contract.description {
             Some(text) => format!("{meaning}\n{text}"),
             None => meaning,

@@ -7,7 +7,7 @@ use lacuna_signal::finding::Verdict;
 
 use super::amount::Sum;
 use super::event::{Event, pair};
-use super::events::{Events, Kept, place};
+use super::events::{Events, place};
 use super::windows::Window;
 use crate::spec::{Contract, Kind};
 
@@ -21,9 +21,6 @@ pub(super) struct Context<'a> {
     pub(super) silent: &'a dyn Fn(Side, i64, i64) -> bool,
 }
 
-/// A cause's services must have been silent for so long at least before an outcome without a cause
-/// is taken for one whose cause was lost: what is quiet for less is often just quiet.
-const QUIET: i64 = 60_000_000_000;
 /// How long before an outcome its cause is looked for beyond the edge of what is known, where the
 /// contract does not say.
 const REACH: i64 = 24 * 3_600_000_000_000;
@@ -137,19 +134,14 @@ pub(super) fn outcome(
         .map(|when| &when.event)
         .take_while(|when| when.start <= start)
         .any(|when| pair(&contract.conditions, when, expect));
-    let lost = || {
-        let reach = start.saturating_sub(contract.within.unwrap_or(REACH));
-        // What was forgotten since the outcome came was not a cause of it.
-        (reach < context.edge && old != Some(Verdict::Phantom))
-            || contract.within.is_some_and(|within| {
-                let from = start.saturating_sub(within.max(QUIET));
-                (context.silent)(Side::When, from, start)
-            })
-    };
+    // The outcome itself came, so its own signal was there: that its cause's was not is no reason
+    // to doubt. What was forgotten since the outcome came was not a cause of it.
+    let reach = start.saturating_sub(contract.within.unwrap_or(REACH));
+    let lost = reach < context.edge && old != Some(Verdict::Phantom);
     let verdict = match caused {
         true => Verdict::Fulfilled,
         false if context.watermark < start => Verdict::Open,
-        false if lost() => Verdict::Unknown,
+        false if lost => Verdict::Unknown,
         false => Verdict::Phantom,
     };
     Judged::new(verdict, start, start, start)
@@ -188,12 +180,26 @@ pub(super) fn balance(
     if left.agrees(&right) {
         return Some(judged(Verdict::Fulfilled));
     }
-    let silent = |side, list: &[Kept]| {
-        let none = list.first().is_none_or(|kept| kept.event.start > deadline);
-        none && (context.silent)(side, first, deadline)
-    };
-    let unknown = silent(Side::When, &events.whens) || silent(Side::Expect, &events.expects);
+    let none = events.expects.first().is_none_or(|kept| kept.event.start > deadline);
+    let unknown = none && (context.silent)(Side::Expect, first, deadline);
     Some(judged(if unknown { Verdict::Unknown } else { Verdict::Unbalanced }))
+}
+
+/// Whether the services that the cause comes from were silent over the time in which it was looked
+/// for, though they were not before. That changes no verdict, but is worth being told.
+pub(super) fn cause_was_silent(
+    contract: &Contract,
+    judged: &Judged,
+    context: &Context<'_>,
+) -> bool {
+    let (from, to) = match (judged.verdict, contract.within) {
+        (Verdict::Phantom, Some(within)) => {
+            (judged.activated.saturating_sub(within), judged.activated)
+        }
+        (Verdict::Unbalanced, Some(_)) => (judged.activated, judged.deadline),
+        _ => return false,
+    };
+    (context.silent)(Side::When, from, to)
 }
 
 /// A heartbeat's window from `from` on; `None` if it has no cause, which says nothing.

@@ -1,8 +1,19 @@
 //! Keys as bytes: one part after the other, each so that equal texts have equal bytes and common
 //! ids take few of them.
 
+use std::borrow::Cow;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
 use lacuna_signal::Value;
 use lacuna_signal::selector::FieldValue;
+
+/// Keys are at most so many bytes long: of longer ones the parts are cut, and end in a digest of all.
+pub(super) const MAX: usize = 4_096;
+/// Keys of more parts than this are cut as one text.
+const MAX_PARTS: usize = 32;
+/// What a cut part takes beside what is left of it: tag, length, mark and digest.
+const CUT: usize = 48;
 
 /// Any text: length as LEB128, then the text.
 const TEXT: u8 = 0;
@@ -101,23 +112,52 @@ fn push_number(mut number: u64, key: &mut Vec<u8>) {
     key.push(number as u8);
 }
 
-/// The parts of a key as texts.
+/// A key of at most [`MAX`] bytes: itself, or, of a longer one, as many parts, of which the long ones
+/// are cut and the last of those ends in a digest of the whole key.
+pub(super) fn fit(key: &[u8]) -> Cow<'_, [u8]> {
+    if key.len() <= MAX {
+        return Cow::Borrowed(key);
+    }
+    let mut all = parts(key);
+    if all.len() > MAX_PARTS {
+        all = vec![all.join(", ")];
+    }
+    let room = MAX / all.len().max(1) - CUT;
+    let last = all.iter().rposition(|part| part.len() > room);
+    let mut short = Vec::with_capacity(MAX);
+    for (i, part) in all.iter().enumerate() {
+        if part.len() <= room {
+            push_text(part, &mut short);
+            continue;
+        }
+        let mut text = part[..part.floor_char_boundary(room)].to_owned();
+        text.push('…');
+        if Some(i) == last {
+            text.push_str(&digest(key));
+        }
+        push_text(&text, &mut short);
+    }
+    Cow::Owned(short)
+}
+
+/// 32 hexadecimal digits that tell long keys apart.
+fn digest(key: &[u8]) -> String {
+    let half = |seed| {
+        let mut hasher = FixedState::with_seed(seed).build_hasher();
+        hasher.write(key);
+        hasher.finish()
+    };
+    format!("{:016x}{:016x}", half(1), half(2))
+}
+
+/// The parts of a key as texts. Bytes that are no key give some texts.
 pub(super) fn parts(mut key: &[u8]) -> Vec<String> {
     let mut parts = Vec::new();
     while let Some((tag, rest)) = key.split_first() {
         let (text, rest) = match *tag {
             UUID => {
                 let (id, rest) = rest.split_at(16.min(rest.len()));
-                let hex = hex(id);
-                let dashed = format!(
-                    "{}-{}-{}-{}-{}",
-                    &hex[..8],
-                    &hex[8..12],
-                    &hex[12..16],
-                    &hex[16..20],
-                    &hex[20..]
-                );
-                (dashed, rest)
+                (dashed(&hex(id)), rest)
             }
             HEX32 | HEX16 => {
                 let length = if *tag == HEX32 { 16 } else { 8 };
@@ -139,6 +179,13 @@ pub(super) fn parts(mut key: &[u8]) -> Vec<String> {
         key = rest;
     }
     parts
+}
+
+/// A UUID's digits as they are written; of too few what there is.
+fn dashed(hex: &str) -> String {
+    let groups = [0..8, 8..12, 12..16, 16..20, 20..32].map(|group| hex.get(group));
+    let whole: Option<Vec<&str>> = groups.into_iter().collect();
+    whole.map_or_else(|| hex.to_owned(), |groups| groups.join("-"))
 }
 
 fn number(bytes: &[u8]) -> (u64, &[u8]) {
@@ -182,7 +229,62 @@ mod tests {
         }
     }
 
+    /// A part of a key: an id, a number, or a text that may be far too long.
+    fn part() -> impl Strategy<Value = String> {
+        prop_oneof![
+            3 => "\\PC{1,40}",
+            2 => "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+            1 => "[0-9a-f]{16}",
+            3 => (prop::sample::select(&["x", "é", "🦀"][..]), 0usize..6_000)
+                .prop_map(|(text, times)| text.repeat(times / text.len())),
+            // About as long as fits.
+            3 => (4_060usize..4_100).prop_map(|length| "y".repeat(length)),
+        ]
+    }
+
+    fn key_of(parts: &[String]) -> Vec<u8> {
+        let mut key = Vec::new();
+        parts.iter().for_each(|part| push_text(part, &mut key));
+        key
+    }
+
     proptest! {
+        #[test]
+        fn keys_of_any_length_fit_and_stay_apart(
+            parts in prop::collection::vec(part(), 1..40),
+            other in prop::collection::vec(part(), 1..4),
+        ) {
+            let key = key_of(&parts);
+            let short = fit(&key);
+            prop_assert!(short.len() <= MAX, "{}", short.len());
+            let read = super::parts(&short);
+            if key.len() <= MAX {
+                prop_assert_eq!(&read, &parts);
+            } else if parts.len() <= MAX_PARTS {
+                prop_assert_eq!(read.len(), parts.len());
+                for (read, part) in read.iter().zip(&parts) {
+                    let start = read.split('…').next().unwrap_or_default();
+                    prop_assert!(read == part || part.starts_with(start));
+                }
+            }
+            // As it is told it can be asked for again.
+            let again = key_of(&read);
+            prop_assert_eq!(&*fit(&again), &*short);
+            let other = key_of(&other);
+            prop_assert!(other == key || fit(&other) != short);
+            // Two long ones that differ at the end alone.
+            let mut longer = parts;
+            longer.last_mut().unwrap().push('z');
+            prop_assert_ne!(fit(&key_of(&longer)).into_owned(), short.into_owned());
+        }
+
+        #[test]
+        fn any_bytes_have_parts(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _ = super::parts(&bytes);
+            let long = [bytes, vec![UUID; MAX]].concat();
+            prop_assert!(fit(&long).len() <= MAX);
+        }
+
         #[test]
         fn keys_read_back(
             texts in prop::collection::vec(

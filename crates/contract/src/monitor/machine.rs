@@ -151,7 +151,8 @@ impl Machine {
         let watermark = time.watermark;
         let start = rows.start(row);
         self.stats.matched[self::role(role)] += 1;
-        self.reconsider |= self.evidence.note(role, rows.service(row), start) && start <= watermark;
+        // Also what was settled long ago may be seen otherwise by it; over history nothing is yet.
+        self.reconsider |= self.evidence.note(role, rows.service(row)) && watermark > i64::MIN;
         let last = match role {
             Role::When => &mut self.stats.last_when,
             _ => &mut self.stats.last_expect,
@@ -244,11 +245,8 @@ impl Machine {
             // Also when the verdict stays: traces and figures may have changed.
             self.revision += 1;
         }
-        if !open && !table.mark(slot) {
-            // The mark says that the key stands in a queue.
-            table.set_mark(slot, true);
-            let queue = if bad { &mut self.settled_bad } else { &mut self.settled };
-            queue.push_back(slot);
+        if !open {
+            self.queue_if_settled(slot);
         }
         if bad {
             self.bad.insert(slot);
@@ -261,6 +259,17 @@ impl Machine {
             self.unknown.remove(&slot);
         }
         self.changed |= changed;
+    }
+
+    /// Puts a key without open obligations in the queue of those that may be forgotten. The mark says
+    /// that it stands there.
+    pub(super) fn queue_if_settled(&mut self, slot: u32) {
+        let Some(tally) = self.table.get(slot).map(Body::tally) else { return };
+        if tally.open == 0 && !self.table.mark(slot) {
+            self.table.set_mark(slot, true);
+            let queue = if tally.bad > 0 { &mut self.settled_bad } else { &mut self.settled };
+            queue.push_back(slot);
+        }
     }
 
     /// Settles what is due by `watermark`.

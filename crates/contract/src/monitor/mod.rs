@@ -112,6 +112,8 @@ pub struct Monitor {
     wall: Option<i64>,
     last_growth: Option<i64>,
     grew: bool,
+    /// Until the wall clock shows this, deadlines wait.
+    hold: i64,
 }
 
 impl Monitor {
@@ -133,6 +135,7 @@ impl Monitor {
             wall: None,
             last_growth: None,
             grew: false,
+            hold: i64::MIN,
         }
     }
 
@@ -184,12 +187,18 @@ impl Monitor {
             self.last = believed;
             self.grew = true;
         }
-        if let Some(last) = self.last {
+        self.follow();
+        self.bound();
+    }
+
+    /// Lets the watermark follow the newest event.
+    fn follow(&mut self) {
+        let wall = self.wall.unwrap_or(i64::MAX);
+        if let Some(last) = self.last.filter(|_| wall >= self.hold) {
             // An event that ends just then may still come, so the watermark stays before it.
             let watermark = last.min(wall).saturating_sub(self.lateness()).saturating_sub(1);
             self.advance(watermark);
         }
-        self.bound();
     }
 
     /// As [`Self::observe`], for a batch some of whose rows may have been observed before: they
@@ -212,11 +221,29 @@ impl Monitor {
         if std::mem::take(&mut self.grew) || self.last_growth.is_none() {
             self.last_growth = Some(now);
         }
+        if now < self.hold {
+            return;
+        }
+        self.follow();
         let idle = i64::try_from(self.options.idle.as_nanos()).unwrap_or(i64::MAX);
         let since = now.saturating_sub(self.last_growth.unwrap_or(now));
         if since >= idle && self.machines.iter().any(|machine| machine.known) {
             self.advance(now.saturating_sub(self.lateness()));
         }
+    }
+
+    /// Tells the time alone, which no deadline follows: before events are observed, so that what ends
+    /// in the future is known to. [`Self::advance_wall_clock`] lets deadlines follow.
+    pub fn tell_wall_clock(&mut self, now: Timestamp) {
+        self.wall = Some(nanos(now));
+    }
+
+    /// Lets deadlines wait for the lateness, from `now` on by the wall clock: while nobody listened
+    /// events could not come, and senders that were turned away come again with a delay. To be called
+    /// on a restart, when all has been observed that came before it.
+    pub fn resume_at(&mut self, now: Timestamp) {
+        self.tell_wall_clock(now);
+        self.hold = nanos(now).saturating_add(self.lateness());
     }
 
     /// The data ends at `end` at the latest: what ends later is from a clock that is ahead.
@@ -301,11 +328,11 @@ impl Monitor {
             let Some(most) = self.machines.iter_mut().max_by_key(|machine| machine.open()) else {
                 return;
             };
-            let before = most.open();
-            if !most.evict_open() {
+            let gone = most.evict_open(open - max);
+            if gone == 0 {
                 return;
             }
-            open -= before - most.open();
+            open = open.saturating_sub(gone);
         }
     }
 

@@ -263,8 +263,8 @@ impl Machine {
             list.sort();
             list
         };
-        let whens = sorted(self.evidence.whens.keys().map(|s| (**s).to_owned()).collect());
-        let expects = sorted(self.evidence.expects.keys().map(|s| (**s).to_owned()).collect());
+        let whens = sorted(self.evidence.whens.iter().map(|s| (**s).to_owned()).collect());
+        let expects = sorted(self.evidence.expects.iter().map(|s| (**s).to_owned()).collect());
         let silent = self.silent_now(presence, watermark);
         let stats = &self.stats;
         let mut problems = Vec::new();

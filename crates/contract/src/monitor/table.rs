@@ -7,6 +7,8 @@ use std::hash::BuildHasher;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
+use super::key;
+
 /// Entries by key.
 #[derive(Debug)]
 pub(super) struct Table<T> {
@@ -27,8 +29,6 @@ struct Entry<T> {
     value: T,
 }
 
-/// Keys are at most this long; of longer ones only their hash is kept, with their beginning.
-const MAX_KEY: usize = 4_096;
 /// Entries in a page.
 const PAGE: usize = 512;
 /// Bytes in a page of keys.
@@ -109,7 +109,7 @@ impl Arena {
     fn push(&mut self, key: &[u8]) -> Option<u32> {
         let at = self.place(key.len())?;
         let page = self.pages.last_mut()?;
-        // At most `MAX_KEY`, which two bytes hold.
+        // At most `key::MAX`, which two bytes hold.
         page.extend((key.len() as u16).to_le_bytes());
         page.extend(key);
         Some(at)
@@ -147,15 +147,7 @@ impl<T> Table<T> {
 
     /// The entry of `key`, made by `make` if there is none; `None` if the table is full.
     pub(super) fn entry(&mut self, key: &[u8], make: impl FnOnce() -> T) -> Option<u32> {
-        let short;
-        let key = if key.len() <= MAX_KEY {
-            key
-        } else {
-            let mut bytes = key[..MAX_KEY - 8].to_vec();
-            bytes.extend(hash(key).to_le_bytes());
-            short = bytes;
-            &short
-        };
+        let key = &*key::fit(key);
         let code = hash(key);
         let (entries, arena) = (&self.entries, &self.arena);
         let same = |slot: &u32| entries.get(*slot).is_some_and(|entry| arena.read(entry.at) == key);
@@ -183,6 +175,7 @@ impl<T> Table<T> {
 
     /// The entry of `key`, if there is one.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
+        let key = &*key::fit(key);
         let same = |slot: &u32| self.key(*slot) == key;
         self.map.find(hash(key), same).copied()
     }
@@ -312,8 +305,14 @@ mod tests {
     #[test]
     fn long_keys_stay_apart() {
         let mut table = Table::default();
-        let (a, b) = (vec![1; 100_000], [vec![1; 99_999], vec![2]].concat());
-        let (a, b) = (table.entry(&a, || 0).unwrap(), table.entry(&b, || 1).unwrap());
-        assert_ne!(a, b);
+        let long = |last: &str| {
+            let mut bytes = Vec::new();
+            key::push_text(&format!("{}{last}", "x".repeat(99_999)), &mut bytes);
+            bytes
+        };
+        let (a, b) = (long("a"), long("b"));
+        let slots = (table.entry(&a, || 0).unwrap(), table.entry(&b, || 1).unwrap());
+        assert_ne!(slots.0, slots.1);
+        assert_eq!((table.find(&a), table.find(&b)), (Some(slots.0), Some(slots.1)));
     }
 }

@@ -190,6 +190,29 @@ impl Windows {
         self.prune_at = u32::try_from(next).unwrap_or(u32::MAX);
     }
 
+    /// Gives up open windows whose end is `due`, the oldest first and `most` at most: how many it were,
+    /// and whether none is left. What comes for them later is too late.
+    pub(super) fn give_up(
+        &mut self,
+        contract: &Contract,
+        due: impl Fn(i64) -> bool,
+        most: u64,
+    ) -> (u64, bool) {
+        let is_open = |window: &Window| window.verdict == Some(Verdict::Open);
+        let open = self.windows.iter().filter(|(from, window)| {
+            is_open(window) && due(from.saturating_add(contract.within.unwrap_or(0)))
+        });
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let gone: Vec<i64> = open.map(|(from, _)| *from).take(most).collect();
+        for from in &gone {
+            self.windows.remove(from);
+            self.tally.forget(Verdict::Open);
+            self.floor = self.floor.max(from.saturating_add(1));
+        }
+        // An empty one stays: it knows what is too late.
+        (gone.len() as u64, false)
+    }
+
     /// Bytes of memory.
     pub(super) fn memory(&self) -> usize {
         size_of::<Self>() + self.windows.len() * (size_of::<Window>() + 24)

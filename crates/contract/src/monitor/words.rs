@@ -132,8 +132,7 @@ pub(super) fn words(
             format!("{name}: nothing can be said about {of} outcomes"),
             format!(
                 "No {when} is known that precedes these {expect}{within}, but not all that came \
-                 before is known: its services sent no such signal at all for long, though they \
-                 did before, or the time before is cut off, or keys were forgotten."
+                 before is known: the time before is cut off, or keys were forgotten."
             ),
         ),
         Verdict::Unknown => (
@@ -155,4 +154,17 @@ pub(super) fn words(
             ),
         },
     }
+}
+
+/// A note of violations over whose time the services of the cause sent nothing.
+pub(super) fn quiet_cause(contract: &Contract, verdict: Verdict, quiet: u64) -> String {
+    let when = &contract.when.selector;
+    let time = match verdict {
+        Verdict::Phantom => "the time in which it was looked for",
+        _ => "their time",
+    };
+    format!(
+        "\nNote: over {time} the services that {when} comes from sent no such signal at all, though \
+         they did before, for {quiet} of them: it may have come and its telemetry be lost."
+    )
 }

@@ -8,14 +8,13 @@
 mod checkpoint;
 mod past;
 mod queue;
+mod reload;
+mod run;
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
-use lacuna_contract::{ContractSet, LoadErrors, Monitor, Options};
+use lacuna_contract::{ContractSet, Monitor, Options};
 use lacuna_signal::Batch;
 use lacuna_signal::finding::{Acknowledgement, Finding};
 use lacuna_store::Store;
@@ -28,12 +27,9 @@ use crate::ingest::Observer;
 use crate::telemetry::SharedTelemetry;
 use checkpoint::Checkpointer;
 use past::Past;
-use queue::{Popped, Queue};
-
-/// How often the clock moves deadlines when nothing arrives, and findings are told.
-const TICK: Duration = Duration::from_millis(200);
-/// Telling what was found takes at most this share of the time: one part in so many.
-const SHARE: u32 = 10;
+use queue::Queue;
+use reload::Reload;
+use run::Loop;
 
 /// How reading changed contract files went.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +56,8 @@ struct Shared {
     reloads: Mutex<Reloads>,
     checkpoints: Arc<checkpoint::Counts>,
     ready: watch::Sender<bool>,
+    /// Why the monitor's thread has ended before it was to.
+    failure: OnceLock<String>,
     /// Whether there is a folder of contracts.
     watches: bool,
 }
@@ -78,44 +76,19 @@ impl Live {
         store: &Store,
         telemetry: &SharedTelemetry,
     ) -> std::io::Result<Arc<Self>> {
-        let options = Options {
-            lateness: config.lateness,
-            idle: config.idle,
-            max_open: config.max_open,
-            resolve_after: config.resolve_after,
-            ..Options::default()
-        };
         let file = past::checkpoint_file(&config.data_dir);
-        let shared = Arc::new(Shared {
-            monitor: Mutex::new(Monitor::new(&contracts, options.clone())),
-            queue: Queue::within(config.memory_limit),
-            desk: Desk::open(&config.data_dir, &config.channels()),
-            store: store.clone(),
-            reloads: Mutex::default(),
-            checkpoints: Arc::default(),
-            ready: watch::Sender::new(false),
-            watches: config.contracts_dir.is_some(),
-        });
+        let shared = Arc::new(Shared::new(config, &contracts, store));
+        let options = options(config);
+        let past =
+            Past { options, store: store.clone(), length: config.replay, file: file.clone() };
+        let reload = config.contracts_dir.clone().map(|dir| Reload::new(dir, config));
         let counts = Arc::clone(&shared.checkpoints);
-        let loop_ = Loop {
-            past: Past { options, store: store.clone(), length: config.replay, file: file.clone() },
-            reload: config.contracts_dir.clone().map(|dir| Reload {
-                seen: fingerprint(&dir),
-                dir,
-                every: config.reload_every,
-                retention: config.retention_age,
-                next: Instant::now() + config.reload_every,
-            }),
-            checkpointer: Checkpointer::new(file, config.checkpoint_every, counts),
-            changed: true,
-            reading: None,
-            next_told: Instant::now(),
-            telemetry: Arc::clone(telemetry),
-            shared: Arc::clone(&shared),
-        };
+        let checkpointer = Checkpointer::new(file, config.checkpoint_every, counts);
+        let loop_ = Loop::new(Arc::clone(&shared), past, reload, checkpointer, telemetry);
+        let (watched, telemetry) = (Arc::clone(&shared), Arc::clone(telemetry));
         let thread = std::thread::Builder::new()
             .name("contract-monitor".to_owned())
-            .spawn(move || loop_.run(&contracts))?;
+            .spawn(move || run::supervise(&watched, &telemetry, || loop_.run(&contracts)))?;
         Ok(Arc::new(Self { shared, thread: Mutex::new(Some(thread)) }))
     }
 
@@ -161,12 +134,18 @@ impl Live {
         self.shared.watches && self.is_ready()
     }
 
-    /// Whether the monitor knows all that it has to know of the past.
+    /// Whether the monitor knows all that it has to know of the past, and watches.
     pub fn is_ready(&self) -> bool {
-        *self.shared.ready.borrow()
+        *self.shared.ready.borrow() && self.failure().is_none()
     }
 
-    /// Returns when [`Self::is_ready`].
+    /// Why contracts are not watched any more, if the monitor's thread has broken down. Telemetry is
+    /// taken as before, and findings are as they were.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+
+    /// Returns when [`Self::is_ready`], or when it never will be.
     pub async fn ready(&self) {
         // An error means that the monitor is gone, which nobody has to wait for.
         let _ = self.shared.ready.subscribe().wait_for(|ready| *ready).await;
@@ -192,7 +171,7 @@ impl Live {
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             self.shared.queue.close(self.shared.store.position());
-            // An error means that the thread has panicked; the next start reads history.
+            // Of what went wrong in it has been told.
             let _ = thread.join();
         }
     }
@@ -204,7 +183,31 @@ impl Observer for Live {
     }
 }
 
+fn options(config: &Config) -> Options {
+    Options {
+        lateness: config.lateness,
+        idle: config.idle,
+        max_open: config.max_open,
+        resolve_after: config.resolve_after,
+        ..Options::default()
+    }
+}
+
 impl Shared {
+    fn new(config: &Config, contracts: &ContractSet, store: &Store) -> Self {
+        Self {
+            monitor: Mutex::new(Monitor::new(contracts, options(config))),
+            queue: Queue::within(config.memory_limit),
+            desk: Desk::open(&config.data_dir, &config.channels()),
+            store: store.clone(),
+            reloads: Mutex::default(),
+            checkpoints: Arc::default(),
+            ready: watch::Sender::new(false),
+            failure: OnceLock::new(),
+            watches: config.contracts_dir.is_some(),
+        }
+    }
+
     /// Brings the book up to date.
     fn tell(&self) {
         let (findings, watermark) = {
@@ -220,186 +223,4 @@ impl Shared {
             monitor.resume(fingerprint, &entry.episode());
         }
     }
-}
-
-struct Loop {
-    shared: Arc<Shared>,
-    past: Past,
-    reload: Option<Reload>,
-    checkpointer: Checkpointer,
-    /// Whether there is anything new to write down.
-    changed: bool,
-    /// Contracts that are not in use yet, since some of them are still being shown history.
-    reading: Option<Reading>,
-    next_told: Instant,
-    telemetry: SharedTelemetry,
-}
-
-impl Loop {
-    fn run(mut self, contracts: &ContractSet) {
-        let queue = &self.shared.queue;
-        if self.reload.is_none() {
-            // Without contracts there is nothing to watch. What a process with contracts has
-            // written down stays for the next one, and its findings are not taken for resolved.
-            self.shared.ready.send_replace(true);
-            return self.telemetry.set_ready(true);
-        }
-        let mut monitor = self.past.on_start(contracts, queue);
-        if queue.is_closed() {
-            // What it knows is not whole: what the last process wrote down stays.
-            return;
-        }
-        if let Some(watermark) = self.shared.desk.book().watermark() {
-            // What somebody has been told was settled must not be open again.
-            monitor.settle_up_to(watermark);
-        }
-        self.shared.resume(&mut monitor);
-        *self.shared.monitor.lock() = monitor;
-        self.shared.tell();
-        self.telemetry.set_ready(true);
-        self.shared.ready.send_replace(true);
-        let mut next_tick = Instant::now() + TICK;
-        loop {
-            match self.shared.queue.pop(next_tick) {
-                Popped::Batch(batch) => {
-                    self.shared.monitor.lock().observe(&batch);
-                    self.changed = true;
-                }
-                Popped::Closed => break,
-                Popped::Nothing => {}
-            }
-            if Instant::now() >= next_tick {
-                self.tick();
-                next_tick = Instant::now() + TICK;
-            }
-            let (store, queue) = (&self.shared.store, &self.shared.queue);
-            self.checkpointer.run(&mut self.changed, store, queue, &self.shared.monitor);
-        }
-        self.shared.tell();
-        if let Some(position) = self.shared.queue.closed_at() {
-            self.checkpointer.finish(position, &self.shared.monitor);
-        }
-    }
-
-    fn tick(&mut self) {
-        let start = Instant::now();
-        {
-            let mut monitor = self.shared.monitor.lock();
-            monitor.advance_wall_clock(Timestamp::now());
-            self.changed |= monitor.take_changed();
-        }
-        if start >= self.next_told {
-            self.shared.tell();
-            self.next_told = Instant::now() + start.elapsed() * SHARE;
-        }
-        self.look_for_changes();
-    }
-
-    fn look_for_changes(&mut self) {
-        if let Some(reading) = self.reading.take_if(|reading| reading.thread.is_finished()) {
-            self.take_into_use(reading);
-        }
-        let Some(reload) = self.reload.as_mut().filter(|reload| Instant::now() >= reload.next)
-        else {
-            return;
-        };
-        reload.next = Instant::now() + reload.every;
-        if self.reading.is_some() {
-            return;
-        }
-        let found = fingerprint(&reload.dir);
-        if found == reload.seen {
-            return;
-        }
-        reload.seen = found;
-        match reload.load() {
-            Ok(contracts) => self.reload(contracts),
-            Err(errors) => self.not_reloaded(errors.to_string()),
-        }
-    }
-
-    /// Takes other contracts into use. Of what is new among them history is read on the side, so that
-    /// the deadlines of the others do not stand still meanwhile.
-    fn reload(&mut self, contracts: ContractSet) {
-        let lacking = self.shared.monitor.lock().lacking(&contracts);
-        if lacking.is_empty() {
-            self.shared.monitor.lock().reload(&contracts);
-            return self.reloaded(contracts.len());
-        }
-        tracing::info!(contracts = lacking.len(), "reading history for new and changed contracts");
-        let (past, shared) = (self.past.clone(), Arc::clone(&self.shared));
-        let read = move || past.before_reload(&lacking, &shared.queue);
-        match std::thread::Builder::new().name("contract-history".to_owned()).spawn(read) {
-            Ok(thread) => self.reading = Some(Reading { contracts, thread }),
-            Err(error) => self.not_reloaded(format!("cannot start a thread: {error}")),
-        }
-    }
-
-    fn take_into_use(&mut self, Reading { contracts, thread }: Reading) {
-        let Ok(fresh) = thread.join() else {
-            return self.not_reloaded("reading history for them has panicked".to_owned());
-        };
-        let (monitor, queue) = (&self.shared.monitor, &self.shared.queue);
-        // After the stop the next start reads history for what is not in use.
-        if self.past.on_reload(monitor, &contracts, fresh, queue) {
-            self.reloaded(contracts.len());
-        }
-    }
-
-    fn reloaded(&mut self, contracts: usize) {
-        self.shared.resume(&mut self.shared.monitor.lock());
-        self.changed = true;
-        tracing::info!(contracts, "contracts reloaded");
-        let mut reloads = self.shared.reloads.lock();
-        *reloads = Reloads { error: None, done: reloads.done + 1, ..*reloads };
-    }
-
-    fn not_reloaded(&self, text: String) {
-        tracing::error!("contracts not reloaded, the last good ones stay:\n{text}");
-        let mut reloads = self.shared.reloads.lock();
-        *reloads = Reloads { error: Some(text), failed: reloads.failed + 1, ..*reloads };
-    }
-}
-
-/// Contracts that are about to be taken into use.
-struct Reading {
-    contracts: ContractSet,
-    /// Shows history to a monitor of those that are new.
-    thread: JoinHandle<(Monitor, u64)>,
-}
-
-struct Reload {
-    dir: PathBuf,
-    seen: Vec<Seen>,
-    every: Duration,
-    /// How long the store keeps data, if not for ever.
-    retention: Option<Duration>,
-    next: Instant,
-}
-
-impl Reload {
-    fn load(&self) -> Result<ContractSet, LoadErrors> {
-        let contracts = ContractSet::load_dir(&self.dir)?;
-        let errors = self.retention.map_or(Vec::new(), |age| contracts.beyond_retention(age));
-        if errors.is_empty() { Ok(contracts) } else { Err(LoadErrors { errors }) }
-    }
-}
-
-/// What tells that a file has changed: its name, where it lies, its time and size.
-type Seen = (PathBuf, Option<PathBuf>, Option<SystemTime>, u64);
-
-/// What tells that a folder's files have changed. Links are followed: of what Kubernetes mounts,
-/// the files are links through a link that is swapped.
-fn fingerprint(dir: &std::path::Path) -> Vec<Seen> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<_> = entries
-        .filter_map(|entry| {
-            let path = entry.path();
-            let meta = std::fs::metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
-            let target = std::fs::canonicalize(&path).ok();
-            Some((path, target, meta.modified().ok(), meta.len()))
-        })
-        .collect();
-    files.sort();
-    files
 }

@@ -80,7 +80,6 @@ impl Past {
         let from = self.store.position();
         let mut monitor = match self.restored(contracts) {
             Some((mut monitor, position)) => {
-                monitor.advance_wall_clock(Timestamp::now());
                 self.show_since(position, queue, &mut |batch, again| {
                     show(&mut monitor, batch, again)
                 });
@@ -88,12 +87,18 @@ impl Past {
             }
             None => Monitor::new(contracts, self.options.clone()),
         };
+        // Also before it is shown anything: what is from the future settles nothing.
+        monitor.tell_wall_clock(Timestamp::now());
         let lacking = monitor.lacking(contracts);
         // Without contracts there is nothing to find in history, and a day of it takes long to read.
         if !lacking.is_empty() {
             monitor.adopt(self.fresh(&lacking, queue));
         }
         self.join_in(from, queue, &mut |batch, again| show(&mut monitor, batch, again));
+        if monitor.watermark().is_some() {
+            // Something is known of before: senders could not reach anybody since, and come again.
+            monitor.resume_at(Timestamp::now());
+        }
         monitor
     }
 
@@ -134,7 +139,7 @@ impl Past {
     fn fresh(&self, lacking: &ContractSet, queue: &Queue) -> Monitor {
         let options = Options { learn_clocks: LEARN_CLOCKS, ..self.options.clone() };
         let mut fresh = Monitor::new(lacking, options);
-        fresh.advance_wall_clock(Timestamp::now());
+        fresh.tell_wall_clock(Timestamp::now());
         if let Err(error) = self.replay(&mut fresh, queue) {
             tracing::error!(%error, "stored history could not be read again in full");
         }
@@ -212,6 +217,7 @@ impl Past {
 
 /// Shows a batch to a monitor; `again` says that it may have seen some of it.
 fn show(monitor: &mut Monitor, batch: &Batch, again: bool) {
+    monitor.tell_wall_clock(Timestamp::now());
     if again {
         monitor.observe_again(batch);
     } else {

@@ -108,6 +108,16 @@ impl Queue {
         self.emptied.notify_all();
     }
 
+    /// Lets go of what waits, and of whatever comes: nobody takes it any more. It is durable.
+    pub fn abandon(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed.get_or_insert(0);
+        waiting.batches.clear();
+        waiting.bytes = 0;
+        self.filled.notify_all();
+        self.emptied.notify_all();
+    }
+
     /// Whether it was closed.
     pub fn is_closed(&self) -> bool {
         self.closed_at().is_some()
