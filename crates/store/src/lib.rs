@@ -12,11 +12,12 @@
 //! [`operations`](Store::operations), [`attribute_keys`](Store::attribute_keys),
 //! [`attribute_values`](Store::attribute_values), [`metrics`](Store::metrics),
 //! [`series`](Store::series),
-//! [`edges`](Store::edges), [`stats`](Store::stats). All block: async callers wrap them. Each has a
+//! [`edges`](Store::edges), [`calls`](Store::calls), [`stats`](Store::stats). All block: async callers wrap them. Each has a
 //! time and a row bound and tells in [`Found`] whether it was cut or met damage.
 
 mod admit;
 mod bounds;
+mod calls;
 mod check;
 mod chunk;
 mod code;
@@ -50,6 +51,7 @@ mod wal;
 
 pub use admit::Admission;
 pub use bounds::{Found, TimeBounds, TimeRange};
+pub use calls::Latencies;
 pub use check::Checked;
 pub use counters::Counters;
 pub use error::{BusyReason, StoreError};
@@ -57,8 +59,9 @@ pub use imports::Import;
 pub use metric::MetricKey;
 pub use options::{Clock, Decoder, Options};
 pub use query::{
-    AttributeKey, AttributeValue, Edge, EdgeKind, Edges, MetricMetadata, MetricSeries, Operation,
-    Scan, Series, SeriesAttribute, SeriesKey, Service, TraceMatch, Traces,
+    AttributeKey, AttributeValue, Edge, EdgeKind, Edges, MetricMetadata, MetricSeries, MinuteCalls,
+    Operation, OperationCalls, Scan, Series, SeriesAttribute, SeriesKey, Service, TraceMatch,
+    Traces,
 };
 pub use report::{Finding, FindingKind, Recovery};
 pub use stats::{KindStats, Stats};

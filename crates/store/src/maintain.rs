@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use lacuna_signal::SignalKind;
 use parking_lot::MutexGuard;
 
+use crate::calls::Calls;
+use crate::calls::gather::{Of, gather, of_segment};
 use crate::chunk::Chunk;
 use crate::counters::add;
 use crate::error::StoreError;
@@ -104,7 +106,14 @@ impl Shared {
             let written = (self.options.clock)();
             let meta =
                 SegmentMeta { wal_first, wal_end: floor, written, ..SegmentMeta::new(0, kind) };
-            fresh.extend(self.write_segment(kind, &parts, meta)?);
+            let calls = match kind {
+                SignalKind::Spans if !parts.is_empty() => {
+                    let older = self.state.read().table(kind).segments.clone();
+                    Some(gather(&parts, &older, Of::All)?)
+                }
+                _ => None,
+            };
+            fresh.extend(self.write_segment(kind, &parts, calls.as_ref(), meta)?);
         }
         let manifest = self.manifest.lock();
         self.publish(manifest, fresh, &[], Some(floor))
@@ -131,7 +140,13 @@ impl Shared {
                 ..SegmentMeta::new(0, kind)
             };
             let replaced = meta.replaces.clone();
-            let fresh = match self.write_segment(kind, &parts, meta) {
+            let written = match kind {
+                SignalKind::Spans => merged_calls(&group).map(Some),
+                _ => Ok(None),
+            };
+            let written =
+                written.and_then(|calls| self.write_segment(kind, &parts, calls.as_ref(), meta));
+            let fresh = match written {
                 Ok(fresh) => fresh,
                 Err(StoreError::Corrupt { path, detail }) => {
                     // Merging would lose what can still be read, so these stay apart.
@@ -210,6 +225,7 @@ impl Shared {
         &self,
         kind: SignalKind,
         parts: &[Arc<dyn Part>],
+        calls: Option<&Calls>,
         meta: SegmentMeta,
     ) -> Result<Option<Arc<Segment>>, StoreError> {
         let id = {
@@ -220,13 +236,14 @@ impl Shared {
         };
         let (files, folder) = (self.options.files.as_ref(), self.segment_dir());
         let codec = self.codec.as_ref();
-        let written = build::write(files, codec, &folder, kind, parts, SegmentMeta { id, ..meta })
-            .and_then(|meta| {
-                let Some(meta) = meta else { return Ok(None) };
-                files.sync_dir(&folder).map_err(|e| StoreError::io(&folder, "sync", e))?;
-                add(&self.meters.segment_bytes_written, meta.bytes());
-                Segment::open(files, codec, &folder, id).map(|segment| Some(Arc::new(segment)))
-            });
+        let written =
+            build::write(files, codec, &folder, kind, parts, calls, SegmentMeta { id, ..meta })
+                .and_then(|meta| {
+                    let Some(meta) = meta else { return Ok(None) };
+                    files.sync_dir(&folder).map_err(|e| StoreError::io(&folder, "sync", e))?;
+                    add(&self.meters.segment_bytes_written, meta.bytes());
+                    Segment::open(files, codec, &folder, id).map(|segment| Some(Arc::new(segment)))
+                });
         if written.is_err() {
             self.remove_files(id);
         }
@@ -285,6 +302,12 @@ impl Shared {
             }
         }
     }
+}
+
+/// What the spans of `group` add up to.
+fn merged_calls(group: &[Arc<Segment>]) -> Result<Calls, StoreError> {
+    let all: Vec<Calls> = group.iter().map(of_segment).collect::<Result<_, _>>()?;
+    Ok(Calls::merged(&all))
 }
 
 /// Runs `work` so that a panic, in a codec say, does not end a thread that others depend on.

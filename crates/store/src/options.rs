@@ -56,6 +56,9 @@ pub struct Options {
     pub background: bool,
     /// A verb that returns one trace, or its logs, returns at most this many rows. Default 100,000.
     pub trace_rows: usize,
+    /// Who calls whom and how often is found by reading spans if no more than this many are in
+    /// range; beyond, what segments say that theirs add up to is taken. Default 1 million.
+    pub summary_rows: usize,
     /// Reads the log back.
     pub decoder: Decoder,
     /// The file system.
@@ -82,6 +85,7 @@ impl Default for Options {
             merge_max_rows: 2_000_000,
             background: true,
             trace_rows: 100_000,
+            summary_rows: 1_000_000,
             decoder: Arc::new(decode_otlp),
             files: Arc::new(OsFiles),
             clock: Arc::new(system_time),

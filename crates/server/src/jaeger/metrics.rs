@@ -1,10 +1,14 @@
 //! Rates, errors and latencies computed from spans: Jaeger's "service performance monitoring",
 //! for which Jaeger itself needs a Prometheus beside it.
 //!
-//! At each step `t` a point covers the spans that start in `(t - ratePer, t]`. Nothing is sampled
-//! or put into buckets: quantiles are those of the spans' own durations (nearest rank).
+//! At each step `t` a point covers the spans that start in `(t - ratePer, t]`, and quantiles are those
+//! of the spans' own durations (nearest rank). Of more spans than are read for one answer, points are
+//! made from the store's sums by minute ([`minutes`]).
 
-use std::collections::HashMap;
+mod minutes;
+mod spans;
+
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use lacuna_signal::rows::SpanRows;
@@ -21,9 +25,11 @@ use serde::{Serialize, Serializer};
 use super::error::ApiError;
 use super::go;
 use super::query::{Query, unable, units};
-use super::search::{service_kind_expr, span_kinds, spans};
+use super::search;
+use super::search::{service_kind_expr, span_kinds};
 use super::source::{SourceError, TraceSource};
 use super::unnamed::service_of;
+use spans::Call;
 
 const MILLIS: i64 = 1_000_000;
 const SECOND: i64 = 1_000 * MILLIS;
@@ -111,14 +117,6 @@ impl MetricsRequest {
     }
 }
 
-/// One call.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    start: i64,
-    duration: i64,
-    failed: bool,
-}
-
 /// A family of metrics, as `/api/metrics/*` sends it, without v1's envelope.
 #[derive(Debug, Serialize)]
 pub struct Family {
@@ -154,13 +152,21 @@ struct Point {
 type Key = (String, Option<String>);
 /// The calls of each.
 type Series = HashMap<Key, Vec<Call>>;
+/// The points of each.
+type Points = BTreeMap<Key, Vec<Point>>;
 
 impl Family {
     /// Reads the spans that the request is about and computes its points.
     pub fn compute(source: &dyn TraceSource, request: &MetricsRequest) -> Result<Self, ApiError> {
-        let (series, warnings) = collect(source, request)?;
-        let mut series: Vec<(Key, Vec<Call>)> = series.into_iter().collect();
-        series.sort_by(|a, b| a.0.cmp(&b.0));
+        let calls = source.calls(&request.services, &request.kinds, minutes::range(request))?;
+        let (series, warnings) = match calls {
+            Some(calls) => (minutes::points(calls.items, request), calls.warnings),
+            None => {
+                let (series, warnings) = collect(source, request)?;
+                let points = |(key, calls)| (key, spans::points(calls, request));
+                (series.into_iter().map(points).collect::<Points>(), warnings)
+            }
+        };
         let grouped = if request.by_operation { "_operation" } else { "" };
         let by = if request.by_operation { "service & operation" } else { "service" };
         let (what, help) = match request.measure {
@@ -171,11 +177,11 @@ impl Family {
             ),
             Measure::Latency(q) => ("latencies", format!("{q:.2}th quantile latency")),
         };
-        let metrics = series.into_iter().map(|((service, operation), calls)| {
+        let metrics = series.into_iter().map(|((service, operation), metric_points)| {
             let operation = operation.map(|value| Label { name: "operation", value });
             let service = Label { name: "service_name", value: service };
             let labels = operation.into_iter().chain([service]).collect();
-            Metric { labels, metric_points: points(calls, request) }
+            Metric { labels, metric_points }
         });
         Ok(Self {
             name: format!("service{grouped}_{what}"),
@@ -191,7 +197,7 @@ fn collect(
     source: &dyn TraceSource,
     request: &MetricsRequest,
 ) -> Result<(Series, Vec<String>), ApiError> {
-    let selector = spans(service_kind_expr(&request.services, &request.kinds))?;
+    let selector = search::spans(service_kind_expr(&request.services, &request.kinds))?;
     let before = request.lookback.saturating_add(request.rate_per);
     // Windows are open at their start and closed at their end; ranges are the other way round.
     let range = TimeRange {
@@ -236,98 +242,6 @@ fn collect(
     Ok((series, warnings))
 }
 
-fn points(mut calls: Vec<Call>, request: &MetricsRequest) -> Vec<Point> {
-    calls.sort_by_key(|call| call.start);
-    let mut window = Window::new(&calls, matches!(request.measure, Measure::Latency(_)));
-    let seconds = request.rate_per as f64 / SECOND as f64;
-    request
-        .times()
-        .map(|time| {
-            window.slide(time.saturating_sub(request.rate_per), time);
-            let value = match request.measure {
-                Measure::Calls => window.len() as f64 / seconds,
-                // 0 / 0 is NaN, as Prometheus answers: nothing was called.
-                Measure::Errors => window.failed as f64 / window.len() as f64,
-                Measure::Latency(quantile) => match window.quantile(quantile) {
-                    Some(nanos) => nanos as f64 / MILLIS as f64,
-                    None => f64::NAN,
-                },
-            };
-            Point { time, value }
-        })
-        .collect()
-}
-
-/// The calls of a moving window over calls sorted by start.
-struct Window<'a> {
-    calls: &'a [Call],
-    first: usize,
-    end: usize,
-    failed: usize,
-    /// Durations of all calls, sorted; empty if nobody asks for quantiles.
-    durations: Vec<i64>,
-    /// A Fenwick tree: how many calls of the window have each of `durations`, from 1.
-    counts: Vec<usize>,
-}
-
-impl<'a> Window<'a> {
-    fn new(calls: &'a [Call], quantiles: bool) -> Self {
-        let mut durations: Vec<i64> = Vec::new();
-        if quantiles {
-            durations.extend(calls.iter().map(|call| call.duration));
-            durations.sort_unstable();
-            durations.dedup();
-        }
-        let counts = vec![0; durations.len() + 1];
-        Self { calls, first: 0, end: 0, failed: 0, durations, counts }
-    }
-
-    fn len(&self) -> usize {
-        self.end - self.first
-    }
-
-    /// Moves on to the calls that start after `after` and not after `until`.
-    fn slide(&mut self, after: i64, until: i64) {
-        while let Some(call) = self.calls.get(self.end).filter(|call| call.start <= until) {
-            self.end += 1;
-            self.failed += usize::from(call.failed);
-            self.count(call.duration, |n| n + 1);
-        }
-        while let Some(call) = self.calls[..self.end].get(self.first).filter(|c| c.start <= after) {
-            self.first += 1;
-            self.failed -= usize::from(call.failed);
-            self.count(call.duration, |n| n - 1);
-        }
-    }
-
-    fn count(&mut self, duration: i64, change: impl Fn(usize) -> usize) {
-        let Ok(rank) = self.durations.binary_search(&duration) else { return };
-        let mut node = rank + 1;
-        while let Some(count) = self.counts.get_mut(node) {
-            *count = change(*count);
-            node += node & node.wrapping_neg();
-        }
-    }
-
-    /// The duration that `quantile` of the window's calls do not exceed.
-    fn quantile(&self, quantile: f64) -> Option<i64> {
-        if self.len() == 0 {
-            return None;
-        }
-        let mut left = ((quantile * self.len() as f64).ceil() as usize).clamp(1, self.len());
-        let mut node = 0;
-        let mut stride = self.counts.len().next_power_of_two();
-        while stride > 0 {
-            if let Some(count) = self.counts.get(node + stride).filter(|count| **count < left) {
-                left -= count;
-                node += stride;
-            }
-            stride /= 2;
-        }
-        self.durations.get(node).copied()
-    }
-}
-
 impl Serialize for Point {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(2))?;
@@ -349,37 +263,5 @@ impl Serialize for Gauge {
             map.serialize_entry("doubleValue", &double_text(self.0))?;
         }
         map.end()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn a_window_is_what_counting_by_hand_gives(
-            starts in proptest::collection::vec((0i64..100, 0i64..20, any::<bool>()), 0..60),
-            quantile in 0.0..=1.0f64,
-            width in 1i64..40,
-        ) {
-            let mut calls: Vec<Call> = starts
-                .into_iter()
-                .map(|(start, duration, failed)| Call { start, duration, failed })
-                .collect();
-            calls.sort_by_key(|call| call.start);
-            let mut window = Window::new(&calls, true);
-            for until in (0..120).step_by(7) {
-                window.slide(until - width, until);
-                let inside = calls.iter().filter(|c| c.start > until - width && c.start <= until);
-                let mut durations: Vec<i64> = inside.clone().map(|call| call.duration).collect();
-                durations.sort_unstable();
-                prop_assert_eq!(window.len(), durations.len());
-                prop_assert_eq!(window.failed, inside.filter(|call| call.failed).count());
-                let rank = ((quantile * durations.len() as f64).ceil() as usize).max(1) - 1;
-                prop_assert_eq!(window.quantile(quantile), durations.get(rank).copied());
-            }
-        }
     }
 }

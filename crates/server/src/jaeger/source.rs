@@ -2,9 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use lacuna_signal::selector::Selector;
+use lacuna_signal::selector::{Selector, SpanKind};
 use lacuna_signal::{Batch, SignalKind, TraceId};
-use lacuna_store::TimeRange;
+use lacuna_store::{OperationCalls, TimeRange};
 
 /// Why a source has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +136,19 @@ pub trait TraceSource: Send + Sync + 'static {
 
     /// Which service called which in `range`, by parent and by link.
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError>;
+
+    /// How often the operations of `services` (as they are shown) were called, of spans of `kinds`, by
+    /// minute, of all minutes that times in `range` lie in. `None`: the source has no such sums, or
+    /// the spans in `range` are few enough to be read one by one.
+    fn calls(
+        &self,
+        services: &[String],
+        kinds: &[SpanKind],
+        range: TimeRange,
+    ) -> Result<Option<Listed<OperationCalls>>, SourceError> {
+        let _ = (services, kinds, range);
+        Ok(None)
+    }
 
     /// Log records of a trace. A source that keeps no logs has none.
     fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
-use lacuna_signal::selector::Selector;
+use lacuna_signal::selector::{Selector, SpanKind};
 use lacuna_signal::{Batch, SignalKind, TraceId};
-use lacuna_store::{Found, Store, StoreError, TimeRange};
+use lacuna_store::{Found, OperationCalls, Store, StoreError, TimeRange};
 
 use super::source::{
     Edge, Edges, Listed, Matches, Operation, SourceError, Trace, TraceLogs, TraceSource,
@@ -15,8 +15,9 @@ use crate::lacking::{damage, lacking, note};
 
 /// Names in a list, at most.
 const NAMES: usize = 100_000;
-/// Spans that are read to find out who calls whom, at most.
-const EDGE_SPANS: usize = 20_000_000;
+/// Spans that are read to find out who calls whom and how often, at most, where segments do not say
+/// what theirs add up to.
+const SUMMED_SPANS: usize = 5_000_000;
 /// Log records that are shown with a trace, at most.
 const TRACE_LOGS: usize = 10_000;
 
@@ -94,7 +95,7 @@ impl TraceSource for Store {
     }
 
     fn edges(&self, range: TimeRange) -> Result<Edges, SourceError> {
-        let found = Store::edges(self, range, EDGE_SPANS)?;
+        let found = Store::edges(self, range, SUMMED_SPANS)?;
         let warnings = lacking(&found, "spans");
         let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
         for edge in found.items.edges {
@@ -103,6 +104,28 @@ impl TraceSource for Store {
         }
         let edge = |((parent, child), calls)| Edge { parent, child, calls };
         Ok(Edges { edges: calls.into_iter().map(edge).collect(), warnings })
+    }
+
+    fn calls(
+        &self,
+        services: &[String],
+        kinds: &[SpanKind],
+        range: TimeRange,
+    ) -> Result<Option<Listed<OperationCalls>>, SourceError> {
+        if self.rows_within(SignalKind::Spans, range) <= self.summary_rows() as u64 {
+            return Ok(None);
+        }
+        let wanted = |service: &str, kind: u8| {
+            services.iter().any(|name| name == shown(service))
+                && SpanKind::from_code(kind).is_some_and(|kind| kinds.contains(&kind))
+        };
+        let found = Store::calls(self, range, &wanted, SUMMED_SPANS)?;
+        let warnings = lacking(&found, "spans");
+        let mut items = found.items;
+        for operation in &mut items {
+            operation.service = shown(&operation.service).to_owned();
+        }
+        Ok(Some(Listed { items, warnings }))
     }
 
     fn logs_of_trace(&self, id: TraceId) -> Result<TraceLogs, SourceError> {

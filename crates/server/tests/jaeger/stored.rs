@@ -76,6 +76,59 @@ async fn the_store_answers_as_memory_does() {
     }
 }
 
+/// Where segments say what their spans add up to, that is what reading the spans gives: to the call for
+/// whole minutes, quantiles to 3.2 %.
+#[tokio::test]
+async fn sums_answer_as_spans_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.summary_rows = 0;
+    let store = Store::open(folder.path(), options).unwrap();
+    for json in [SPANS, UNNAMED] {
+        let body = spans_request(json);
+        let rows = batch(SignalKind::Spans, body.clone());
+        store.append_wait(SignalKind::Spans, Bytes::from(body), rows).unwrap();
+        store.flush().unwrap();
+    }
+    let few = tempfile::tempdir().unwrap();
+    let read = Store::open(few.path(), Options::default()).unwrap();
+    for json in [SPANS, UNNAMED] {
+        let body = spans_request(json);
+        let rows = batch(SignalKind::Spans, body.clone());
+        read.append_wait(SignalKind::Spans, Bytes::from(body), rows).unwrap();
+    }
+    let (summed, read) = (Server::over(store), Server::over(read));
+    let dependencies = read.get("/api/dependencies").await.data();
+    assert!(!dependencies.as_array().unwrap().is_empty());
+    assert_eq!(summed.get("/api/dependencies").await.data(), dependencies);
+    let window = "endTs=1700000100000&lookback=600000&step=60000&ratePer=120000";
+    let services = "service=essay_lifecycle_service&service=OTLPResourceNoServiceName\
+                    &service=file_service&spanKind=client&spanKind=server&spanKind=internal";
+    for what in ["calls", "errors", "latencies"] {
+        let uri =
+            format!("/api/metrics/{what}?{services}&{window}&quantile=0.95&groupByOperation=true");
+        let (summed, read) = (summed.get(&uri).await.json(), read.get(&uri).await.json());
+        if what != "latencies" {
+            assert_eq!(summed, read);
+            continue;
+        }
+        let values = |family: &serde_json::Value| -> Vec<serde_json::Value> {
+            let metrics = family["metrics"].as_array().unwrap().iter();
+            let points = metrics.flat_map(|metric| metric["metricPoints"].as_array().unwrap());
+            points.map(|point| point["gaugeValue"]["doubleValue"].clone()).collect()
+        };
+        let (summed, read) = (values(&summed), values(&read));
+        assert!(read.iter().any(serde_json::Value::is_number));
+        assert_eq!(summed.len(), read.len());
+        for (summed, read) in summed.iter().zip(&read) {
+            match (summed.as_f64(), read.as_f64()) {
+                (Some(summed), Some(read)) => assert!((summed - read).abs() <= read / 32.0 + 1e-6),
+                _ => assert_eq!(summed, read),
+            }
+        }
+    }
+}
+
 /// Spans without `service.name`, with other resource attributes or none.
 const UNNAMED: &str = r#"{"resourceSpans":[
   {"scopeSpans":[{"spans":[{"traceId":"000000000000000000000000000000aa","spanId":"00000000000000aa",

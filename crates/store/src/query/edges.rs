@@ -8,8 +8,11 @@ use lacuna_signal::schema::{
 };
 use lacuna_signal::{Batch, SignalKind, SpanId, TraceId, semconv};
 
+use super::calls::Question;
 use super::plan::Reader;
 use crate::bounds::{Found, TimeRange};
+use crate::calls::Calls;
+use crate::calls::gather::note_callers;
 use crate::error::StoreError;
 use crate::lookup::Lookup;
 use crate::part::{Filter, Want};
@@ -64,7 +67,7 @@ pub struct Edges {
 
 /// A span by a hash of its ids: 64 bits make two of 10 million spans collide once in 400,000 such
 /// answers, and then one call is counted for a wrong service.
-fn span_key(trace: TraceId, span: SpanId) -> u64 {
+pub(crate) fn span_key(trace: TraceId, span: SpanId) -> u64 {
     mix(trace_hash(&trace.0) ^ u64::from_le_bytes(span.0).rotate_left(17))
 }
 
@@ -76,15 +79,15 @@ struct Caused {
     error: bool,
 }
 
-/// Services by a number each.
+/// Services, or other names, by a number each.
 #[derive(Default)]
-struct Names {
+pub(crate) struct Names {
     names: Vec<String>,
     numbers: HashMap<String, u32>,
 }
 
 impl Names {
-    fn number(&mut self, name: &str) -> u32 {
+    pub(crate) fn number(&mut self, name: &str) -> u32 {
         self.numbers.get(name).copied().unwrap_or_else(|| {
             self.names.push(name.to_owned());
             let number = self.names.len() as u32 - 1;
@@ -93,7 +96,12 @@ impl Names {
         })
     }
 
-    fn name(&self, number: u32) -> &str {
+    /// All, by number.
+    pub(crate) fn all(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(crate) fn name(&self, number: u32) -> &str {
         self.names.get(number as usize).map_or("", String::as_str)
     }
 }
@@ -115,23 +123,37 @@ impl Counts {
 impl Store {
     /// Service edges of the spans that start in `range`. Reads at most `rows` spans.
     ///
+    /// If more than [`Options::summary_rows`](crate::Options::summary_rows) may be in range, the
+    /// answer is taken from what segments say that their spans add up to, by minutes: then the range
+    /// is widened to whole ones, and only the spans in memory are read, and those of segments of
+    /// earlier versions, newest first.
+    ///
     /// The spans of a trace lie together, so that nearly every span is joined to its cause within one
     /// batch. Only causes that are not in the batch (links across traces, traces that came in several
     /// flushes) are kept, and looked for in a second pass over three columns: memory goes with them, not
     /// with all spans.
     pub fn edges(&self, range: TimeRange, rows: usize) -> Result<Found<Edges>, StoreError> {
+        if self.rows_within(SignalKind::Spans, range) > self.shared().options.summary_rows as u64 {
+            let found = self.summed(&Question::edges(range), rows)?;
+            return Ok(Found {
+                items: summed(&found.items),
+                cut: found.cut,
+                damaged: found.damaged,
+            });
+        }
         let (start, end) = (range.start.saturating_sub(LOOK_BACK), range.end.saturating_add(SKEW));
         let wide = TimeRange::new(start, end);
         let service = attribute_column(Scope::Resource, AttrType::Str, semconv::SERVICE_NAME);
         let columns = [TRACE_ID, SPAN_ID, PARENT_SPAN_ID, START_TIME, STATUS_CODE, LINKS, &service];
         let mut reader = Reader::new(self.shared(), SignalKind::Spans, wide);
-        let planned = reader.plan(&Lookup::default(), wide)?;
+        let mut planned = reader.plan(&Lookup::default(), wide)?;
         let filter = Filter { range: wide, selector: None };
         let (mut names, mut counts) = (Names::default(), Counts::default());
         let mut spans: HashMap<u64, u32> = HashMap::new();
         let mut caused: Vec<Caused> = Vec::new();
         let mut elsewhere: Vec<Caused> = Vec::new();
         let (mut read, mut cut) = (0usize, false);
+        planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
         for planned in &planned {
             if cut {
                 break;
@@ -157,7 +179,7 @@ impl Store {
             for planned in &planned {
                 let want = Want::Names(&[TRACE_ID, SPAN_ID, START_TIME, &service]);
                 for batch in reader.read(planned, want, filter)? {
-                    find_callers(&batch, &mut names, &mut callers);
+                    note_callers(&batch, &mut names, &mut callers);
                 }
             }
             elsewhere.retain(|span| match callers.get(&span.by).copied().flatten() {
@@ -194,25 +216,27 @@ fn gather(
             continue;
         }
         let error = columns.status_code(row) == 2;
-        let parent = columns.parent_span_id(row).map(|span| span_key(trace, span));
-        let links = columns.links(row).map(|l| span_key(l.trace_id, l.span_id));
-        let links = links.filter(|by| Some(*by) != parent);
-        let parent = parent.map(|by| (by, EdgeKind::Parent));
-        let causes = parent.into_iter().chain(links.map(|by| (by, EdgeKind::Link)));
-        caused.extend(causes.map(|(by, kind)| Caused { by, kind, service, error }));
+        caused.extend(causes(&columns, row, trace).map(|(by, _, kind)| Caused {
+            by,
+            kind,
+            service,
+            error,
+        }));
     }
 }
 
-/// Puts down the service of each span of `batch` that `callers` asks for.
-fn find_callers(batch: &Batch, names: &mut Names, callers: &mut HashMap<u64, Option<u32>>) {
-    let columns = SpanRows::new(batch);
-    for row in 0..batch.num_rows() {
-        let id = columns.trace_id(row).zip(columns.span_id(row));
-        let Some((trace, span)) = id else { continue };
-        if let Some(caller) = callers.get_mut(&span_key(trace, span)) {
-            *caller = Some(names.number(columns.service(row).unwrap_or("")));
-        }
-    }
+/// What caused the span in `row`, which is of `trace`: the key and the trace of the other span, and
+/// how they are joined.
+pub(crate) fn causes<'a>(
+    columns: &SpanRows<'a>,
+    row: usize,
+    trace: TraceId,
+) -> impl Iterator<Item = (u64, TraceId, EdgeKind)> + use<'a> {
+    let parent = columns.parent_span_id(row).map(|span| span_key(trace, span));
+    let links = columns.links(row).map(|l| (span_key(l.trace_id, l.span_id), l.trace_id));
+    let links = links.filter(move |(by, _)| Some(*by) != parent);
+    let parent = parent.map(|by| (by, trace, EdgeKind::Parent));
+    parent.into_iter().chain(links.map(|(by, trace)| (by, trace, EdgeKind::Link)))
 }
 
 /// The edges in order, and how many of `unknown` have no cause in the store.
@@ -234,5 +258,27 @@ fn edges(names: &Names, counts: Counts, unknown: &[Caused]) -> Edges {
         };
     edges.edges = counts.0.into_iter().map(edge).collect();
     edges.edges.sort_by(|a, b| (&a.parent, &a.child, a.kind).cmp(&(&b.parent, &b.child, b.kind)));
+    edges
+}
+
+/// What `calls` says of edges.
+fn summed(calls: &Calls) -> Edges {
+    let mut edges = Edges::default();
+    for ((parent, child, kind), minutes) in &calls.edges {
+        let (parent, child, kind) = (parent.clone(), child.clone(), *kind);
+        let calls = minutes.values().map(|minute| minute.0).sum();
+        let errors = minutes.values().map(|minute| minute.1).sum();
+        edges.edges.push(Edge { parent, child, kind, calls, errors });
+    }
+    for ((kind, _), count) in &calls.open {
+        let sum = match kind {
+            EdgeKind::Parent => &mut edges.orphans,
+            EdgeKind::Link => &mut edges.dangling_links,
+        };
+        // Minutes of one kind add up to no less than nothing, each by itself may be less.
+        *sum = sum.wrapping_add_signed(*count);
+    }
+    edges.orphans = (edges.orphans as i64).max(0) as u64;
+    edges.dangling_links = (edges.dangling_links as i64).max(0) as u64;
     edges
 }

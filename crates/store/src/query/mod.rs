@@ -4,6 +4,7 @@
 //! store, whatever is flushed, merged or removed meanwhile. Damaged places are reported and the
 //! rest is answered.
 
+mod calls;
 mod catalogue;
 mod edges;
 mod newest;
@@ -14,8 +15,10 @@ mod together;
 mod trace;
 mod traces;
 
+pub use calls::{MinuteCalls, OperationCalls};
 pub use catalogue::{AttributeKey, AttributeValue, MetricMetadata, Operation, Service};
 pub use edges::{Edge, EdgeKind, Edges};
+pub(crate) use edges::{Names, causes, span_key};
 pub use scan::Scan;
 pub use series::{MetricSeries, Series, SeriesAttribute, SeriesKey};
 pub use together::Traces;

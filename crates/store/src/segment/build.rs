@@ -11,11 +11,12 @@ use super::blocks::BlockWriter;
 use super::cluster::{self, Placed};
 use super::codec::Codec;
 use super::gather::{Group, Tried};
-use super::index::{self, Directory};
+use super::index::{self, CallBytes, Directory};
 use super::postings::PostingsBuilder;
 use super::table::{self, put_varint};
 use super::{GROUP_ROWS, INDEX_EXTENSION, PAGE_ROWS, file_path};
 use crate::bounds::TimeBounds;
+use crate::calls::Calls;
 use crate::error::StoreError;
 use crate::files::Files;
 use crate::manifest::SegmentMeta;
@@ -23,13 +24,15 @@ use crate::part::Part;
 use crate::summary::{Summary, SummaryBuilder};
 
 /// Writes all rows of `parts` to the files of a new segment in `folder`, durably but for the
-/// folder's entries. `meta` gives its number, level and place in the log. `None`: no rows.
+/// folder's entries. `meta` gives its number, level and place in the log; `calls` what the
+/// spans add up to. `None`: no rows.
 pub fn write(
     files: &dyn Files,
     codec: &dyn Codec,
     folder: &Path,
     kind: SignalKind,
     parts: &[Arc<dyn Part>],
+    calls: Option<&Calls>,
     mut meta: SegmentMeta,
 ) -> Result<Option<SegmentMeta>, StoreError> {
     let order = cluster::order(kind, parts)?;
@@ -80,11 +83,13 @@ pub fn write(
     meta.data_bytes = data_bytes;
     let index_path = file_path(folder, meta.id, INDEX_EXTENSION);
     let io = |error| StoreError::io(&index_path, "write", error);
+    let calls = calls.map(|calls| CallBytes::new(calls, meta.rows)).transpose();
+    let calls = calls.map_err(io)?.unwrap_or_default();
     let tables = (&traces, &values);
-    let directory =
-        Directory::new(meta.clone(), unindexed, pages, crcs, &summary, tables).map_err(io)?;
+    let directory = Directory::new(meta.clone(), unindexed, pages, crcs, &summary, tables, &calls)
+        .map_err(io)?;
     let file = files.create(&index_path).map_err(io)?;
-    meta.index_bytes = index::write(file, &directory, &traces, &values).map_err(io)?;
+    meta.index_bytes = index::write(file, &directory, &traces, &values, &calls).map_err(io)?;
     Ok(Some(meta))
 }
 

@@ -1,7 +1,7 @@
 //! The side index: a file beside each data file that tells where to look.
 //!
-//! It has two tables ([`super::table`]), of traces and of values ([`super::postings`]), then a
-//! directory with everything that is kept in memory, then a foot. `docs/format.md` has the bytes.
+//! It has two tables ([`super::table`]), of traces and of values ([`super::postings`]), then sums of
+//! calls ([`crate::calls`]), a directory with everything that is kept in memory, and a foot. `docs/format.md` has the bytes.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::blocks::BlockWriter;
 use super::table::{Built, Table, put_varint, take_varint};
 use crate::bounds::TimeBounds;
+use crate::calls::{Calls, codec, worthwhile};
 use crate::error::StoreError;
 use crate::files::{Files, ReadFile};
 use crate::manifest::SegmentMeta;
@@ -35,9 +36,62 @@ pub struct Directory {
     pub crcs: Vec<u32>,
     /// JSON of the [`Summary`], compressed with zstd: read when the catalogue is asked for.
     pub summary: Vec<u8>,
+    /// Where the sums of calls lie; `None` if there are none.
+    pub calls: Option<CallsAt>,
     trace_offsets: Vec<u32>,
     value_start: u64,
     value_offsets: Vec<u32>,
+}
+
+/// Where a segment's [`Calls`] lie in its side index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallsAt {
+    /// Their first byte.
+    pub start: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// CRC-32 of these.
+    pub crc: u32,
+    /// The first minute that they say anything of.
+    pub first: i64,
+    /// The last.
+    pub last: i64,
+}
+
+impl CallsAt {
+    /// Numbers of which its section is made, each of 8 bytes.
+    const NUMBERS: usize = 5;
+
+    fn encode(&self) -> Vec<u8> {
+        let Self { start, len, crc, first, last } = *self;
+        let numbers: [u64; Self::NUMBERS] = [start, len, crc.into(), first as u64, last as u64];
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (numbers, rest) = bytes.as_chunks::<8>();
+        let numbers: &[[u8; 8]; Self::NUMBERS] = numbers.try_into().ok()?;
+        let [start, len, crc, first, last] = numbers.map(u64::from_le_bytes);
+        let (first, last) = (first as i64, last as i64);
+        let crc = u32::try_from(crc).ok().filter(|_| rest.is_empty())?;
+        Some(Self { start, len, crc, first, last })
+    }
+}
+
+/// The [`Calls`] of a segment as they are written.
+#[derive(Debug, Default)]
+pub struct CallBytes {
+    bytes: Vec<u8>,
+    minutes: (i64, i64),
+}
+
+impl CallBytes {
+    /// Those of `calls`; nothing if they would take too much beside `rows` spans.
+    pub fn new(calls: &Calls, rows: u32) -> std::io::Result<Self> {
+        let bytes = codec::encode(calls)?;
+        let minutes = calls.minutes().filter(|_| worthwhile(bytes.len(), rows));
+        Ok(minutes.map(|minutes| Self { bytes, minutes }).unwrap_or_default())
+    }
 }
 
 impl Directory {
@@ -49,9 +103,14 @@ impl Directory {
         crcs: Vec<u32>,
         summary: &Summary,
         (traces, values): (&Built, &Built),
+        calls: &CallBytes,
     ) -> std::io::Result<Self> {
         let json = serde_json::to_vec(summary)?;
+        let (first, last) = calls.minutes;
+        let start = (traces.bytes.len() + values.bytes.len()) as u64;
+        let (len, crc) = (calls.bytes.len() as u64, crc32fast::hash(&calls.bytes));
         Ok(Self {
+            calls: (len > 0).then_some(CallsAt { start, len, crc, first, last }),
             meta,
             unindexed,
             pages,
@@ -90,6 +149,7 @@ impl Directory {
         section(&offsets(&self.trace_offsets));
         section(&self.value_start.to_le_bytes());
         section(&offsets(&self.value_offsets));
+        section(&self.calls.map(|calls| calls.encode()).unwrap_or_default());
         Ok(out)
     }
 
@@ -116,7 +176,10 @@ impl Directory {
         let trace_offsets = read_offsets(section()?)?;
         let value_start = u64::from_le_bytes(section()?.try_into().ok()?);
         let value_offsets = read_offsets(section()?)?;
+        // Earlier versions end here.
+        let calls = section().and_then(CallsAt::decode);
         Some(Self {
+            calls,
             meta,
             unindexed,
             pages,
@@ -129,11 +192,13 @@ impl Directory {
     }
 }
 
-fn zigzag(value: i64) -> u64 {
+/// A signed number as an unsigned one that is small if it is near zero.
+pub fn zigzag(value: i64) -> u64 {
     (value << 1 ^ value >> 63) as u64
 }
 
-fn unzigzag(value: u64) -> i64 {
+/// [`zigzag`] undone.
+pub fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
@@ -162,10 +227,12 @@ pub fn write(
     directory: &Directory,
     traces: &Built,
     values: &Built,
+    calls: &CallBytes,
 ) -> std::io::Result<u64> {
     let mut out = BlockWriter::new(out);
     out.write_all(&traces.bytes)?;
     out.write_all(&values.bytes)?;
+    out.write_all(&calls.bytes)?;
     let start = out.position();
     let bytes = directory.encode()?;
     out.write_all(&bytes)?;
@@ -187,6 +254,8 @@ pub struct Index {
     pub traces: Table,
     /// From the hash of a column and value to the pages that have it.
     pub values: Table,
+    /// The file.
+    pub file: Arc<dyn ReadFile>,
 }
 
 /// Opens the side index `path`.
@@ -229,8 +298,9 @@ pub fn open(files: &dyn Files, path: &Path) -> Result<Index, StoreError> {
     let file: Arc<dyn ReadFile> = file.clone();
     Ok(Index {
         traces: Table::new(file.clone(), 0, directory.trace_offsets.clone()),
-        values: Table::new(file, directory.value_start, directory.value_offsets.clone()),
+        values: Table::new(file.clone(), directory.value_start, directory.value_offsets.clone()),
         directory,
+        file,
     })
 }
 

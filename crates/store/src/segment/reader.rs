@@ -14,8 +14,9 @@ use super::postings::{decode_pages, posting_hash};
 use super::table::{Table, damaged, take_varint};
 use super::{INDEX_EXTENSION, PAGE_ROWS, WINDOW_PAGES, file_path};
 use crate::bounds::{TimeBounds, TimeRange};
+use crate::calls::{Calls, codec};
 use crate::error::StoreError;
-use crate::files::Files;
+use crate::files::{Files, ReadFile};
 use crate::lookup::{Lookup, Term};
 use crate::manifest::SegmentMeta;
 use crate::part::{Filter, Part, Source, Want, Window};
@@ -30,6 +31,7 @@ pub struct Segment {
     directory: Directory,
     traces: Table,
     values: Table,
+    index_file: Arc<dyn ReadFile>,
     data: BlockFile,
     reader: Arc<dyn RowReader>,
     summary: OnceLock<Arc<Summary>>,
@@ -69,6 +71,7 @@ impl Segment {
             directory,
             traces: index.traces,
             values: index.values,
+            index_file: index.file,
             data,
             reader,
             summary: OnceLock::new(),
@@ -102,7 +105,30 @@ impl Segment {
         let mut errors = self.data.verify();
         let index = self.traces.verify().into_iter().chain(self.values.verify());
         errors.extend(index.map(damaged(&self.index_path)));
+        errors.extend(self.calls().err());
         errors
+    }
+
+    /// First and last minute of which [`Self::calls`] say anything; `None` if there are none.
+    pub fn call_minutes(&self) -> Option<(i64, i64)> {
+        self.directory.calls.map(|at| (at.first, at.last))
+    }
+
+    /// What the spans add up to, read from the disk each time; `None` if that was not written down,
+    /// which [`crate::calls::gather`] can make good.
+    pub fn calls(&self) -> Result<Option<Calls>, StoreError> {
+        let Some(at) = self.directory.calls else { return Ok(None) };
+        let damaged = |detail: String| StoreError::corrupt(&self.index_path, detail);
+        let within = at.start.checked_add(at.len).is_some_and(|end| end <= self.meta.index_bytes);
+        let mut bytes = vec![0; if within { at.len as usize } else { 0 }];
+        self.index_file
+            .read_at(&mut bytes, at.start)
+            .map_err(|error| damaged(format!("cannot read the sums of calls: {error}")))?;
+        if crc32fast::hash(&bytes) != at.crc {
+            return Err(damaged("the checksum of the sums of calls does not match".to_owned()));
+        }
+        let calls = codec::decode(&bytes);
+        calls.map(Some).ok_or_else(|| damaged("the sums of calls cannot be read".to_owned()))
     }
 
     fn term(&self, term: &Term) -> Result<Option<RowSet>, StoreError> {
