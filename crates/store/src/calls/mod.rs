@@ -79,12 +79,15 @@ pub struct Calls {
     pub settled: Vec<u64>,
 }
 
+/// Says of which services, and spans of which kind.
+pub type Wanted<'a> = &'a dyn Fn(&str, u8) -> bool;
+
 /// What of [`Calls`] to add up.
 pub struct Part<'a> {
     /// First and last minute.
     pub minutes: std::ops::RangeInclusive<i64>,
     /// Which operations, by service and span kind; `None`: no operations, but edges.
-    pub operations: Option<&'a dyn Fn(&str, u8) -> bool>,
+    pub operations: Option<Wanted<'a>>,
 }
 
 impl Calls {
@@ -191,7 +194,7 @@ pub fn worthwhile(bytes: usize, rows: u32) -> bool {
 
 /// The newest `most` of `ends`, oldest first.
 fn newest(mut ends: Vec<End>, most: usize) -> Vec<End> {
-    ends.sort_by(|a, b| (a.minute, a.by).cmp(&(b.minute, b.by)));
+    ends.sort_by_key(|end| (end.minute, end.by));
     ends.split_off(ends.len().saturating_sub(most))
 }
 

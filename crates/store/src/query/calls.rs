@@ -7,7 +7,7 @@ use lacuna_signal::SignalKind;
 
 use crate::bounds::{Found, TimeRange};
 use crate::calls::gather::{Of, gather, minutes_of, of_segment};
-use crate::calls::{Calls, Latencies, MINUTE, Part as Wanted, minute_of};
+use crate::calls::{Calls, Latencies, MINUTE, Part as Asked, Wanted, minute_of};
 use crate::error::StoreError;
 use crate::part::Part;
 use crate::report::{Finding, FindingKind};
@@ -47,7 +47,7 @@ pub struct OperationCalls {
 /// What is asked of the sums.
 pub(super) struct Question<'a> {
     minutes: RangeInclusive<i64>,
-    operations: Option<&'a dyn Fn(&str, u8) -> bool>,
+    operations: Option<Wanted<'a>>,
 }
 
 impl Question<'_> {
@@ -136,7 +136,7 @@ impl Store {
         };
         let mut found = Found::new(Calls::default());
         let of = if question.operations.is_some() { Of::Operations } else { Of::All };
-        let part = Wanted { minutes: question.minutes.clone(), operations: question.operations };
+        let part = Asked { minutes: question.minutes.clone(), operations: question.operations };
         if !chunks.is_empty() {
             let older = if of == Of::All { segments.as_slice() } else { &[] };
             found.items.add(&gather(&chunks, older, of)?, &part);
@@ -178,7 +178,7 @@ impl Store {
     fn add_unsaid(
         &self,
         segment: &Arc<Segment>,
-        part: &Wanted<'_>,
+        part: &Asked<'_>,
         found: &mut Found<Calls>,
     ) -> Result<(), StoreError> {
         match of_segment(segment) {
