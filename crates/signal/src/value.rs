@@ -13,8 +13,7 @@ use arrow::datatypes::{Float64Type, Int64Type, UInt8Type};
 use crate::batch::Batch;
 use crate::schema::{AttrType, OVERFLOW, Scope, attribute_column, parse_attribute_column};
 
-pub(crate) use composite::any_element;
-pub use composite::plain_json;
+pub use composite::{any_element, plain_json};
 
 /// An attribute's value, borrowed from its batch.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -10,9 +10,11 @@
 mod adjust;
 mod body;
 mod error;
+mod filter;
 mod found;
 mod go;
 mod metrics;
+mod page;
 mod paths;
 mod plain;
 mod quality;

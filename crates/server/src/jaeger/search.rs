@@ -7,7 +7,9 @@ use lacuna_signal::{SignalKind, TraceId};
 use lacuna_store::TimeRange;
 
 use super::error::ApiError;
+use super::filter;
 use super::go;
+use super::page::Page;
 use super::query::{Query, malformed, unable, units};
 use super::source::{SourceError, TraceSource};
 use super::unnamed::service_expr;
@@ -16,7 +18,7 @@ use crate::logfmt::regex_escape;
 /// Traces in an answer unless the request says how many.
 const DEFAULT_LIMIT: usize = 100;
 /// No answer has more traces, whatever the request says.
-const MAX_LIMIT: usize = 10_000;
+pub const MAX_LIMIT: usize = 10_000;
 /// How far back a v1 search without `start` looks: Jaeger's two days.
 const DEFAULT_LOOKBACK: i64 = 2 * 24 * 3_600 * 1_000_000_000;
 
@@ -41,6 +43,10 @@ pub struct Search {
     pub limit: usize,
     /// Traces as they are stored, without duplicates taken out.
     pub raw: bool,
+    /// What v3's `query.filter` asks besides.
+    pub filter: Option<Expr>,
+    /// Which page of what is found is wanted, if not all.
+    pub page: Option<Page>,
 }
 
 /// A v1 search request: by conditions, or by ids if there are any.
@@ -90,6 +96,8 @@ impl V1Search {
             max_duration,
             limit: limit.min(MAX_LIMIT),
             raw,
+            filter: None,
+            page: None,
         };
         Ok(Self { search, trace_ids })
     }
@@ -124,14 +132,6 @@ fn check_durations(min_name: &str, min: i64, max_name: &str, max: i64) -> Result
 impl Search {
     /// Reads a v3 query: parameters in camel case, or in Jaeger's older snake case.
     pub fn parse_v3(query: &Query) -> Result<Self, ApiError> {
-        for name in ["query.filter", "query.pagination.pageSize", "query.pagination.pageToken"] {
-            if query.get(name).is_some() {
-                return Err(malformed(
-                    name,
-                    "not supported; use query.attributes and query.searchDepth",
-                ));
-            }
-        }
         let tags: BTreeMap<String, String> = query
             .v3(&["query.attributes"], |json| {
                 serde_json::from_str(json).map_err(|error| error.to_string())
@@ -149,6 +149,12 @@ impl Search {
             })?
             .filter(|depth| *depth > 0)
             .map_or(DEFAULT_LIMIT, |depth| depth as usize);
+        let page = Page::parse(query, DEFAULT_LIMIT)?;
+        if let (Some(_), Some((name, _))) = (page, query.first(&depth_names)) {
+            let why = "it and query.pagination.pageSize are two ways to say how many";
+            return Err(malformed(name, why));
+        }
+        let filter = query.get(filter::PARAMETER).map(filter::parse).transpose()?;
         let min_names = ["query.durationMin", "query.duration_min"];
         let max_names = ["query.durationMax", "query.duration_max"];
         let min_duration = query.v3(&min_names, go::parse_duration)?.unwrap_or(0);
@@ -170,8 +176,10 @@ impl Search {
             range,
             min_duration,
             max_duration,
-            limit: limit.min(MAX_LIMIT),
+            limit: page.map_or(limit.min(MAX_LIMIT), |page| page.find()),
             raw,
+            filter,
+            page,
         })
     }
 
@@ -198,6 +206,7 @@ impl Search {
         if self.max_duration != 0 {
             parts.push(duration(Op::Le, self.max_duration));
         }
+        parts.extend(self.filter.clone());
         spans(Expr::all(parts))
     }
 

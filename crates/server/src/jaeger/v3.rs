@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::JaegerApi;
 use super::body;
 use super::error::ApiError;
+use super::filter;
 use super::found::{FoundTraces, OneTrace, ResourceSpans, load};
 use super::go;
 use super::query::{Query, malformed};
@@ -30,6 +31,7 @@ pub fn routes() -> Router<JaegerApi> {
         .route("/api/v3/traces/{id}", get(trace))
         .route("/api/v3/trace-summaries", get(trace_summaries))
         .route("/api/v3/dependencies", get(dependencies))
+        .route("/api/v3/capabilities", get(capabilities))
 }
 
 async fn respond<T>(result: Result<T, ApiError>) -> Response
@@ -103,6 +105,9 @@ async fn operations(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Re
 #[derive(Serialize)]
 struct Gateway<T> {
     result: T,
+    /// Asks for the next page.
+    #[serde(rename = "nextPageToken", skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
     /// What is missing from it, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -139,7 +144,8 @@ async fn trace(
                 let trace = id.map(|id| load(&**source, id, raw)).transpose()?.flatten();
                 let trace = trace.ok_or_else(no_traces)?;
                 let resource_spans = OneTrace { spans: trace.spans, raw };
-                Ok(Gateway { result: TracesData { resource_spans }, warnings: trace.warnings })
+                let result = TracesData { resource_spans };
+                Ok(Gateway { result, next_page_token: None, warnings: trace.warnings })
             })
             .await
         }
@@ -152,12 +158,12 @@ async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> R
         Err(error) => Err(error),
         Ok(search) => {
             api.ask(move |source| {
-                let (found, warnings) = find(source, &search)?;
-                if found.is_empty() {
+                let Found { traces, next_page_token, warnings } = find(source, &search)?;
+                if traces.is_empty() {
                     return Err(no_traces());
                 }
-                let result = TracesData { resource_spans: ResourceSpans(found) };
-                Ok(Gateway { result, warnings })
+                let result = TracesData { resource_spans: ResourceSpans(traces) };
+                Ok(Gateway { result, next_page_token, warnings })
             })
             .await
         }
@@ -166,8 +172,12 @@ async fn find_traces(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> R
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Summaries {
     summaries: Vec<Summary>,
+    /// Asks for the next page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_page_token: Option<String>,
     /// What is missing from them, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -181,25 +191,65 @@ async fn trace_summaries(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) 
     respond(result).await
 }
 
-/// What `search` finds, and what is missing from it.
-fn find(
-    source: &Arc<dyn TraceSource>,
-    search: &Search,
-) -> Result<(FoundTraces, Vec<String>), ApiError> {
+/// What a search finds.
+struct Found {
+    traces: FoundTraces,
+    next_page_token: Option<String>,
+    /// What is missing from it, in words.
+    warnings: Vec<String>,
+}
+
+fn find(source: &Arc<dyn TraceSource>, search: &Search) -> Result<Found, ApiError> {
     let selector = search.selector(&**source)?;
     let Matches { ids, warnings } = source.find_traces(&selector, search.range, search.limit)?;
-    Ok((FoundTraces::new(source, ids, search.raw), warnings))
+    let (ids, next_page_token) = match search.page {
+        Some(page) => page.of(ids),
+        None => (ids, None),
+    };
+    Ok(Found { traces: FoundTraces::new(source, ids, search.raw), next_page_token, warnings })
 }
 
 fn summarise(source: &Arc<dyn TraceSource>, search: &Search) -> Result<Summaries, ApiError> {
-    let (found, mut warnings) = find(source, search)?;
+    let Found { traces, next_page_token, mut warnings } = find(source, search)?;
     let mut summaries = Vec::new();
-    for trace in found.read() {
+    for trace in traces.read() {
         let trace = trace?;
         note(&mut warnings, trace.warnings);
         summaries.extend(Summary::of(&trace.spans));
     }
-    Ok(Summaries { summaries, warnings })
+    Ok(Summaries { summaries, next_page_token, warnings })
+}
+
+/// What a search can be asked, for clients that offer no more than that.
+#[derive(Serialize)]
+struct Capabilities {
+    search: SearchCapabilities,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SearchCapabilities {
+    without_service_name: bool,
+    same_span_conjunction: bool,
+    filter: FilterCapabilities,
+    paginated: bool,
+}
+
+#[derive(Serialize)]
+struct FilterCapabilities {
+    levels: [&'static str; filter::LEVELS.len()],
+    operators: [&'static str; filter::OPERATORS.len()],
+}
+
+async fn capabilities() -> Response {
+    let filter = FilterCapabilities { levels: filter::LEVELS, operators: filter::OPERATORS };
+    let search = SearchCapabilities {
+        without_service_name: true,
+        same_span_conjunction: true,
+        filter,
+        paginated: true,
+    };
+    respond(Ok(Capabilities { search })).await
 }
 
 #[derive(Serialize)]

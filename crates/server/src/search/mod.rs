@@ -17,6 +17,7 @@ mod asked;
 mod by_id;
 mod find;
 mod tags;
+mod values;
 
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
@@ -110,9 +111,11 @@ impl Params {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
+    /// A number of at most `most`. 0 is the default, as clients mean it that fill in a form.
     fn number(&self, name: &str, default: usize, most: usize) -> Result<usize, Failure> {
         let Some(text) = self.get(name) else { return Ok(default) };
         match text.parse() {
+            Ok(0) => Ok(default),
             Ok(number) if (1..=most).contains(&number) => Ok(number),
             _ => Err(bad(format!("{name} is `{text}`: expected a number from 1 to {most}"))),
         }
@@ -248,27 +251,32 @@ impl Serialize for AsOtlp {
 }
 
 async fn tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
+    let place = search.gate.enter().await;
     answer(move || {
+        let _place = place;
         let params = Params::parse(raw.as_deref());
-        Ok(tags::names(&search.store, params.get("scope"), params.range()?)?)
+        Ok(tags::names(&search.store, params.get("scope"), params.range()?, params.get("q"))?)
     })
     .await
 }
 
 /// The first version of [`tag_names`]: one list.
 async fn all_tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
+    let place = search.gate.enter().await;
     answer(move || {
+        let _place = place;
         let params = Params::parse(raw.as_deref());
-        Ok(tags::names(&search.store, None, params.range()?)?.flat())
+        Ok(tags::names(&search.store, None, params.range()?, None)?.flat())
     })
     .await
 }
 
-fn values(store: &Store, name: &str, raw: Option<&str>) -> Result<tags::TagValues, Failure> {
+fn values_of(store: &Store, name: &str, raw: Option<&str>) -> Result<values::TagValues, Failure> {
     let params = Params::parse(raw);
-    let limit = params.number("limit", tags::DEFAULT_VALUES, MAX_LIMIT)?;
-    tags::values(store, name, params.range()?, limit)?.ok_or_else(|| {
-        let expected = "expected name, status, kind, span.KEY, resource.KEY or .KEY";
+    let limit = params.number("limit", values::DEFAULT_VALUES, MAX_LIMIT)?;
+    values::values(store, name, params.range()?, limit, params.get("q"))?.ok_or_else(|| {
+        let expected = "expected span.KEY, resource.KEY, event.KEY, link.KEY, instrumentation.KEY, \
+                        .KEY, or an intrinsic of text or of fixed values, such as name or status";
         bad(format!("`{name}` has no list of values: {expected}"))
     })
 }
@@ -278,7 +286,12 @@ async fn tag_values(
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Response {
-    answer(move || values(&search.store, &name, raw.as_deref())).await
+    let place = search.gate.enter().await;
+    answer(move || {
+        let _place = place;
+        values_of(&search.store, &name, raw.as_deref())
+    })
+    .await
 }
 
 /// The first version of [`tag_values`]: names have no scope, and values no type.
@@ -287,13 +300,17 @@ async fn all_tag_values(
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Response {
+    let place = search.gate.enter().await;
     answer(move || {
+        let _place = place;
         let name = match name.as_str() {
             "name" | "status" | "kind" => name,
             "status.code" => "status".to_owned(),
+            "root.name" => "rootName".to_owned(),
+            "root.service.name" => "rootServiceName".to_owned(),
             _ => format!(".{name}"),
         };
-        Ok(values(&search.store, &name, raw.as_deref())?.flat())
+        Ok(values_of(&search.store, &name, raw.as_deref())?.flat())
     })
     .await
 }

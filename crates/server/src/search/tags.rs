@@ -1,19 +1,26 @@
-//! Names and values of attributes, for completing a query.
+//! Names of attributes, for completing a query.
+//!
+//! Those of spans, resources and scopes are in the store's catalogue. Those of events and links are
+//! not: they are taken from the newest spans. So are all, if a query says of which spans.
 
 use std::collections::BTreeSet;
 
-use lacuna_signal::SignalKind;
-use lacuna_signal::schema::Scope;
-use lacuna_signal::selector::Intrinsic;
+use lacuna_signal::rows::SpanRows;
+use lacuna_signal::schema::{EVENTS, LINKS, Scope};
+use lacuna_signal::selector::{Intrinsic, Query, Selector};
+use lacuna_signal::value::AttributeList;
+use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError, TimeRange};
 use serde::Serialize;
 
-use crate::lacking::{cut, lacking, note};
+use crate::lacking::{damage, lacking, note};
 
-/// Values of one attribute unless the request says otherwise.
-pub const DEFAULT_VALUES: usize = 1000;
 /// Names of attributes, services and operations that are read.
-const NAMES: usize = 10_000;
+pub(super) const NAMES: usize = 10_000;
+/// Spans of which events and links are looked through for names.
+const NAMED_SPANS: usize = 20_000;
+/// Spans that a query selects of which all attributes are looked through.
+const FILTERED_SPANS: usize = 2_000;
 
 /// What every span has, as a query calls it.
 const INTRINSICS: [Intrinsic; 18] = [
@@ -70,116 +77,124 @@ impl TagNames {
     }
 }
 
-/// Names of attributes of spans in or near `range`, of all scopes or of one.
-pub fn names(store: &Store, scope: Option<&str>, range: TimeRange) -> Result<TagNames, StoreError> {
-    let found = store.attribute_keys(SignalKind::Spans, range, NAMES)?;
-    let warnings = lacking(&found, "attributes");
-    let keys = found.items;
-    let of = |wanted: Scope| {
-        let keys = keys.iter().filter(|key| key.scope == wanted.name());
-        keys.map(|key| key.key.clone()).collect()
-    };
+/// Names of attributes of spans in or near `range`, of all scopes or of one; if `q` selects spans, of
+/// those.
+pub fn names(
+    store: &Store,
+    scope: Option<&str>,
+    range: TimeRange,
+    q: Option<&str>,
+) -> Result<TagNames, StoreError> {
+    let wanted = |name: &str| scope.is_none_or(|scope| scope == name || scope == "none");
+    let (filter, mut warnings) = filter(q);
+    let mut keys = Keys::default();
+    match &filter {
+        Some(filter) => {
+            let spans = newest(store, Some(filter), range, None, FILTERED_SPANS, &mut warnings)?;
+            keys.add_columns(&spans);
+            keys.add_nested(&spans);
+        }
+        None => {
+            let found = store.attribute_keys(SignalKind::Spans, range, NAMES)?;
+            note(&mut warnings, lacking(&found, "attributes"));
+            let add = |scope: Scope, keys: &mut BTreeSet<String>| {
+                let of_scope = found.items.iter().filter(|key| key.scope == scope.name());
+                keys.extend(of_scope.map(|key| key.key.clone()));
+            };
+            add(Scope::Resource, &mut keys.resource);
+            add(Scope::Span, &mut keys.span);
+            add(Scope::Instrumentation, &mut keys.instrumentation);
+            if wanted("event") || wanted("link") {
+                let columns = Some(&[EVENTS, LINKS][..]);
+                let spans = newest(store, None, range, columns, NAMED_SPANS, &mut warnings)?;
+                keys.add_nested(&spans);
+            }
+        }
+    }
     let all = [
-        ("resource", of(Scope::Resource)),
-        ("span", of(Scope::Span)),
-        ("instrumentation", of(Scope::Instrumentation)),
+        ("resource", keys.resource),
+        ("span", keys.span),
+        ("event", keys.event),
+        ("link", keys.link),
+        ("instrumentation", keys.instrumentation),
         ("intrinsic", INTRINSICS.iter().map(|field| field.name().to_owned()).collect()),
     ];
-    let wanted = |name: &str| scope.is_none_or(|scope| scope == name || scope == "none");
     let scopes = all.into_iter().filter(|(name, _)| wanted(name));
     let scopes = scopes.map(|(name, tags)| TagScope { name, tags }).collect();
     Ok(TagNames { scopes, warnings })
 }
 
-/// Values of one attribute.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TagValues {
-    tag_values: Vec<TagValue>,
-    /// What is missing from them, in words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+#[derive(Default)]
+struct Keys {
+    resource: BTreeSet<String>,
+    span: BTreeSet<String>,
+    event: BTreeSet<String>,
+    link: BTreeSet<String>,
+    instrumentation: BTreeSet<String>,
 }
 
-#[derive(Debug, Serialize, PartialEq, Eq, PartialOrd, Ord)]
-struct TagValue {
-    #[serde(rename = "type")]
-    ty: &'static str,
-    value: String,
-}
+impl Keys {
+    fn add_columns(&mut self, spans: &Batch) {
+        for (scope, keys) in [
+            (Scope::Resource, &mut self.resource),
+            (Scope::Span, &mut self.span),
+            (Scope::Instrumentation, &mut self.instrumentation),
+        ] {
+            let attributes = spans.attributes(scope);
+            for row in 0..spans.num_rows() {
+                add(keys, attributes.of_row(row).map(|(key, _)| key));
+            }
+        }
+    }
 
-/// Values, as the first version of Tempo's API lists them.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FlatValues {
-    tag_values: Vec<String>,
-    /// What is missing from them, in words.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-}
-
-impl TagValues {
-    /// The values without their types.
-    pub fn flat(self) -> FlatValues {
-        let values = self.tag_values.into_iter().map(|value| value.value);
-        FlatValues { tag_values: values.collect(), warnings: self.warnings }
+    fn add_nested(&mut self, spans: &Batch) {
+        let rows = SpanRows::new(spans);
+        let keys = |list: Option<AttributeList<'_>>, into: &mut BTreeSet<String>| {
+            add(into, list.iter().flat_map(AttributeList::iter).map(|(key, _)| key));
+        };
+        for row in 0..spans.num_rows() {
+            rows.events(row).for_each(|event| keys(event.attributes, &mut self.event));
+            rows.links(row).for_each(|link| keys(link.attributes, &mut self.link));
+        }
     }
 }
 
-/// Values of `name`, at most `limit`; `None` if it has no list of values.
-pub fn values(
+fn add<'a>(all: &mut BTreeSet<String>, keys: impl Iterator<Item = &'a str>) {
+    for key in keys {
+        if !all.contains(key) {
+            all.insert(key.to_owned());
+        }
+    }
+}
+
+/// The selector that `q` is, and what is said of it if it is none that can be asked of single spans.
+/// A query that is still being typed is none either, so that it is no error.
+pub(super) fn filter(q: Option<&str>) -> (Option<Selector>, Vec<String>) {
+    let Some(q) = q else { return (None, Vec::new()) };
+    let passed_over = |why: String| (None, vec![format!("q was passed over: {why}")]);
+    match Query::parse(q).map(|query| (query.kind(), query.conjunction())) {
+        Err(error) => passed_over(error.to_string()),
+        Ok((SignalKind::Spans, Some(all))) => match all.as_slice() {
+            [only] => (Some(only.clone()).filter(|only| !only.is_everything()), Vec::new()),
+            _ => passed_over("here it is one selector of spans".to_owned()),
+        },
+        Ok(_) => passed_over("here it is one selector of spans".to_owned()),
+    }
+}
+
+/// The newest `limit` spans in `range`, or of those that `selector` selects.
+pub(super) fn newest(
     store: &Store,
-    name: &str,
+    selector: Option<&Selector>,
     range: TimeRange,
+    columns: Option<&[&str]>,
     limit: usize,
-) -> Result<Option<TagValues>, StoreError> {
-    let keyword = |value: &&str| TagValue { ty: "keyword", value: (*value).to_owned() };
-    let text = |value: String| TagValue { ty: "string", value };
-    let mut warnings = Vec::new();
-    let mut tag_values: Vec<TagValue> = match name {
-        "status" => ["error", "ok", "unset"].iter().map(keyword).collect(),
-        "kind" => ["client", "consumer", "internal", "producer", "server", "unspecified"]
-            .iter()
-            .map(keyword)
-            .collect(),
-        "name" => {
-            let mut names = BTreeSet::new();
-            let services = store.services(range, NAMES)?;
-            note(&mut warnings, lacking(&services, "services"));
-            for service in services.items {
-                let operations = store.operations(&service.name, None, range, NAMES)?;
-                note(&mut warnings, lacking(&operations, "operations"));
-                names.extend(operations.items.into_iter().map(|operation| operation.name));
-            }
-            names.into_iter().map(text).collect()
-        }
-        _ => {
-            let scopes: &[(Scope, &str)] = &[
-                (Scope::Span, "span."),
-                (Scope::Resource, "resource."),
-                (Scope::Instrumentation, "instrumentation."),
-                (Scope::Span, "."),
-                (Scope::Resource, "."),
-            ];
-            let mut found: BTreeSet<TagValue> = BTreeSet::new();
-            let mut known = false;
-            for (scope, prefix) in scopes {
-                let Some(key) = name.strip_prefix(prefix) else { continue };
-                known = true;
-                let values =
-                    store.attribute_values(SignalKind::Spans, *scope, key, range, limit)?;
-                note(&mut warnings, lacking(&values, "values"));
-                found.extend(values.items.into_iter().map(|value| text(value.text)));
-            }
-            if !known {
-                return Ok(None);
-            }
-            found.into_iter().collect()
-        }
-    };
-    if tag_values.len() > limit {
-        tag_values.truncate(limit);
-        note(&mut warnings, [cut("values")]);
+    warnings: &mut Vec<String>,
+) -> Result<Batch, StoreError> {
+    let found = store.newest(SignalKind::Spans, selector, range, columns, limit)?;
+    note(warnings, damage(&found.damaged));
+    if found.cut {
+        note(warnings, [format!("some are of the newest {limit} spans only")]);
     }
-    Ok(Some(TagValues { tag_values, warnings }))
+    Ok(found.items)
 }

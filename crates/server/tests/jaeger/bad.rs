@@ -134,7 +134,8 @@ async fn v3_says_what_is_wrong() {
         (format!("traces?{RANGE}&query.num_traces=-1"), "malformed parameter query.num_traces: parsing \"-1\": value out of range"),
         (format!("traces?{RANGE}&query.duration_min=NaN"), "malformed parameter query.duration_min: time: invalid duration \"NaN\""),
         (format!("traces?{RANGE}&query.durationMin=2s&query.durationMax=1s"), "'query.durationMax' should be greater than 'query.durationMin'"),
-        (format!("traces?{RANGE}&query.filter=%7B%7D"), "malformed parameter query.filter: not supported; use query.attributes and query.searchDepth"),
+        (format!("traces?{RANGE}&query.filter=%7B%7D"), "malformed parameter query.filter: missing field `op` at line 1 column 2"),
+        (format!("traces?{RANGE}&query.pagination.pageSize=1&query.searchDepth=1"), "malformed parameter query.searchDepth: it and query.pagination.pageSize are two ways to say how many"),
         ("dependencies".to_owned(), "startTime and endTime are required"),
     ];
     for (path, message) in cases {

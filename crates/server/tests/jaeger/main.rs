@@ -6,6 +6,7 @@
 
 mod bad;
 mod clients;
+mod filter;
 mod harness;
 mod large;
 mod metrics;

@@ -105,7 +105,7 @@ pub struct Equality<'a> {
     /// The text; of a number, as a value that is equal to it reads as text
     /// ([`Value::to_text`](crate::Value::to_text)), be it an integer or a double.
     pub text: Cow<'a, str>,
-    /// Whether the row has a number there.
+    /// Whether the row may have a number there.
     pub number: bool,
 }
 
@@ -144,6 +144,22 @@ pub(super) fn required_equalities(expr: &Expr) -> Vec<Equality<'_>> {
         } => {
             let equality = |text| Equality { field, text: Cow::Owned(text), number: true };
             number_text(literal).map(equality).into_iter().collect()
+        }
+        // The same text as a text or as a number: an index does not tell them apart.
+        Expr::Or(parts) => {
+            let mut parts = parts.iter().map(required_equalities);
+            let Some(mut first) = parts.next().filter(|first| first.len() == 1) else {
+                return Vec::new();
+            };
+            for other in parts {
+                match (first.as_mut_slice(), other.as_slice()) {
+                    ([one], [other]) if (one.field, &one.text) == (other.field, &other.text) => {
+                        one.number |= other.number;
+                    }
+                    _ => return Vec::new(),
+                }
+            }
+            first
         }
         _ => Vec::new(),
     }

@@ -108,6 +108,11 @@ impl Selector {
         alike.then(|| Self::new(first.kind, join(exprs)).ok()).flatten()
     }
 
+    /// Whether it selects every row.
+    pub fn is_everything(&self) -> bool {
+        *self.expr == Expr::Const(true)
+    }
+
     /// Whether it asks about whole traces: only a [`Query`] has such.
     fn is_whole(&self) -> bool {
         whole::asks(&self.expr)

@@ -43,7 +43,7 @@ fn key_value(member: Json) -> Option<(String, Json)> {
 
 /// Whether `test` accepts an element of the array that `text` is as OTLP/JSON; what is no array has
 /// none. Arrays in it are no elements to ask.
-pub(crate) fn any_element(text: &str, test: impl Fn(&Value<'_>) -> bool) -> bool {
+pub fn any_element(text: &str, mut test: impl FnMut(&Value<'_>) -> bool) -> bool {
     // The only array is at the front; most composite values are something else.
     if !text.starts_with("{\"arrayValue\"") {
         return false;

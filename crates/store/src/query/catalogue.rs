@@ -59,11 +59,13 @@ pub struct AttributeKey {
 }
 
 /// A value that an attribute has.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AttributeValue {
     /// The value as text ([`Value::to_text`](lacuna_signal::Value::to_text)).
     pub text: String,
+    /// Its type: the same text of another is another value.
+    pub value_type: AttrType,
     /// Rows that have it.
     pub rows: u64,
 }
@@ -184,7 +186,7 @@ impl Store {
     }
 
     /// Values of attribute `key` of `scope` on signals of `kind` in or near `range`, most frequent
-    /// first, then by text, at most `limit`. A part with many distinct values is read for them, up
+    /// first, then by text and type, at most `limit`. A part with many distinct values is read for them, up
     /// to `limit` a part; then the answer is cut.
     pub fn attribute_values(
         &self,
@@ -196,33 +198,38 @@ impl Store {
     ) -> Result<Found<Vec<AttributeValue>>, StoreError> {
         let columns = AttrType::ALL.map(|ty| attribute_column(scope, ty, key));
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-        let mut values: BTreeMap<String, u64> = BTreeMap::new();
+        let mut values: BTreeMap<(String, AttrType), u64> = BTreeMap::new();
         let mut cut = false;
         let mut reader = Reader::new(self.shared(), kind, range);
         for part in reader.parts.clone() {
             let Some(summary) = reader.note(part.summary())? else { continue };
-            let seen: Vec<_> = names.iter().filter_map(|name| summary.columns.get(*name)).collect();
-            if let Some(lists) = seen.iter().map(|c| c.values.as_ref()).collect::<Option<Vec<_>>>()
-            {
-                for (text, rows) in lists.into_iter().flatten() {
-                    *values.entry(text.clone()).or_default() += rows;
+            let seen = names.iter().zip(AttrType::ALL);
+            let seen = seen.filter_map(|(name, ty)| Some((summary.columns.get(*name)?, ty)));
+            let lists: Option<Vec<_>> =
+                seen.map(|(c, ty)| Some((c.values.as_ref()?, ty))).collect();
+            if let Some(lists) = lists {
+                for (list, ty) in lists {
+                    for (text, rows) in list {
+                        *values.entry((text.clone(), ty)).or_default() += rows;
+                    }
                 }
                 continue;
             }
             let mut here = BTreeSet::new();
             let single = Reader::over(self.shared(), vec![part], Vec::new());
-            cut |= read_values(single, &names, range, limit, |text, rows| {
-                if here.len() >= limit && !here.contains(&text) {
+            cut |= read_values(single, &names, range, limit, |value, rows| {
+                if here.len() >= limit && !here.contains(&value) {
                     return false;
                 }
-                here.insert(text.clone());
-                *values.entry(text).or_default() += rows;
+                here.insert(value.clone());
+                *values.entry(value).or_default() += rows;
                 true
             })?;
         }
-        let mut values: Vec<_> =
-            values.into_iter().map(|(text, rows)| AttributeValue { text, rows }).collect();
-        values.sort_by(|a, b| b.rows.cmp(&a.rows).then_with(|| a.text.cmp(&b.text)));
+        let value = |((text, value_type), rows)| AttributeValue { text, value_type, rows };
+        let mut values: Vec<_> = values.into_iter().map(value).collect();
+        // By text and type they are in order.
+        values.sort_by_key(|value| std::cmp::Reverse(value.rows));
         let mut found = bounded(values, limit);
         found.cut |= cut;
         found.damaged = reader.damaged;
@@ -269,14 +276,14 @@ fn read_values(
     columns: &[&str],
     range: TimeRange,
     limit: usize,
-    mut take: impl FnMut(String, u64) -> bool,
+    mut take: impl FnMut((String, AttrType), u64) -> bool,
 ) -> Result<bool, StoreError> {
     let planned = reader.plan(&Lookup::default(), range)?;
     let filter = Filter { range: TimeRange::ALL, selector: None };
     for planned in &planned {
         for batch in reader.read(planned, Want::Names(columns), filter)? {
-            for (text, rows) in texts(&batch, columns, limit) {
-                if !take(text, rows) {
+            for (value, rows) in texts(&batch, columns, limit) {
+                if !take(value, rows) {
                     return Ok(true);
                 }
             }
@@ -286,15 +293,15 @@ fn read_values(
 }
 
 /// The distinct values in `columns` of `batch`, a little more than `limit` at most.
-fn texts(batch: &Batch, columns: &[&str], limit: usize) -> BTreeMap<String, u64> {
+fn texts(batch: &Batch, columns: &[&str], limit: usize) -> BTreeMap<(String, AttrType), u64> {
     let mut values = BTreeMap::new();
     for column in columns {
-        let Some((scope, _, key)) = parse_attribute_column(column) else { continue };
+        let Some((scope, ty, key)) = parse_attribute_column(column) else { continue };
         let Ok(single) = batch.project(&[column]) else { continue };
         let attribute = single.attribute(scope, key);
         for row in 0..single.num_rows() {
             if let Some(value) = attribute.get(row) {
-                *values.entry(value.to_text()).or_default() += 1;
+                *values.entry((value.to_text(), ty)).or_default() += 1;
                 if values.len() > limit {
                     break;
                 }
