@@ -1,6 +1,7 @@
 //! Kafka: topics, publishing envelopes, and consumers that hand them to a service.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use failsafe::backoff::{self, Constant};
 use failsafe::failure_policy::{self, ConsecutiveFailures};
 use lacuna_instrument::breaker::Breaker;
 use lacuna_instrument::kafka::{self, Event, TracedContext};
+use opentelemetry::trace::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{CommitMode, Consumer as _, Rebalance, StreamConsumer};
+use rdkafka::consumer::{Consumer as _, Rebalance, StreamConsumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::producer::FutureProducer;
@@ -83,7 +85,7 @@ impl Publisher {
             .set("linger.ms", "1")
             .set("message.timeout.ms", "30000")
             .set("statistics.interval.ms", STATISTICS_INTERVAL_MS)
-            .create_with_context(TracedContext::new(service))?;
+            .create_with_context(TracedContext::new(service).client_id(service))?;
         let policy = failure_policy::consecutive_failures(
             FAILURES_TO_OPEN,
             backoff::constant(PAUSE_WHEN_OPEN),
@@ -172,7 +174,8 @@ impl Subscription {
             {
                 readiness.part_is_up();
             }
-        });
+        })
+        .client_id(client_id.as_str());
         let consumer: StreamConsumer<TracedContext> = client(backends)
             .set("client.id", &client_id)
             .set("group.id", &group)
@@ -185,6 +188,7 @@ impl Subscription {
         let topics: Vec<String> = self.event_types.iter().map(|t| namespace.topic(t)).collect();
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
         let spans = kafka::Consumer::new(group).client_id(client_id);
+        let consumer = Arc::new(consumer);
         let task = tokio::spawn(async move {
             loop {
                 let received = tokio::select! {
@@ -209,7 +213,7 @@ impl Subscription {
 /// Handles a message until it succeeds, then commits it. Stopped before that, it is not committed
 /// and comes again.
 async fn handle<H, F>(
-    consumer: &StreamConsumer<TracedContext>,
+    consumer: &Arc<StreamConsumer<TracedContext>>,
     message: &BorrowedMessage<'_>,
     spans: &kafka::Consumer,
     handler: &H,
@@ -219,17 +223,15 @@ async fn handle<H, F>(
     F: Future<Output = Result<(), Error>> + Send,
 {
     let mut pause = Duration::from_millis(20);
-    loop {
-        let mut span = spans.start(message).begin();
+    for n in 0.. {
+        let mut span = spans.start(message).retry(n).begin();
         let event =
             match span.deserialize(|| Envelope::parse(message.payload().unwrap_or_default())) {
                 Ok(event) => event,
                 Err(error) => {
                     let context = span.context();
                     span.fail("deserialization", &error);
-                    let _guard = context.attach();
-                    skip(message, &error);
-                    return commit(consumer, message);
+                    return skip(consumer, message, &error).with_context(context).await;
                 }
             };
         span.set_attribute("batch_id", event.batch_id.clone());
@@ -237,14 +239,9 @@ async fn handle<H, F>(
         span.correlate(event.correlation_id.clone());
         let context = span.context();
         match span.run(handler(event)).await {
-            Ok(()) => {
-                let _guard = context.attach();
-                return commit(consumer, message);
-            }
+            Ok(()) => return commit(consumer, message).with_context(context).await,
             Err(error @ Error::Event(_)) => {
-                let _guard = context.attach();
-                skip(message, &error);
-                return commit(consumer, message);
+                return skip(consumer, message, &error).with_context(context).await;
             }
             Err(error) => {
                 let _guard = context.attach();
@@ -266,15 +263,27 @@ async fn handle<H, F>(
     }
 }
 
-/// Commits without waiting for the broker: a commit that is lost means that the event comes again,
-/// which its handler bears.
-fn commit(consumer: &StreamConsumer<TracedContext>, message: &BorrowedMessage<'_>) {
-    if let Err(error) = kafka::commit(consumer, message, CommitMode::Async) {
-        tracing::warn!(layer = "infrastructure", error = %error, "offset not committed");
+/// Commits and waits for the broker's answer. A commit that is lost or refused means that the event
+/// comes again, maybe to another member, which its handler bears.
+async fn commit(consumer: &Arc<StreamConsumer<TracedContext>>, message: &BorrowedMessage<'_>) {
+    if let Err(error) = kafka::commit_and_wait(consumer, message).await {
+        tracing::warn!(
+            layer = "infrastructure",
+            error = %error,
+            topic = message.topic(),
+            partition = message.partition(),
+            offset = message.offset(),
+            "offset not committed"
+        );
     }
 }
 
-fn skip(message: &BorrowedMessage<'_>, error: &Error) {
+/// Says that an event cannot be read, and goes on after it.
+async fn skip(
+    consumer: &Arc<StreamConsumer<TracedContext>>,
+    message: &BorrowedMessage<'_>,
+    error: &Error,
+) {
     tracing::error!(
         layer = "framework",
         error = %error,
@@ -283,4 +292,5 @@ fn skip(message: &BorrowedMessage<'_>, error: &Error) {
         offset = message.offset(),
         "event cannot be read, skipped"
     );
+    commit(consumer, message).await;
 }

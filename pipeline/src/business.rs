@@ -205,6 +205,11 @@ impl Coordination {
         self.ready.one(&[]);
     }
 
+    /// Batches of which more is expected, as far as this process knows.
+    pub fn open_batches(&self) -> Vec<String> {
+        self.batches.open()
+    }
+
     /// Nothing more is expected of the batch: its series end.
     pub fn batch_closed(&self, batch_id: &str) {
         self.batches.close(batch_id);

@@ -103,17 +103,7 @@ async fn one_essay_is_seen_at_every_hop() {
     assert_eq!(services, BTreeSet::from([FILE, ELS, BOS]));
     for span in &trace.spans {
         assert!(!span.is_error, "{span:?}");
-        // The ready event is about the batch, and carries the batch's id from its sending on.
-        let of_batch = span.name == format!("kafka.produce.{READY}")
-            || (span.service == BOS
-                && !span.name.contains("GET")
-                && span.span_id != answered.span_id
-                && trace
-                    .above(span)
-                    .iter()
-                    .chain([&span.name.as_str()])
-                    .any(|n| n.contains(READY)));
-        let expected = if of_batch { &placed.batch_correlation_id } else { &placed.correlation_id };
+        let expected = correlation_id_of(span, &trace, &placed);
         assert_eq!(span.attribute("correlation_id"), expected, "{} {}", span.service, span.name);
     }
     // Where the time went: each span lies after what caused it, and the hops follow one another.
@@ -130,6 +120,14 @@ async fn one_essay_is_seen_at_every_hop() {
 
     assert_outcomes(&collected, &placed);
     assert_logs(&collected, &folder, &trace, &placed);
+}
+
+/// The correlation id that a span of the trace has, and every log line in it.
+fn correlation_id_of<'p>(span: &Span, trace: &Trace<'_>, placed: &'p Placed) -> &'p str {
+    // The ready event is about the batch, and carries the batch's id from its sending on.
+    let sent = format!("kafka.produce.{READY}");
+    let of_batch = span.name == sent || trace.above(span).contains(&sent.as_str());
+    if of_batch { &placed.batch_correlation_id } else { &placed.correlation_id }
 }
 
 fn assert_query(trace: &Trace<'_>, parent: &Span, summary: &str) {
@@ -166,30 +164,48 @@ fn assert_logs(
 ) {
     let about = |text: &str| text.contains(&placed.batch_id) || text.contains(&placed.essay_id);
     let mut layers: BTreeMap<String, usize> = BTreeMap::new();
+    let mut told = vec![];
     for log in &collected.logs {
         if log.trace_id != placed.trace_id {
             let all = format!("{} {:?}", log.body, log.attributes);
             assert!(!about(&all) || !log.trace_id.is_empty(), "without a trace: {log:?}");
             continue;
         }
-        assert!(trace.by_id.contains_key(log.span_id.as_str()), "of no span: {log:?}");
-        assert!(!log.attribute("correlation_id").is_empty(), "{log:?}");
+        let span = trace.by_id.get(log.span_id.as_str());
+        let span = span.unwrap_or_else(|| panic!("of no span: {log:?}"));
+        let id = correlation_id_of(span, trace, placed);
+        assert_eq!(log.attribute("correlation_id"), id, "{log:?}");
+        told.push((log.service.as_str(), log.span_id.as_str(), log.body.as_str(), id));
         *layers.entry(log.attribute("layer").to_owned()).or_default() += 1;
     }
     let expected = ["application", "framework", "infrastructure"];
     assert_eq!(layers.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
 
-    let mut lines = 0;
-    for line in folder.lines() {
-        if about(&line.to_string()) {
-            for id in ["trace_id", "span_id", "correlation_id", "layer"] {
-                assert!(line[id].as_str().is_some_and(|v| !v.is_empty()), "no {id}: {line}");
-            }
-            lines += usize::from(line["trace_id"] == placed.trace_id.as_str());
+    let lines = folder.lines();
+    for line in lines.iter().filter(|line| about(&line.to_string())) {
+        for id in ["trace_id", "span_id", "correlation_id", "layer"] {
+            assert!(line[id].as_str().is_some_and(|v| !v.is_empty()), "no {id}: {line}");
         }
     }
-    assert!(lines >= layers.values().sum::<usize>() - 1, "{lines} lines, {layers:?}");
+    // On stdout the very same, but for what the exporters' own stack says.
+    let text = |line: &'static str, of: &serde_json::Value| of[line].as_str().unwrap().to_owned();
+    let mut written: Vec<_> = lines
+        .iter()
+        .filter(|line| line["trace_id"] == placed.trace_id.as_str())
+        .filter(|line| !EXPORTING.iter().any(|root| text("target", line).starts_with(root)))
+        .map(|line| ["service", "span_id", "message", "correlation_id"].map(|of| text(of, line)))
+        .collect();
+    let mut told: Vec<_> = told
+        .into_iter()
+        .map(|(service, span, body, id)| [service, span, body, id].map(str::to_owned))
+        .collect();
+    written.sort();
+    told.sort();
+    assert_eq!(written, told);
 }
+
+/// Who speaks on stdout only: the exporters run on them.
+const EXPORTING: [&str; 6] = ["hyper", "h2", "reqwest", "tonic", "opentelemetry", "tower"];
 
 type Belongs = fn(&Span) -> bool;
 

@@ -25,8 +25,14 @@ pub fn trace_redis_transaction(arguments: TokenStream, item: TokenStream) -> Tok
 /// Wraps an `async fn` that handles or sends a Kafka message by hand in a span
 /// `kafka.<operation>.<event_type>`; an `Err` is an ERROR.
 ///
-/// `operation = "consume"` (the default) or `"produce"`; `event_type = expr` (required) may use the
-/// arguments; `fields(a, b = expr)` adds attributes.
+/// `operation = "consume"` (the default) or `"produce"`; `event_type = expr` may use the arguments;
+/// `fields(a, b = expr)` adds attributes, and a `correlation_id` among them is carried by every span
+/// and log line of the body.
+///
+/// Where the message is at hand, `message = expr, group = expr` makes it the span of
+/// `kafka::Consumer::start`: under its producer's span and linked to it, with topic, partition and
+/// offset, and counted; the event type may then come from its header. Where only the headers are,
+/// `headers = expr` (`&H` or `Option<&H>` of rdkafka's `Headers`) gives the parent and the link.
 #[proc_macro_attribute]
 pub fn trace_kafka_operation(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let arguments = parse_macro_input!(arguments as Arguments);
@@ -38,6 +44,9 @@ pub fn trace_kafka_operation(arguments: TokenStream, item: TokenStream) -> Token
 struct Arguments {
     operation: Option<Expr>,
     event_type: Option<Expr>,
+    message: Option<Expr>,
+    group: Option<Expr>,
+    headers: Option<Expr>,
     fields: Vec<(Ident, Option<Expr>)>,
 }
 
@@ -57,24 +66,28 @@ impl Parse for Arguments {
         let mut arguments = Self::default();
         while !input.is_empty() {
             let name: Ident = input.parse()?;
-            match name.to_string().as_str() {
-                "operation" => {
+            let known = match name.to_string().as_str() {
+                "operation" => Some(&mut arguments.operation),
+                "event_type" => Some(&mut arguments.event_type),
+                "message" => Some(&mut arguments.message),
+                "group" => Some(&mut arguments.group),
+                "headers" => Some(&mut arguments.headers),
+                _ => None,
+            };
+            match known {
+                Some(argument) => {
                     input.parse::<Token![=]>()?;
-                    arguments.operation = Some(input.parse()?);
+                    *argument = Some(input.parse()?);
                 }
-                "event_type" => {
-                    input.parse::<Token![=]>()?;
-                    arguments.event_type = Some(input.parse()?);
-                }
-                "fields" => {
+                None if name == "fields" => {
                     let inner;
                     parenthesized!(inner in input);
                     let fields = Punctuated::<Field, Token![,]>::parse_terminated(&inner)?;
                     arguments.fields.extend(fields.into_iter().map(|f| (f.0, f.1)));
                 }
-                _ => {
-                    let message =
-                        "expected `operation = \"...\"`, `event_type = ...` or `fields(...)`";
+                None => {
+                    let message = "expected `operation = \"...\"`, `event_type = ...`, `message = ...`, \
+                                   `group = ...`, `headers = ...` or `fields(...)`";
                     return Err(syn::Error::new(name.span(), message));
                 }
             }
@@ -118,11 +131,14 @@ fn wrap(mut function: ItemFn, call: impl FnOnce(Tokens, Tokens) -> Tokens) -> sy
 }
 
 fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
-    if let Some(unused) = arguments.event_type {
-        return Err(syn::Error::new_spanned(
-            unused,
-            "`event_type` belongs to `trace_kafka_operation`",
-        ));
+    let Arguments { event_type, message, group, headers, .. } = &arguments;
+    for (name, unused) in
+        [("event_type", event_type), ("message", message), ("group", group), ("headers", headers)]
+    {
+        if let Some(unused) = unused {
+            let text = format!("`{name}` belongs to `trace_kafka_operation`");
+            return Err(syn::Error::new_spanned(unused, text));
+        }
     }
     let name = function.sig.ident.to_string();
     let operation = arguments.operation.map_or_else(|| quote!(#name), |o| quote!(#o));
@@ -141,20 +157,80 @@ fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
 }
 
 fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
-    let Some(event_type) = arguments.event_type else {
-        return Err(syn::Error::new_spanned(&function.sig.ident, "`event_type = ...` is missing"));
+    let Arguments { operation, event_type, message, group, headers, fields } = arguments;
+    let attributes = attributes(&fields);
+    // Also for the log lines of a part that is off.
+    let correlation_id = fields.iter().find(|(name, _)| name == "correlation_id");
+    let correlation_id = correlation_id.map(|(name, value)| {
+        let value = value.as_ref().map_or_else(|| quote!(#name), |v| quote!(#v));
+        quote!(::std::string::ToString::to_string(&#value))
+    });
+    if let (Some(incoming), Some(operation)) = (message.as_ref().or(headers.as_ref()), &operation)
+        && quote!(#operation).to_string() == "\"produce\""
+    {
+        let text = "`message` and `headers` are those of a message that is consumed";
+        return Err(syn::Error::new_spanned(incoming, text));
+    }
+    if let Some(message) = message {
+        if let Some(unused) = headers.as_ref().or(operation.as_ref()) {
+            let text = "`message` has its own headers and is consumed: leave this out";
+            return Err(syn::Error::new_spanned(unused, text));
+        }
+        let Some(group) = group else {
+            let text = "`message` needs `group = ...`, the consumer group that takes it";
+            return Err(syn::Error::new_spanned(message, text));
+        };
+        let event_type = event_type.map(
+            |e| quote!(let __start = __start.event_type(::std::string::ToString::to_string(&#e));),
+        );
+        let correlated =
+            correlation_id.map(|id| quote!(let __start = __start.correlation_id(#id);));
+        return wrap(function, |result, body| {
+            quote! {
+                // Begun before the body, which may move the arguments.
+                let __span = {
+                    let __consumer = ::lacuna_instrument::kafka::Consumer::new(#group);
+                    let __message = &#message;
+                    let __start = __consumer.start(__message);
+                    #event_type
+                    #correlated
+                    let __start = if ::lacuna_instrument::switch::spans(::lacuna_instrument::switch::Part::Kafka) {
+                        ::std::iter::Iterator::fold(
+                            ::std::iter::IntoIterator::into_iter(#attributes),
+                            __start,
+                            |start, kv| start.attribute(kv.key, kv.value),
+                        )
+                    } else {
+                        __start
+                    };
+                    __start.begin()
+                };
+                ::lacuna_instrument::kafka::trace_message::<#result>(__span, #body).await
+            }
+        });
+    }
+    if let Some(unused) = group {
+        return Err(syn::Error::new_spanned(unused, "`group` goes with `message = ...`"));
+    }
+    let Some(event_type) = event_type else {
+        let text = "`event_type = ...` or `message = ..., group = ...` is missing";
+        return Err(syn::Error::new_spanned(&function.sig.ident, text));
     };
-    let operation = arguments.operation.map_or_else(|| quote!("consume"), |o| quote!(#o));
-    let attributes = attributes(&arguments.fields);
+    let operation = operation.map_or_else(|| quote!("consume"), |o| quote!(#o));
+    let correlation_id = match correlation_id {
+        Some(id) => quote!(::std::option::Option::Some(#id)),
+        None => quote!(::std::option::Option::None),
+    };
+    let event = quote!(|| (::std::string::ToString::to_string(&#event_type), #attributes));
+    let begin = match headers {
+        Some(headers) => quote!(of_headers(#operation, #headers, #correlation_id, #event)),
+        None => quote!(begin(#operation, #correlation_id, #event)),
+    };
     wrap(function, |result, body| {
         quote! {
-            // Made before the body, which may move the arguments, and only with a span to be on.
-            let __event = if ::lacuna_instrument::switch::spans(::lacuna_instrument::switch::Part::Kafka) {
-                (::std::string::ToString::to_string(&#event_type), #attributes)
-            } else {
-                (::std::string::String::new(), ::std::vec::Vec::new())
-            };
-            ::lacuna_instrument::kafka::trace_by_hand::<#result>(#operation, || __event, #body).await
+            // Begun before the body, which may move the arguments.
+            let __operation = ::lacuna_instrument::kafka::Operation::#begin;
+            ::lacuna_instrument::kafka::trace_by_hand::<#result>(__operation, #body).await
         }
     })
 }

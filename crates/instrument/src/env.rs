@@ -54,11 +54,19 @@ impl Protocol {
         }
     }
 
+    /// Where an exporter sends without any endpoint.
+    fn base(self) -> &'static str {
+        match self {
+            Self::Grpc => "http://localhost:4317",
+            Self::HttpProtobuf | Self::HttpJson => "http://localhost:4318",
+        }
+    }
+
     /// The endpoint that the specification gives for a signal (`v1/traces`, …) when none is set.
     pub(crate) fn default_endpoint(self, path: &str) -> String {
         match self {
-            Self::Grpc => "http://localhost:4317".into(),
-            Self::HttpProtobuf | Self::HttpJson => format!("http://localhost:4318/{path}"),
+            Self::Grpc => self.base().to_owned(),
+            Self::HttpProtobuf | Self::HttpJson => format!("{}/{path}", self.base()),
         }
     }
 }
@@ -85,39 +93,50 @@ pub(crate) fn disabled(env: &impl Lookup) -> bool {
     env.get("OTEL_SDK_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"))
 }
 
-/// Where `signal` is sent, and the value that is not: an endpoint that means nothing to its protocol.
-/// The default takes its place then, and whenever none is set.
+/// Where `signal` is sent, and the values that are not used: endpoints that mean nothing to its
+/// protocol. A malformed one of the signal's own gives way to the general one; the default is what is
+/// left.
 pub(crate) fn endpoint(
     env: &impl Lookup,
     signal: &str,
     protocol: Protocol,
     path: &str,
-) -> (String, Option<Malformed>) {
+) -> (String, Vec<Malformed>) {
     let own = format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT");
-    let (name, value, is_own) = match (env.get(&own), env.get(ENDPOINT)) {
-        (Some(value), _) => (own, value, true),
-        (None, Some(value)) => (ENDPOINT.to_owned(), value, false),
-        (None, None) => return (protocol.default_endpoint(path), None),
-    };
-    if let Err(accepted) = is_endpoint(&value, protocol) {
-        let default = match protocol {
-            Protocol::Grpc => "http://localhost:4317",
-            Protocol::HttpProtobuf | Protocol::HttpJson => "http://localhost:4318",
-        };
-        return (
-            protocol.default_endpoint(path),
-            Some(Malformed { name, value, accepted, default }),
-        );
+    let mut malformed = vec![];
+    let mut used = None;
+    for (name, is_own) in [(own.as_str(), true), (ENDPOINT, false)] {
+        let Some(value) = env.get(name) else { continue };
+        match is_endpoint(&value, protocol) {
+            Ok(()) => {
+                used = Some((value, is_own));
+                break;
+            }
+            Err(accepted) => {
+                let (name, default) = (name.to_owned(), String::new());
+                malformed.push(Malformed { name, value, accepted, default });
+            }
+        }
     }
-    let url = match protocol {
-        // The SDK reads a missing scheme as https.
-        Protocol::Grpc if !value.contains("://") => format!("http://{value}"),
-        Protocol::Grpc => value,
-        // A signal's own endpoint is used as it is; the general one is a base.
-        _ if is_own => value,
-        _ => format!("{}/{path}", value.strip_suffix('/').unwrap_or(&value)),
+    let url = match used {
+        None => protocol.default_endpoint(path),
+        Some((value, is_own)) => match protocol {
+            // The SDK reads a missing scheme as https.
+            Protocol::Grpc if !value.contains("://") => format!("http://{value}"),
+            Protocol::Grpc => value,
+            // A signal's own endpoint is used as it is; the general one is a base.
+            _ if is_own => value,
+            _ => format!("{}/{path}", value.strip_suffix('/').unwrap_or(&value)),
+        },
     };
-    (url, None)
+    for malformed in &mut malformed {
+        malformed.default.clone_from(&url);
+        // The general one is not only this signal's.
+        if malformed.name == ENDPOINT {
+            malformed.default = protocol.base().to_owned();
+        }
+    }
+    (url, malformed)
 }
 
 /// The general endpoint.
@@ -214,7 +233,7 @@ mod tests {
         let at = |value, protocol| {
             let env = HashMap::from([(ENDPOINT, value)]);
             let (url, malformed) = endpoint(&env, "TRACES", protocol, "v1/traces");
-            (url, malformed.is_some())
+            (url, !malformed.is_empty())
         };
         let bare = "collector:4317";
         assert_eq!(at(bare, Protocol::Grpc), ("http://collector:4317".into(), false));
@@ -237,11 +256,29 @@ mod tests {
     }
 
     #[test]
+    fn a_signals_malformed_endpoint_gives_way_to_the_general_one() {
+        let env = HashMap::from([
+            (ENDPOINT, "http://general:4318"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "carrier pigeon"),
+        ]);
+        let (url, malformed) = endpoint(&env, "TRACES", Protocol::HttpProtobuf, "v1/traces");
+        assert_eq!(url, "http://general:4318/v1/traces");
+        assert_eq!(malformed.len(), 1);
+        assert_eq!(malformed[0].name, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+        assert_eq!(malformed[0].default, url, "what is used instead");
+        let env = HashMap::from([(ENDPOINT, "x y"), ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "z")]);
+        let (url, malformed) = endpoint(&env, "LOGS", Protocol::HttpProtobuf, "v1/logs");
+        assert_eq!(url, "http://localhost:4318/v1/logs");
+        let told: Vec<_> = malformed.iter().map(|m| m.default.as_str()).collect();
+        assert_eq!(told, ["http://localhost:4318/v1/logs", "http://localhost:4318"]);
+    }
+
+    #[test]
     fn https_is_an_endpoint_where_tls_is_linked() {
         for protocol in [Protocol::Grpc, Protocol::HttpProtobuf] {
             let env = HashMap::from([(ENDPOINT, "https://collector:4318")]);
             let (url, malformed) = endpoint(&env, "TRACES", protocol, "v1/traces");
-            assert_eq!(malformed.is_none(), cfg!(feature = "tls"));
+            assert_eq!(malformed.is_empty(), cfg!(feature = "tls"));
             assert_eq!(url.starts_with("https://"), cfg!(feature = "tls"));
         }
     }

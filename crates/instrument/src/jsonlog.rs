@@ -1,6 +1,6 @@
 //! Log lines on stdout: one JSON object a line, joined to traces by ids.
 
-use crate::correlation;
+use crate::{correlation, outcome};
 use jiff::Timestamp;
 use opentelemetry::Context as OtelContext;
 use opentelemetry::trace::TraceContextExt;
@@ -81,10 +81,18 @@ impl JsonLines {
                 line.insert(correlation::CORRELATION_ID.into(), id.into());
             }
         });
-        for (name, value) in fields.other {
+        let mut add = |name: &str, value| {
             let name =
                 if RESERVED.contains(&name) { format!("fields.{name}") } else { name.to_owned() };
             line.insert(name, value);
+        };
+        let is_outcome = target == outcome::TARGET;
+        for (name, value) in fields.other {
+            let keys = (is_outcome && name == outcome::KEYS).then(|| keys(&value)).flatten();
+            match keys {
+                Some(keys) => keys.into_iter().for_each(|(name, value)| add(&name, value)),
+                None => add(name, value),
+            }
         }
         line
     }
@@ -129,6 +137,11 @@ impl Fields {
             name => self.other.push((name, value)),
         }
     }
+}
+
+/// What an outcome's keys say.
+fn keys(value: &Value) -> Option<Map<String, Value>> {
+    serde_json::from_str(value.as_str()?).ok()
 }
 
 fn text(value: Value) -> String {

@@ -4,7 +4,7 @@
 //! unit and `_total` are appended where the name does not end with them already. An instrument named
 //! `redis_transaction_attempts_total` has that very name here and by OTLP.
 
-use opentelemetry::{KeyValue, Value};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData, ResourceMetrics};
 use opentelemetry_sdk::metrics::reader::MetricReader;
@@ -80,18 +80,19 @@ impl MetricReader for SharedReader {
 }
 
 /// A metric family: OpenMetrics wants all its samples together, whichever scope they are from.
-#[derive(Default)]
-struct Family {
+struct Family<'a> {
     kind: &'static str,
     unit: &'static str,
-    help: String,
-    samples: String,
+    help: &'a str,
+    metrics: Vec<(&'a InstrumentationScope, &'a Metric)>,
 }
 
 fn render(collected: &ResourceMetrics) -> String {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    for metric in collected.scope_metrics().flat_map(|s| s.metrics()) {
-        add(&mut families, metric);
+    let mut families: BTreeMap<String, Family<'_>> = BTreeMap::new();
+    for of_scope in collected.scope_metrics() {
+        for metric in of_scope.metrics() {
+            add(&mut families, of_scope.scope(), metric);
+        }
     }
     let mut text = String::new();
     let resource: Vec<KeyValue> =
@@ -104,89 +105,102 @@ fn render(collected: &ResourceMetrics) -> String {
             let _ = writeln!(text, "# UNIT {name} {}", family.unit);
         }
         if !family.help.is_empty() {
-            let _ = writeln!(text, "# HELP {name} {}", escape(&family.help));
+            let _ = writeln!(text, "# HELP {name} {}", escape(family.help));
         }
-        text.push_str(&family.samples);
+        // Two scopes can have the same series: no two samples may be the same one's.
+        let (first, others) = match family.metrics.split_first() {
+            Some(((first, _), others)) => (*first, others),
+            None => continue,
+        };
+        let several = others.iter().any(|(scope, _)| *scope != first);
+        for (scope, metric) in &family.metrics {
+            let of_scope = if several { scope_labels(scope) } else { vec![] };
+            match metric.data() {
+                AggregatedMetrics::F64(d) => samples(&mut text, name, &of_scope, d, |v| v),
+                AggregatedMetrics::U64(d) => samples(&mut text, name, &of_scope, d, |v| v as f64),
+                AggregatedMetrics::I64(d) => samples(&mut text, name, &of_scope, d, |v| v as f64),
+            }
+        }
     }
     text.push_str("# EOF\n");
     text
 }
 
-fn add(families: &mut BTreeMap<String, Family>, metric: &Metric) {
+/// The scope as the compatibility specification puts it into labels.
+fn scope_labels(scope: &InstrumentationScope) -> Vec<KeyValue> {
+    let name = KeyValue::new("otel_scope_name", scope.name().to_owned());
+    let version = scope.version().map(|v| KeyValue::new("otel_scope_version", v.to_owned()));
+    [Some(name), version].into_iter().flatten().collect()
+}
+
+/// The kind as OpenMetrics has it, where it has one.
+fn kind_of(metric: &Metric) -> Option<&'static str> {
+    fn of<T>(data: &MetricData<T>) -> Option<&'static str> {
+        match data {
+            MetricData::Sum(sum) if sum.is_monotonic() => Some("counter"),
+            MetricData::Sum(_) | MetricData::Gauge(_) => Some("gauge"),
+            MetricData::Histogram(_) => Some("histogram"),
+            // Made only by a view that asks for it; no text form.
+            MetricData::ExponentialHistogram(_) => None,
+        }
+    }
     match metric.data() {
-        AggregatedMetrics::F64(data) => add_data(families, metric, data, |v| v),
-        AggregatedMetrics::U64(data) => add_data(families, metric, data, |v| v as f64),
-        AggregatedMetrics::I64(data) => add_data(families, metric, data, |v| v as f64),
+        AggregatedMetrics::F64(data) => of(data),
+        AggregatedMetrics::U64(data) => of(data),
+        AggregatedMetrics::I64(data) => of(data),
     }
 }
 
-fn add_data<T: Copy>(
-    families: &mut BTreeMap<String, Family>,
-    metric: &Metric,
+fn add<'a>(
+    families: &mut BTreeMap<String, Family<'a>>,
+    scope: &'a InstrumentationScope,
+    metric: &'a Metric,
+) {
+    let Some(kind) = kind_of(metric) else { return };
+    let unit = unit_word(metric.unit(), kind);
+    let name = family_name(metric.name(), unit, kind);
+    let help = metric.description();
+    let family =
+        families.entry(name).or_insert_with(|| Family { kind, unit, help, metrics: vec![] });
+    // Two instruments of different kinds under one name: the first keeps it.
+    if family.kind == kind {
+        family.metrics.push((scope, metric));
+    }
+}
+
+/// Writes a metric's samples, each with the labels `of_scope` beside its own.
+fn samples<T: Copy>(
+    out: &mut String,
+    name: &str,
+    of_scope: &[KeyValue],
     data: &MetricData<T>,
     float: impl Fn(T) -> f64,
 ) {
-    let kind = match data {
-        MetricData::Sum(sum) if sum.is_monotonic() => "counter",
-        MetricData::Sum(_) | MetricData::Gauge(_) => "gauge",
-        MetricData::Histogram(_) => "histogram",
-        // Made only by a view that asks for it; no text form.
-        MetricData::ExponentialHistogram(_) => return,
-    };
-    let unit = unit_word(metric.unit(), kind);
-    let name = family_name(metric.name(), unit, kind);
-    let family = families.entry(name.clone()).or_insert_with(|| Family {
-        kind,
-        unit,
-        help: metric.description().to_owned(),
-        samples: String::new(),
-    });
-    if family.kind != kind {
-        // Two instruments of different kinds under one name: the first keeps it.
-        return;
-    }
-    let out = &mut family.samples;
     match data {
         MetricData::Gauge(gauge) => {
             for p in gauge.data_points() {
-                let _ = writeln!(
-                    out,
-                    "{name}{} {}",
-                    labels(p.attributes(), None),
-                    number(float(p.value()))
-                );
+                let labels = labels(p.attributes().chain(of_scope), None);
+                let _ = writeln!(out, "{name}{labels} {}", number(float(p.value())));
             }
         }
         MetricData::Sum(sum) => {
-            let suffix = if kind == "counter" { "_total" } else { "" };
+            let suffix = if sum.is_monotonic() { "_total" } else { "" };
             for p in sum.data_points() {
-                let _ = writeln!(
-                    out,
-                    "{name}{suffix}{} {}",
-                    labels(p.attributes(), None),
-                    number(float(p.value()))
-                );
+                let labels = labels(p.attributes().chain(of_scope), None);
+                let _ = writeln!(out, "{name}{suffix}{labels} {}", number(float(p.value())));
             }
         }
         MetricData::Histogram(histogram) => {
             for p in histogram.data_points() {
+                let own = |le: Option<&str>| labels(p.attributes().chain(of_scope), le);
                 let mut below = 0;
                 let bounds = p.bounds().map(number).chain(["+Inf".to_owned()]);
                 for (bound, n) in bounds.zip(p.bucket_counts()) {
                     below += n;
-                    let _ = writeln!(
-                        out,
-                        "{name}_bucket{} {below}",
-                        labels(p.attributes(), Some(&bound))
-                    );
+                    let _ = writeln!(out, "{name}_bucket{} {below}", own(Some(&bound)));
                 }
-                let _ = writeln!(out, "{name}_count{} {}", labels(p.attributes(), None), p.count());
-                let _ = writeln!(
-                    out,
-                    "{name}_sum{} {}",
-                    labels(p.attributes(), None),
-                    number(float(p.sum()))
-                );
+                let _ = writeln!(out, "{name}_count{} {}", own(None), p.count());
+                let _ = writeln!(out, "{name}_sum{} {}", own(None), number(float(p.sum())));
             }
         }
         MetricData::ExponentialHistogram(_) => {}
@@ -317,6 +331,33 @@ mod tests {
         }
         assert!(text.ends_with("# EOF\n"));
         assert_eq!(text.matches("# TYPE redis_transaction_attempts ").count(), 1);
+    }
+
+    #[test]
+    fn one_name_in_two_scopes_has_no_sample_twice() {
+        let metrics = MetricsText::new();
+        let provider = SdkMeterProvider::builder().with_reader(metrics.reader()).build();
+        for scope in ["one", "two"] {
+            let meter = provider.meter(scope);
+            meter.u64_counter("requests").build().add(1, &[KeyValue::new("path", "/")]);
+            let seconds = meter.f64_histogram("wait").with_unit("s").with_boundaries(vec![1.0]);
+            seconds.build().record(0.5, &[]);
+        }
+        provider.meter("one").u64_counter("alone").build().add(1, &[]);
+        let text = metrics.render();
+        for line in [
+            "requests_total{otel_scope_name=\"one\",path=\"/\"} 1",
+            "requests_total{otel_scope_name=\"two\",path=\"/\"} 1",
+            "wait_seconds_bucket{le=\"1\",otel_scope_name=\"two\"} 1",
+            "wait_seconds_sum{otel_scope_name=\"one\"} 0.5",
+            "alone_total 1",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\nin\n{text}");
+        }
+        let mut seen = std::collections::HashSet::new();
+        let samples = text.lines().filter(|l| !l.starts_with('#'));
+        let series = samples.map(|l| l.rsplit_once(' ').unwrap().0);
+        assert_eq!(series.filter(|s| !seen.insert(*s)).count(), 0, "{text}");
     }
 
     #[test]

@@ -80,12 +80,11 @@ macro_rules! build {
         let (endpoint, malformed) = env::endpoint($env, $signal, protocol, $path);
         let default = protocol.default_endpoint($path);
         // Two signals share the general endpoint: one warning is enough.
-        if let Some(malformed) = malformed
-            && !$self.problems.iter().any(
-                |p| matches!(p, Problem::Endpoint(known) if known.name == malformed.name),
-            )
-        {
-            $self.problems.push(Problem::Endpoint(malformed));
+        for malformed in malformed {
+            let is_it = |p: &Problem| matches!(p, Problem::Endpoint(known) if known.name == malformed.name);
+            if !$self.problems.iter().any(is_it) {
+                $self.problems.push(Problem::Endpoint(malformed));
+            }
         }
         let own = concat!("OTEL_EXPORTER_OTLP_", $signal, "_TIMEOUT");
         let timeout = env::millis($env, [own, "OTEL_EXPORTER_OTLP_TIMEOUT"], 10_000);

@@ -15,7 +15,7 @@
 //! - a log record with the event name `outcome.reached` or `outcome.missed` and the attributes
 //!   `outcome.name`, `outcome.result`, `outcome.reason` and every key under its own name, so that a
 //!   contract can say `log { log.outcome.name = "slot_assigned" && log.outcome.result = "reached" }` and key
-//!   on `log.correlation_id`;
+//!   on `log.correlation_id`; the line on stdout has them under the same names;
 //! - on the current span `outcome.<name>` = `reached` | `missed` and `outcome.<name>.reason`;
 //! - the counter `outcome.count` by `outcome.name`, `outcome.result`, `outcome.reason`. Keys are not
 //!   on it: they are unbounded.
@@ -153,15 +153,24 @@ impl Outcome {
     }
 }
 
-/// The keys as the line on stdout has them, written only where somebody reads it.
+/// The field of the `tracing` event with the keys, whose names `tracing` cannot have as fields: a JSON
+/// object, of which the line on stdout has each key under its own name.
+pub(crate) const KEYS: &str = "outcome.keys";
+
+/// The keys as JSON, written only where somebody reads it.
 struct Keys<'k>(&'k [KeyValue]);
 
 impl fmt::Display for Keys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, kv) in self.0.iter().enumerate() {
-            write!(f, "{}{}={}", if n == 0 { "" } else { " " }, kv.key, kv.value)?;
-        }
-        Ok(())
+        let value = |value: &Value| match value {
+            Value::Bool(v) => (*v).into(),
+            Value::I64(v) => (*v).into(),
+            Value::F64(v) => (*v).into(),
+            other => serde_json::Value::from(other.to_string()),
+        };
+        let keys: serde_json::Map<_, _> =
+            self.0.iter().map(|kv| (kv.key.to_string(), value(&kv.value))).collect();
+        serde_json::Value::Object(keys).fmt(f)
     }
 }
 

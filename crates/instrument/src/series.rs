@@ -188,6 +188,15 @@ impl Subjects {
         state.lingering += usize::from(was_open);
     }
 
+    /// The subjects that have series and are not closed: for a process that has to ask elsewhere which of
+    /// them are over, because another one closed them.
+    #[must_use]
+    pub fn open(&self) -> Vec<String> {
+        let state = self.inner.lock();
+        let open = state.open.iter().filter(|(_, subject)| subject.closed.is_none());
+        open.map(|(name, _)| name.clone()).collect()
+    }
+
     /// How many subjects have series of their own now.
     #[must_use]
     pub fn len(&self) -> usize {

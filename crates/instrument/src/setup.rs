@@ -12,7 +12,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 
 /// The environment's resource attributes; the given name unless the environment has one.
 pub(crate) fn resource(service: &str) -> Resource {
@@ -54,14 +54,30 @@ pub(crate) fn propagator(env: &impl Lookup) -> TextMapCompositePropagator {
     TextMapCompositePropagator::new(chosen)
 }
 
-/// `RUST_LOG`, or `info` without the SDK's own chatter, whose drops are reported once a minute.
+/// The SDK's own chatter, whose drops are reported once a minute, and that of the exporters' stack.
+const QUIET: &str = "opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,\
+                     opentelemetry-http=off,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tonic=warn";
+
+/// `RUST_LOG`, or `info`, without the exporters' chatter and with this crate's warnings, about either of
+/// which the list can say something else by their names.
 pub(crate) fn log_filter(value: Option<String>) -> (EnvFilter, Option<String>) {
-    let quiet = "info,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,\
-                 opentelemetry-http=off,hyper=warn,hyper_util=warn,h2=warn,reqwest=warn,tonic=warn";
-    match value.as_deref().map(EnvFilter::try_new) {
-        Some(Ok(filter)) => (filter, None),
-        Some(Err(error)) => (EnvFilter::new(quiet), Some(error.to_string())),
-        None => (EnvFilter::new(quiet), None),
+    let usual = || EnvFilter::new(format!("info,{QUIET}"));
+    let Some(list) = value else { return (usual(), None) };
+    // By itself, so that an error is about what the user wrote.
+    if let Err(error) = EnvFilter::try_new(&list) {
+        return (usual(), Some(error.to_string()));
+    }
+    // A bare level that shows warnings shows ours as well, and more if it asks for more.
+    let shows_warnings = list
+        .split(',')
+        .filter_map(|item| item.trim().parse::<LevelFilter>().ok())
+        .next_back()
+        .is_some_and(|level| level >= LevelFilter::WARN);
+    let ours = if shows_warnings { "" } else { "lacuna_instrument=warn," };
+    // Of two directives for one target the later one counts.
+    match EnvFilter::try_new(format!("{QUIET},{ours}{list}")) {
+        Ok(filter) => (filter, None),
+        Err(error) => (usual(), Some(error.to_string())),
     }
 }
 
@@ -170,6 +186,46 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
+
+    /// The targets of `level` that a filter lets through.
+    fn shown(rust_log: Option<&str>) -> Vec<&'static str> {
+        use tracing_subscriber::layer::SubscriberExt;
+        #[derive(Clone, Default)]
+        struct Seen(Arc<Mutex<Vec<&'static str>>>);
+        impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Seen {
+            fn on_event(
+                &self,
+                event: &tracing::Event<'_>,
+                _: tracing_subscriber::layer::Context<'_, S>,
+            ) {
+                self.0.lock().unwrap().push(event.metadata().target());
+            }
+        }
+        let seen = Seen::default();
+        let (filter, _) = log_filter(rust_log.map(str::to_owned));
+        let subscriber = tracing_subscriber::registry().with(filter).with(seen.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "opentelemetry_sdk", "chatter");
+            tracing::info!(target: "hyper::client", "chatter");
+            tracing::warn!(target: "lacuna_instrument::export", "telemetry was dropped");
+            tracing::info!(target: "lacuna_instrument::outcome", "outcome reached");
+            tracing::info!(target: "my_app", "line");
+        });
+        seen.0.lock().unwrap().clone()
+    }
+
+    #[test]
+    fn the_users_list_wins_only_where_it_names_a_target() {
+        let (ours, outcome) = ("lacuna_instrument::export", "lacuna_instrument::outcome");
+        assert_eq!(shown(None), [ours, outcome, "my_app"]);
+        assert_eq!(shown(Some("debug")), [ours, outcome, "my_app"], "the chatter stays off");
+        assert_eq!(shown(Some("error")), [ours], "the required warnings stay");
+        assert_eq!(shown(Some("my_app=info")), [ours, "my_app"]);
+        assert_eq!(shown(Some("off,lacuna_instrument=off,my_app=info")), ["my_app"]);
+        let hyper = "hyper=info,opentelemetry_sdk=info";
+        assert_eq!(shown(Some(hyper)), ["opentelemetry_sdk", "hyper::client", ours]);
+        assert!(log_filter(Some("my_app=loud".into())).1.is_some());
+    }
 
     #[test]
     fn however_many_ask_one_flush_runs_and_one_more() {

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{attribute, is_child_of, named, one, own_trace, spans_of};
+use common::{attribute, is_child_of, memory, named, one, own_trace, spans_of};
 use lacuna_instrument::kafka::trace_kafka_operation;
 use lacuna_instrument::redis::{TransactionOutcome, trace_redis_transaction};
 use opentelemetry::context::FutureExt;
@@ -55,8 +55,10 @@ async fn handle(event: Event, correlation_id: u32) -> Result<(), String> {
     if correlation_id == 0 { Err("no id".to_owned()) } else { Ok(()) }
 }
 
-#[trace_kafka_operation(operation = "produce", event_type = "b.v1")]
-async fn publish() {}
+#[trace_kafka_operation(operation = "produce", event_type = "b.v1", fields(correlation_id = "c-b"))]
+async fn publish() {
+    tracing::info_span!("inside publish").in_scope(|| tracing::info!("published by hand"));
+}
 
 #[tokio::test]
 async fn a_hand_written_transactions_nil_is_a_discarded_one() {
@@ -138,4 +140,10 @@ async fn a_hand_written_handler_is_a_consume_span() {
     assert_eq!(consumed[1].status, Status::error("no id"));
     assert_eq!(attribute(consumed[0], "correlation_id").as_deref(), Some("1"));
     assert_eq!(one(&spans, "kafka.produce.b.v1").span_kind, SpanKind::Producer);
+    // A correlation id among the fields is the body's as well.
+    let inside = one(&spans, "inside publish");
+    assert_eq!(attribute(inside, "correlation_id").as_deref(), Some("c-b"));
+    let lines = memory().lines.json();
+    let line = lines.iter().find(|l| l["message"] == "published by hand").unwrap();
+    assert_eq!(line["correlation_id"], "c-b");
 }

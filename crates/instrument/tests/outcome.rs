@@ -62,7 +62,9 @@ async fn reached_and_missed_are_logs_span_attributes_and_counts() {
     let lines = memory().lines.json();
     let line = lines.iter().find(|l| l["outcome.name"] == "batch_ready").unwrap();
     assert_eq!(line["level"], "warn");
-    assert_eq!(line["outcome.keys"], "batch_id=7");
+    assert_eq!(line["batch_id"], "7");
+    assert_eq!(line["correlation_id"], "c-1", "of the context");
+    assert_eq!(line["outcome.keys"], serde_json::Value::Null);
 
     memory().telemetry.flush().await.unwrap();
     let all = memory().metrics.get_finished_metrics().unwrap();
@@ -75,4 +77,18 @@ async fn reached_and_missed_are_logs_span_attributes_and_counts() {
         .unwrap();
     assert_eq!(missed.value(), 1);
     assert!(missed.attributes().all(|kv| kv.key.as_str() != "batch_id"), "keys are unbounded");
+}
+
+#[test]
+fn a_line_outside_any_context_has_the_outcomes_keys_under_their_names() {
+    memory();
+    let told = outcome("alone").key("correlation_id", "c-alone").key("attempt", 3);
+    told.key("trace_id", "not one").missed("no_slot");
+    let lines = memory().lines.json();
+    let line = lines.iter().find(|l| l["outcome.name"] == "alone").unwrap();
+    assert_eq!(line["correlation_id"], "c-alone");
+    assert_eq!(line["attempt"], 3);
+    assert_eq!(line["outcome.reason"], "no_slot");
+    assert_eq!(line["fields.trace_id"], "not one", "a key cannot forge the frame");
+    assert_eq!(line["trace_id"], serde_json::Value::Null);
 }

@@ -74,6 +74,48 @@ const SPANS: [(Part, &str); 5] = [
     (Part::Http, "GET /x"),
 ];
 
+/// What each part counts of a piece of work, on the page.
+const METRICS: [(Part, &[&str]); 5] = [
+    (
+        Part::Redis,
+        &["redis_transaction_attempts_total{", "redis_transaction_duration_seconds_count{"],
+    ),
+    (
+        Part::Kafka,
+        &[
+            "messaging_client_sent_messages_total{",
+            "messaging_client_operation_duration_seconds_count{",
+        ],
+    ),
+    (
+        Part::Postgres,
+        &[
+            "db_client_operation_duration_seconds_count{|postgresql",
+            "lacuna_db_transaction_duration_seconds_count{",
+            "db_client_connection_wait_time_seconds_count{",
+        ],
+    ),
+    (Part::Breaker, &["lacuna_circuit_breaker_calls_total{"]),
+    (Part::Http, &["http_client_request_duration_seconds_count{"]),
+];
+
+/// What a part shows by being asked, only while it is on.
+const GAUGES: [(Part, &str); 2] = [
+    (Part::Postgres, "db_client_connection_count{"),
+    (Part::Breaker, "lacuna_circuit_breaker_state{"),
+];
+
+/// The sum of a metric's samples, of those with the text after `|` if there is one; 0 without any.
+fn sum(page: &str, name: &str) -> f64 {
+    let (name, label) = name.split_once('|').unwrap_or((name, ""));
+    let values = page.lines().filter(|l| l.starts_with(name) && l.contains(label));
+    values.map(|l| l.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
+}
+
+fn page() -> String {
+    memory().telemetry.metrics_text().render()
+}
+
 fn all_on() {
     for part in Part::ALL {
         switch::set(part, Level::On);
@@ -103,7 +145,19 @@ async fn a_part_that_is_off_is_silent_and_the_rest_is_not() {
         all_on();
         switch::set(off, Level::Off);
         let (cx, trace) = own_trace();
+        let before = page();
         work(&mut service).with_context(cx).await;
+        let after = page();
+        for (part, names) in METRICS {
+            for name in names {
+                let grew = sum(&after, name) > sum(&before, name);
+                assert_eq!(grew, part != off, "{name} while {} is off:\n{after}", off.name());
+            }
+        }
+        for (part, name) in GAUGES {
+            let there = after.lines().any(|l| l.starts_with(name));
+            assert_eq!(there, part != off, "{name} while {} is off", off.name());
+        }
         let spans = spans_of(trace);
         for (part, name) in SPANS {
             let there = spans.iter().any(|s| s.name == name);

@@ -24,10 +24,15 @@ use crate::envelope::{
 };
 use crate::error::Error;
 use crate::http::annotate;
+use crate::stop::Stop;
 
 /// Batches and essays travel on different topics, so an essay may come first. It waits this long
 /// for its batch before the batch counts as unknown.
 const WAIT_FOR_BATCH: Duration = Duration::from_secs(30);
+
+/// How often a process looks which of the batches that it has series of are ready. Series linger for
+/// much longer.
+const LOOK_FOR_READY: Duration = Duration::from_secs(5);
 
 /// Why an essay is excess, as ELS publishes it.
 const NO_AVAILABLE_SLOT: &str = "NO_AVAILABLE_SLOT";
@@ -245,6 +250,31 @@ impl Handlers {
             "All slots are taken, published BatchEssaysReadyV1"
         );
         Ok(())
+    }
+
+    /// Ends the series of batches that are ready, until it is time to stop. A batch's essays are handled
+    /// by every process of the group, and only one of them publishes that the batch is ready; what that
+    /// one wrote down tells the others. They do not listen for the event: its consumption is a promise
+    /// of BOS's, which contracts count.
+    pub async fn end_series_of_ready_batches(self, stop: Stop) {
+        loop {
+            tokio::select! {
+                () = stop.wait() => return,
+                () = tokio::time::sleep(LOOK_FOR_READY) => {}
+            }
+            let open = self.coordination.open_batches();
+            if open.is_empty() {
+                continue;
+            }
+            match self.store.published(&open).await {
+                Ok(ready) => ready.iter().for_each(|id| self.coordination.batch_closed(id)),
+                Err(error) => tracing::warn!(
+                    layer = "infrastructure",
+                    error = %error,
+                    "Whether batches are ready is not known; their series go on"
+                ),
+            }
+        }
     }
 
     /// Publishes an event that `essay` caused: once, unless a fault wants it otherwise.

@@ -95,6 +95,7 @@ pub async fn run(
     )
     .await?;
 
+    let tidying = tokio::spawn(handlers.clone().end_series_of_ready_batches(process.stop.clone()));
     let readiness = Readiness::of(1 + usize::from(args.workers));
     let mut consumers = Vec::new();
     let registered = Subscription {
@@ -138,6 +139,7 @@ pub async fn run(
     for consumer in consumers {
         consumer.finished().await;
     }
+    let _ = tidying.await;
     Ok(())
 }
 

@@ -167,6 +167,17 @@ impl Store {
         row.as_ref().map(progress_in).transpose()
     }
 
+    /// Those of the batches whose readiness was published, by whichever process.
+    pub async fn published(&self, batch_ids: &[String]) -> Result<Vec<String>, Error> {
+        let rows = sqlx::query(
+            "SELECT batch_id FROM slot_batches WHERE batch_id = ANY($1) AND ready_published",
+        )
+        .bind(batch_ids)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
     /// Remembers that the batch's readiness was published.
     pub async fn announced(&self, batch_id: &str) -> Result<(), Error> {
         sqlx::query("UPDATE slot_batches SET ready_published = true WHERE batch_id = $1")

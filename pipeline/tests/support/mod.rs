@@ -105,6 +105,8 @@ pub struct Addresses {
     pub bos: String,
     pub file: String,
     pub els: String,
+    /// Of BOS, the file service and ELS, in this order.
+    pub pids: Vec<u32>,
 }
 
 /// The three services, run by `pipeline up` in a namespace of their own. Dropping it ends them: their
@@ -246,6 +248,10 @@ pub struct Service {
 impl Service {
     /// Starts `pipeline <command>` and waits until it is ready.
     pub async fn start(command: &str, namespace: &str) -> Self {
+        Self::start_with(command, namespace, &[]).await
+    }
+
+    pub async fn start_with(command: &str, namespace: &str, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (ready, log) = (folder.path().join("ready"), folder.path().join("log"));
         let mut child = Command::new(PIPELINE)
@@ -259,6 +265,7 @@ impl Service {
                 "--ready-file",
             ])
             .arg(&ready)
+            .args(more)
             .env("OTEL_SDK_DISABLED", "true")
             .stdin(Stdio::piped())
             .stdout(std::fs::File::create(&log).unwrap())
@@ -273,6 +280,11 @@ impl Service {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         };
         Self { child, url, _folder: folder }
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// SIGKILL: no last word.

@@ -20,7 +20,7 @@ pub(crate) struct Malformed {
     /// What it may be.
     pub(crate) accepted: &'static str,
     /// What is used instead.
-    pub(crate) default: &'static str,
+    pub(crate) default: String,
 }
 
 /// A variable of the specification that is set and has no effect here.
@@ -128,6 +128,17 @@ fn checks() -> Vec<Check> {
     checks
 }
 
+/// The general value that a signal's own falls back to, where that is set and can be used.
+fn general(env: &impl Lookup, name: &str, ok: fn(&str) -> bool) -> Option<String> {
+    let rest = name.strip_prefix("OTEL_EXPORTER_OTLP_")?;
+    let of_signal = |signal| rest.strip_prefix(signal)?.strip_prefix('_');
+    let suffix = SIGNALS.into_iter().find_map(of_signal)?;
+    // Of headers, the well-formed pairs are used.
+    let falls_back = matches!(suffix, "PROTOCOL" | "TIMEOUT" | "COMPRESSION");
+    let name = format!("OTEL_EXPORTER_OTLP_{suffix}");
+    env.get(&name).filter(|value| falls_back && ok(value))
+}
+
 /// Every set variable whose value will not be used, endpoints aside.
 pub(crate) fn check(env: &impl Lookup) -> Vec<Malformed> {
     checks()
@@ -139,6 +150,7 @@ pub(crate) fn check(env: &impl Lookup) -> Vec<Malformed> {
             }
             // Headers carry keys to the backend; they must not end up in a log.
             let value = if name.ends_with("_HEADERS") { "(not shown)".into() } else { value };
+            let default = general(env, &name, ok).unwrap_or_else(|| default.to_owned());
             Some(Malformed { name, value, accepted, default })
         })
         .collect()
@@ -225,6 +237,29 @@ mod tests {
         assert!(found.iter().all(|m| !m.accepted.is_empty() && !m.default.is_empty()));
         let propagators = found.iter().find(|m| m.name == "OTEL_PROPAGATORS").unwrap();
         assert!(propagators.default.contains("that are known"), "{propagators:?}");
+    }
+
+    #[test]
+    fn a_signals_bad_value_is_told_with_the_general_one_that_is_used() {
+        let env = HashMap::from([
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", "3000"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "3s"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+            ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "http"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "lz4"),
+            ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "lz4"),
+        ]);
+        let found = check(&env);
+        let told = |name: &str| {
+            let name = format!("OTEL_EXPORTER_OTLP_{name}");
+            found.iter().find(|m| m.name == name).unwrap().default.as_str()
+        };
+        assert_eq!(told("TRACES_TIMEOUT"), "3000");
+        assert_eq!(told("LOGS_PROTOCOL"), "grpc");
+        assert_eq!(told("METRICS_COMPRESSION"), "none", "the general one is no better");
+        assert_eq!(told("COMPRESSION"), "none");
+        let used = [("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"), "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        assert_eq!(crate::env::millis(&env, used, 10_000).as_millis(), 3_000);
     }
 
     #[test]

@@ -4,17 +4,19 @@ use super::produce::{error_type, messaging};
 use super::record::metrics;
 use crate::span;
 use crate::switch::{self, Part};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
-use rdkafka::Message;
 use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset, TopicPartitionList};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Commits the offset of `message` in a CLIENT span `kafka.commit`. With [`CommitMode::Sync`] it
-/// blocks until the broker answered; with [`CommitMode::Async`] the span covers the hand-over only,
-/// and a later failure is told by [`TracedContext`](super::TracedContext).
+/// blocks until the broker answered: in async code use [`commit_and_wait`]. With [`CommitMode::Async`]
+/// the span covers the hand-over only; that the broker refused it is told by
+/// [`TracedContext`](super::TracedContext), as a span of its own and in `lacuna.kafka.commits.refused`.
 ///
 /// # Errors
 /// As the broker or the client refuses; the span is then an ERROR.
@@ -27,32 +29,95 @@ where
     C: Consumer<X>,
     X: ConsumerContext,
 {
-    let started = Instant::now();
-    let cx = switch::spans(Part::Kafka).then(|| {
-        let mut a = messaging(message.topic(), "commit", "settle");
-        a.push(KeyValue::new(
-            "messaging.destination.partition.id",
-            message.partition().to_string(),
-        ));
-        a.push(KeyValue::new("messaging.kafka.offset", message.offset()));
-        a.push(KeyValue::new("kafka.partition", i64::from(message.partition())));
-        a.push(KeyValue::new("kafka.offset", message.offset()));
-        Context::map_current(|parent| span::start("kafka.commit", SpanKind::Client, a, parent))
-    });
+    let mut committing = Committing::begin(message);
     let result = consumer.commit_message(message, mode);
-    if switch::metrics(Part::Kafka) {
-        let mut a = messaging(message.topic(), "commit", "settle");
-        if let Err(error) = &result {
-            a.push(KeyValue::new("error.type", error_type(error)));
-        }
-        metrics().operation.record(started.elapsed().as_secs_f64(), &a);
-    }
-    if let Some(cx) = cx {
-        if let Err(error) = &result {
-            cx.span().set_attribute(KeyValue::new("error.type", error_type(error)));
-            cx.span().set_status(Status::error(error.to_string()));
-        }
-        cx.span().end();
-    }
+    committing.answered(result.as_ref().err());
     result
+}
+
+/// Commits the offset of `message` and waits for the broker's answer without blocking the runtime, in
+/// a CLIENT span `kafka.commit`. A member that was taken out of its group learns so here: the commit
+/// is refused, and the message comes again to another member.
+///
+/// Needs a `tokio` runtime. Dropped before the answer, the span is an ERROR, `cancelled`: nobody knows
+/// whether the offset was committed.
+///
+/// # Errors
+/// As the broker or the client refuses; the span is then an ERROR.
+pub async fn commit_and_wait<C, X>(consumer: &Arc<C>, message: &impl Message) -> KafkaResult<()>
+where
+    C: Consumer<X> + Send + Sync + 'static,
+    X: ConsumerContext + 'static,
+{
+    let mut committing = Committing::begin(message);
+    let mut offsets = TopicPartitionList::with_capacity(1);
+    // What is committed is the next offset to read.
+    let next = Offset::Offset(message.offset() + 1);
+    let result = match offsets.add_partition_offset(message.topic(), message.partition(), next) {
+        Ok(()) => {
+            let consumer = consumer.clone();
+            let commit = move || consumer.commit(&offsets, CommitMode::Sync);
+            // A runtime that shuts down runs nothing more; the commit has not happened then.
+            let cancelled = |_| Err(KafkaError::Canceled);
+            tokio::task::spawn_blocking(commit).await.unwrap_or_else(cancelled)
+        }
+        Err(error) => Err(error),
+    };
+    committing.answered(result.as_ref().err());
+    result
+}
+
+/// A commit under way.
+struct Committing<'m> {
+    cx: Option<Context>,
+    topic: &'m str,
+    started: Option<Instant>,
+}
+
+impl<'m> Committing<'m> {
+    fn begin(message: &'m impl Message) -> Self {
+        let cx = switch::spans(Part::Kafka).then(|| {
+            let partition = message.partition();
+            let mut a = messaging(message.topic(), "commit", "settle");
+            a.push(KeyValue::new("messaging.destination.partition.id", partition.to_string()));
+            a.push(KeyValue::new("messaging.kafka.offset", message.offset()));
+            a.push(KeyValue::new("kafka.partition", i64::from(partition)));
+            a.push(KeyValue::new("kafka.offset", message.offset()));
+            Context::map_current(|parent| span::start("kafka.commit", SpanKind::Client, a, parent))
+        });
+        let started = switch::metrics(Part::Kafka).then(Instant::now);
+        Self { cx, topic: message.topic(), started }
+    }
+
+    fn answered(&mut self, error: Option<&KafkaError>) {
+        self.end(error.map(|error| (error_type(error), error.to_string())));
+    }
+
+    fn end(&mut self, failure: Option<(String, String)>) {
+        if let Some(started) = self.started.take() {
+            let mut a = messaging(self.topic, "commit", "settle");
+            if let Some((error, _)) = &failure {
+                let error = KeyValue::new("error.type", error.clone());
+                let topic = KeyValue::new("messaging.destination.name", self.topic.to_owned());
+                metrics().refused.add(1, &[topic, error.clone()]);
+                a.push(error);
+            }
+            metrics().operation.record(started.elapsed().as_secs_f64(), &a);
+        }
+        if let Some(cx) = self.cx.take() {
+            if let Some((error, text)) = failure {
+                span::fail(&cx, error, text);
+            }
+            cx.span().end();
+        }
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        if self.cx.is_some() || self.started.is_some() {
+            let text = "the commit was dropped before the broker answered";
+            self.end(Some((span::CANCELLED.to_owned(), text.to_owned())));
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Handling a message: `kafka.consume.<event_type>`.
 
-use super::headers::{EVENT_ID, EVENT_TYPE, extract, texts};
+use super::headers::{EVENT_ID, EVENT_TYPE, texts};
+use super::incoming::Incoming;
 use super::produce::messaging;
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
 use crate::span::{self, Leaf};
 use crate::switch::{self, Level, Part};
-use opentelemetry::baggage::BaggageExt;
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{Link, SpanBuilder, SpanKind, SpanRef, Status, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind, SpanRef, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::Message;
 use std::fmt::Display;
@@ -64,6 +64,7 @@ impl Consumer {
             event_type: None,
             event_id: None,
             correlation_id: None,
+            retry: 0,
             attributes: Vec::new(),
         }
     }
@@ -78,6 +79,7 @@ pub struct StartConsume<'m, M> {
     event_type: Option<String>,
     event_id: Option<String>,
     correlation_id: Option<String>,
+    retry: u32,
     attributes: Vec<KeyValue>,
 }
 
@@ -100,6 +102,13 @@ impl<M: Message> StartConsume<'_, M> {
         self
     }
 
+    /// The message is handled again, for the `n`th time: 0 is the first delivery. One that was handed
+    /// over before is not counted again as consumed; its span has `lacuna.kafka.retry`.
+    pub fn retry(mut self, n: u32) -> Self {
+        self.retry = n;
+        self
+    }
+
     /// An attribute of the consume span, such as `batch_id`.
     pub fn attribute(
         mut self,
@@ -119,35 +128,16 @@ impl<M: Message> StartConsume<'_, M> {
             // Nothing is read, told or changed.
             return ConsumeSpan { cx: None, handled: None, spans, ended: true };
         }
-        let ambient = Context::current();
         let headers = message.headers().filter(|_| spans || propagated);
         let [event_type, event_id, sent_id] =
             headers.map_or([None; 3], |h| texts(h, [EVENT_TYPE, EVENT_ID, CORRELATION_ID]));
 
-        // The producer's context over the ambient one, and the producer itself, if it is somebody else.
-        let remote = extract(headers, &ambient);
-        let producer = remote.span().span_context().clone();
-        let told = producer.is_valid() && producer != *ambient.span().span_context();
         let sent_id = sent_id.filter(|_| propagated).map(str::to_owned);
-        let correlation_id = self.correlation_id.or(sent_id);
-        let mut parent = match self.consumer.parent {
-            Parent::Producer => remote,
-            Parent::Ambient => {
-                // The message's id, also where it came as baggage only.
-                let id = correlation::of(&remote);
-                let parent = if ambient.baggage().is_empty() && !remote.baggage().is_empty() {
-                    ambient.with_baggage(correlation::copy(remote.baggage()))
-                } else {
-                    ambient
-                };
-                id.map_or_else(|| parent.clone(), |id| correlation::with(&parent, id))
-            }
-        };
-        if let Some(id) = correlation_id {
-            parent = correlation::with(&parent, id);
-        }
+        let id = self.correlation_id.or(sent_id);
+        let Incoming { parent, link } =
+            Incoming::read(headers, self.consumer.parent, Context::current(), id);
 
-        if measured {
+        if measured && self.retry == 0 {
             let mut a = messaging(message.topic(), "consume", "receive");
             a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
             metrics().consumed.add(1, &a);
@@ -191,14 +181,15 @@ impl<M: Message> StartConsume<'_, M> {
                 Some(payload) => KeyValue::new("messaging.message.body.size", payload.len() as i64),
                 None => KeyValue::new("messaging.kafka.message.tombstone", true),
             });
+            if self.retry > 0 {
+                a.push(KeyValue::new("lacuna.kafka.retry", i64::from(self.retry)));
+            }
             a.extend(self.attributes);
 
-            let mut builder = SpanBuilder::from_name(format!("kafka.consume.{event_type}"))
+            let builder = SpanBuilder::from_name(format!("kafka.consume.{event_type}"))
                 .with_kind(SpanKind::Consumer)
-                .with_attributes(a);
-            if told {
-                builder = builder.with_links(vec![Link::new(producer, vec![], 0)]);
-            }
+                .with_attributes(a)
+                .with_links(link.into_iter().collect());
             span::build(builder, &parent)
         } else {
             parent
@@ -349,12 +340,11 @@ impl ConsumeSpan {
             }
             metrics().process.record(started.elapsed().as_secs_f64(), &a);
         }
-        if let Some(span) = self.span() {
+        if let Some(cx) = self.cx.as_ref().filter(|_| self.spans) {
             if let Some((error_type, message)) = failure {
-                span.set_attribute(KeyValue::new("error.type", error_type));
-                span.set_status(Status::error(message));
+                span::fail(cx, error_type, message);
             }
-            span.end();
+            cx.span().end();
         }
     }
 }

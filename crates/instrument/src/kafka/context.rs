@@ -1,12 +1,13 @@
 //! The client context: rebalances as spans, commits, librdkafka's statistics and log lines.
 
 use super::produce::error_type;
+use super::record::metrics as of_clients;
 use super::statistics::{self, Latest};
 use crate::metrics::meter;
 use crate::span;
 use crate::switch::{self, Part};
 use opentelemetry::metrics::{Counter, Histogram};
-use opentelemetry::trace::{SpanBuilder, SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -14,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{Statistics, TopicPartitionList};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// Bucket bounds in seconds for a rebalance, which can take minutes.
 const REBALANCE_SECONDS: [f64; 9] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0];
@@ -51,6 +52,8 @@ type OnRebalance = Box<dyn Fn(&Rebalance<'_>) + Send + Sync>;
 struct Shared {
     on_rebalance: Option<OnRebalance>,
     group: StringValue,
+    /// Said by the caller, or told by the first statistics.
+    client_id: OnceLock<StringValue>,
     latest: Arc<Latest>,
     rebalance: Mutex<Times>,
 }
@@ -59,8 +62,8 @@ struct Shared {
 struct Times {
     /// When the callback under way began.
     began: Option<SystemTime>,
-    /// When partitions were taken away and none given since.
-    revoked: Option<SystemTime>,
+    /// Since when there are no partitions: from the beginning, or since they were taken away.
+    without: Option<Instant>,
 }
 
 impl std::fmt::Debug for TracedContext {
@@ -92,16 +95,50 @@ impl TracedContext {
             latest: statistics::register(group.clone()),
             // Shared text: every span takes a copy.
             group: Arc::<str>::from(group).into(),
-            rebalance: Mutex::new(Times::default()),
+            client_id: OnceLock::new(),
+            // The first assignment is waited for as well.
+            rebalance: Mutex::new(Times { began: None, without: Some(Instant::now()) }),
         };
         Self { shared: Arc::new(shared) }
     }
 
+    /// The client's `client.id`, as `messaging.client.id` of rebalances and refused commits, which would
+    /// not know it before the first statistics arrive. The first one said wins.
+    #[must_use]
+    pub fn client_id(self, id: impl Into<String>) -> Self {
+        let id: String = id.into();
+        let _ = self.shared.client_id.set(Arc::<str>::from(id).into());
+        self
+    }
+
     fn base(&self) -> Vec<KeyValue> {
-        vec![
-            KeyValue::new("messaging.system", "kafka"),
-            KeyValue::new("messaging.consumer.group.name", self.shared.group.clone()),
-        ]
+        let mut a = Vec::with_capacity(8);
+        a.push(KeyValue::new("messaging.system", "kafka"));
+        a.push(KeyValue::new("messaging.consumer.group.name", self.shared.group.clone()));
+        let client = self.shared.client_id.get();
+        a.extend(client.map(|id| KeyValue::new("messaging.client.id", id.clone())));
+        a
+    }
+
+    /// A commit failed for which nobody waited.
+    fn commit_refused(&self, error: &'static str, text: String, partitions: Vec<StringValue>) {
+        let mut a = self.base();
+        if switch::metrics(Part::Kafka) {
+            a.push(KeyValue::new("error.type", error));
+            of_clients().refused.add(1, &a);
+            a.pop();
+        }
+        if switch::spans(Part::Kafka) {
+            a.push(KeyValue::new("messaging.operation.name", "commit"));
+            a.push(KeyValue::new("messaging.operation.type", "settle"));
+            if !partitions.is_empty() {
+                let partitions = Value::Array(Array::String(partitions));
+                a.push(KeyValue::new("lacuna.kafka.partitions", partitions));
+            }
+            let cx = span::start("kafka.commit", SpanKind::Client, a, &Context::new());
+            span::fail(&cx, error, text);
+            cx.span().end();
+        }
     }
 
     fn rebalanced(
@@ -111,22 +148,20 @@ impl TracedContext {
         error: Option<&KafkaError>,
     ) {
         let now = SystemTime::now();
-        let (began, since_revocation) = {
+        let (began, taken) = {
             let mut times = self.shared.rebalance.lock().unwrap_or_else(PoisonError::into_inner);
             let began = times.began.take().unwrap_or(now);
-            let since = match name {
-                ASSIGNMENT => times.revoked.take(),
+            let taken = match name {
+                ASSIGNMENT => times.without.take().map(|since| since.elapsed().as_secs_f64()),
                 REVOCATION => {
-                    times.revoked.get_or_insert(began);
+                    times.without.get_or_insert_with(Instant::now);
                     None
                 }
                 // What failed took nothing away.
                 _ => None,
             };
-            (began, since)
+            (began, taken)
         };
-        let taken =
-            since_revocation.and_then(|t| now.duration_since(t).ok()).map(|d| d.as_secs_f64());
         if switch::metrics(Part::Kafka) {
             let mut a = self.base();
             a.push(KeyValue::new(
@@ -156,8 +191,7 @@ impl TracedContext {
         // Rebalances come from librdkafka's poll, which belongs to no message: a trace of its own.
         let cx = span::build(builder, &Context::new());
         if let Some(error) = error {
-            cx.span().set_attribute(KeyValue::new("error.type", error_type(error)));
-            cx.span().set_status(Status::error(error.to_string()));
+            span::fail(&cx, error_type(error), error.to_string());
         }
         cx.span().end();
     }
@@ -167,12 +201,19 @@ const ASSIGNMENT: &str = "kafka.partition.assignment";
 const REVOCATION: &str = "kafka.partition.revocation";
 const FAILED: &str = "kafka.partition.rebalance_error";
 
+/// The facility of librdkafka's log line about a commit that was refused when nobody waited for it.
+const COMMIT_FAILED: &str = "COMMITFAIL";
+
 fn names(list: &TopicPartitionList) -> Vec<StringValue> {
     list.elements().iter().map(|e| format!("{}/{}", e.topic(), e.partition()).into()).collect()
 }
 
 impl ClientContext for TracedContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == COMMIT_FAILED {
+            // The only word that librdkafka has of it; nothing else will tell.
+            self.commit_refused("commit_refused", message.to_owned(), vec![]);
+        }
         let layer = "infrastructure";
         match level {
             RDKafkaLogLevel::Emerg
@@ -194,6 +235,10 @@ impl ClientContext for TracedContext {
     }
 
     fn stats(&self, statistics: Statistics) {
+        if self.shared.client_id.get().is_none() {
+            let id = Arc::<str>::from(statistics.client_id.as_str());
+            let _ = self.shared.client_id.set(id.into());
+        }
         if switch::metrics(Part::Kafka) {
             self.shared.latest.set(statistics);
         }
@@ -222,22 +267,12 @@ impl ConsumerContext for TracedContext {
         }
     }
 
-    /// A commit that failed when nobody waited for it. (rdkafka 0.39 calls this only where librdkafka
-    /// posts an event for it, which 2.12 does not for `commit`: commit synchronously where it matters.)
+    /// A commit that failed when nobody waited for it. rdkafka 0.39 calls this where librdkafka posts an
+    /// event, which 2.12 does only with a callback of C that rdkafka does not set; librdkafka writes a
+    /// log line then, and [`TracedContext::log`] reads it. It never does both.
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let Err(error) = result else { return };
-        if switch::spans(Part::Kafka) {
-            let mut a = self.base();
-            a.push(KeyValue::new("messaging.operation.name", "commit"));
-            a.push(KeyValue::new("messaging.operation.type", "settle"));
-            a.push(KeyValue::new(
-                "lacuna.kafka.partitions",
-                Value::Array(Array::String(names(offsets))),
-            ));
-            a.push(KeyValue::new("error.type", error_type(&error)));
-            let cx = span::start("kafka.commit", SpanKind::Client, a, &Context::new());
-            cx.span().set_status(Status::error(error.to_string()));
-            cx.span().end();
+        if let Err(error) = result {
+            self.commit_refused("commit_refused", error.to_string(), names(offsets));
         }
     }
 }
@@ -255,13 +290,14 @@ fn metrics() -> &'static Metrics {
             rebalances: meter
                 .u64_counter("lacuna.kafka.rebalances")
                 .with_unit("{rebalance}")
-                .with_description("Assignments, revocations and failed rebalances of partitions, by group and kind")
+                .with_description("Assignments, revocations and failed rebalances of partitions, by group, client and kind")
                 .build(),
             rebalance: meter
                 .f64_histogram("lacuna.kafka.rebalance.duration")
                 .with_unit("s")
                 .with_description(
-                    "Time from the loss of partitions to the next assignment, by group",
+                    "Time without partitions: from their loss, or from the client's beginning, to \
+                     the next assignment",
                 )
                 .with_boundaries(REBALANCE_SECONDS.to_vec())
                 .build(),
@@ -278,9 +314,11 @@ mod tests {
     fn a_failed_rebalance_takes_nothing_away() {
         let context = TracedContext::new("group");
         let error = KafkaError::Rebalance(RDKafkaErrorCode::Fail);
+        let without = || context.shared.rebalance.lock().unwrap().without.is_some();
+        context.rebalanced(ASSIGNMENT, None, None);
         context.rebalanced(FAILED, None, Some(&error));
-        assert!(context.shared.rebalance.lock().unwrap().revoked.is_none());
+        assert!(!without());
         context.rebalanced(REVOCATION, None, None);
-        assert!(context.shared.rebalance.lock().unwrap().revoked.is_some());
+        assert!(without());
     }
 }

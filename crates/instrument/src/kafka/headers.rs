@@ -14,18 +14,31 @@ pub(crate) const EVENT_ID: &str = "event_id";
 /// that a forwarded record does not carry two parents.
 #[must_use]
 pub fn inject(cx: &Context, headers: OwnedHeaders) -> OwnedHeaders {
-    if switch::get(Part::Propagation) == Level::Off {
-        return headers;
-    }
+    inject_with(cx, headers, [])
+}
+
+/// [`inject`], with more headers that replace those of the same names.
+pub(crate) fn inject_with<const N: usize>(
+    cx: &Context,
+    headers: OwnedHeaders,
+    more: [(&str, Option<&str>); N],
+) -> OwnedHeaders {
     let mut injected = Injected(vec![]);
-    global::get_text_map_propagator(|p| p.inject_context(cx, &mut injected));
-    let mut all = OwnedHeaders::new_with_capacity(headers.count() + injected.0.len());
+    if switch::get(Part::Propagation) != Level::Off {
+        global::get_text_map_propagator(|p| p.inject_context(cx, &mut injected));
+    }
+    let new = || {
+        let more = more.iter().filter_map(|(name, value)| Some((*name, (*value)?)));
+        more.chain(injected.0.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    };
+    let mut all = OwnedHeaders::new_with_capacity(headers.count() + N + injected.0.len());
     for header in headers.iter() {
-        if !injected.0.iter().any(|(name, _)| name == header.key) {
+        // Readers of headers look at names in this way.
+        if !new().any(|(name, _)| name.eq_ignore_ascii_case(header.key)) {
             all = all.insert(header);
         }
     }
-    for (name, value) in &injected.0 {
+    for (name, value) in new() {
         all = all.insert(Header { key: name, value: Some(value) });
     }
     all

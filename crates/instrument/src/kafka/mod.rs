@@ -32,13 +32,24 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A handler that takes its messages some other way has an attribute:
+//! A handler that takes its messages some other way has an attribute. With the message, or its
+//! headers, it is as linked to the producer as any other:
 //!
 //! ```
 //! use lacuna_instrument::kafka::trace_kafka_operation;
+//! use rdkafka::message::{BorrowedMessage, OwnedHeaders};
 //!
-//! #[trace_kafka_operation(event_type = event_type, fields(correlation_id))]
-//! async fn handle(event_type: &str, correlation_id: &str) -> Result<(), std::io::Error> {
+//! #[trace_kafka_operation(message = message, group = "essay-lifecycle")]
+//! async fn handle(message: BorrowedMessage<'_>) -> Result<(), std::io::Error> {
+//!     Ok(())
+//! }
+//!
+//! #[trace_kafka_operation(event_type = event_type, headers = &headers, fields(correlation_id))]
+//! async fn handle_parts(
+//!     event_type: &str,
+//!     headers: OwnedHeaders,
+//!     correlation_id: &str,
+//! ) -> Result<(), std::io::Error> {
 //!     Ok(())
 //! }
 //! ```
@@ -47,15 +58,16 @@ mod commit;
 mod consume;
 mod context;
 mod headers;
+mod incoming;
 mod manual;
 mod produce;
 mod record;
 mod statistics;
 
-pub use commit::commit;
+pub use commit::{commit, commit_and_wait};
 pub use consume::{ConsumeSpan, Consumer, Parent, StartConsume};
 pub use context::TracedContext;
 pub use headers::{extract, inject};
 pub use lacuna_instrument_macros::trace_kafka_operation;
-pub use manual::{OperationResult, trace_by_hand};
+pub use manual::{Operation, OperationResult, trace_by_hand, trace_message};
 pub use produce::{Event, produce, serialize};

@@ -1,15 +1,15 @@
 //! Sending an event: `kafka.produce.<event_type>`.
 
-use super::headers::{EVENT_ID, EVENT_TYPE, inject};
+use super::headers::{EVENT_ID, EVENT_TYPE, inject_with};
 use super::record::metrics;
 use crate::correlation::{self, CORRELATION_ID};
 use crate::span;
 use crate::switch::{self, Level, Part};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::client::ClientContext;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::future_producer::Delivery;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::AsyncRuntime;
@@ -80,7 +80,8 @@ impl<'a> Event<'a> {
         self
     }
 
-    /// Headers of the caller's, kept beside those of the trace.
+    /// Headers of the caller's, such as those of a record that is forwarded. Those that the event or
+    /// its trace writes itself are replaced.
     pub fn headers(mut self, headers: OwnedHeaders) -> Self {
         self.headers = Some(headers);
         self
@@ -115,23 +116,19 @@ impl<'a> Event<'a> {
     }
 
     fn record_headers(&mut self, cx: &Context) -> OwnedHeaders {
-        let mut headers = self.headers.take().unwrap_or_default();
+        let headers = self.headers.take().unwrap_or_default();
         // An id that the event was given is the event's own; the context's is propagation.
         let correlation = match self.correlation_id {
             Some(id) => Some(id.to_owned()),
             None if switch::get(Part::Propagation) == Level::Off => None,
             None => correlation::of(cx),
         };
-        for (name, value) in [
+        let own = [
             (EVENT_TYPE, Some(self.event_type)),
             (EVENT_ID, self.event_id),
             (CORRELATION_ID, correlation.as_deref()),
-        ] {
-            if let Some(value) = value {
-                headers = headers.insert(Header { key: name, value: Some(value) });
-            }
-        }
-        inject(cx, headers)
+        ];
+        inject_with(cx, headers, own)
     }
 }
 
@@ -269,10 +266,7 @@ pub fn serialize<E: Display>(
         Ok(bytes) => cx
             .span()
             .set_attribute(KeyValue::new("messaging.message.body.size", bytes.len() as i64)),
-        Err(error) => {
-            cx.span().set_attribute(KeyValue::new("error.type", "serialization"));
-            cx.span().set_status(Status::error(error.to_string()));
-        }
+        Err(error) => span::fail(&cx, "serialization", error.to_string()),
     }
     cx.span().end();
     result

@@ -9,6 +9,8 @@ pub(crate) struct Metrics {
     pub(crate) sent: Counter<u64>,
     /// Records received.
     pub(crate) consumed: Counter<u64>,
+    /// Commits that failed.
+    pub(crate) refused: Counter<u64>,
     /// Time of a client operation: send, commit.
     pub(crate) operation: Histogram<f64>,
     /// Time of a handler.
@@ -29,6 +31,11 @@ pub(crate) fn metrics() -> &'static Metrics {
                 .u64_counter("messaging.client.consumed.messages")
                 .with_unit("{message}")
                 .with_description("Messages that were delivered to the application")
+                .build(),
+            refused: meter
+                .u64_counter("lacuna.kafka.commits.refused")
+                .with_unit("{commit}")
+                .with_description("Offset commits that the broker or the client refused")
                 .build(),
             operation: meter
                 .f64_histogram("messaging.client.operation.duration")

@@ -106,6 +106,20 @@ fn partition_attributes(base: &[KeyValue], topic: &str, partition: i32) -> Vec<K
     )
 }
 
+/// How far the group is behind in a partition that is assigned here: librdkafka's own lag, from the
+/// committed offset, or, where the group has committed none, from where the consumer stands: after the
+/// last message that it took, else at the partition's beginning. A consumer that is stuck on its first
+/// message has a lag too.
+fn lag(partition: &rdkafka::statistics::Partition) -> Option<i64> {
+    let told = |n: i64| (n >= 0).then_some(n);
+    let is_assigned = !matches!(partition.fetch_state.as_str(), "none" | "stopping" | "stopped");
+    told(partition.consumer_lag).or_else(|| {
+        let from = told(partition.stored_offset).or(told(partition.lo_offset))?;
+        let to = told(partition.hi_offset).filter(|_| is_assigned)?;
+        Some((to - from).max(0))
+    })
+}
+
 /// What reads an instrument's values from a client's statistics.
 type Read<T> = fn(&Statistics, &[KeyValue], &dyn AsyncInstrument<T>);
 
@@ -140,13 +154,14 @@ fn instruments(meter: &Meter, clients: &Arc<Clients>) {
         clients,
         "lacuna.kafka.consumer.lag",
         "{message}",
-        "Messages between the consumer's position and the end of the partition",
+        "Messages between the group's committed offset and the end of the partition; where none is \
+         committed, from where the consumer stands",
         |s, base, o| {
             for (name, topic) in &s.topics {
                 for (id, partition) in &topic.partitions {
-                    // -1: not assigned here, or not known yet. Partition -1 is librdkafka's own.
-                    if *id >= 0 && partition.consumer_lag >= 0 {
-                        o.observe(partition.consumer_lag, &partition_attributes(base, name, *id));
+                    // Partition -1 is librdkafka's own.
+                    if let Some(lag) = lag(partition).filter(|_| *id >= 0) {
+                        o.observe(lag, &partition_attributes(base, name, *id));
                     }
                 }
             }
@@ -239,4 +254,33 @@ fn instruments(meter: &Meter, clients: &Arc<Clients>) {
             })
         },
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rdkafka::statistics::Partition;
+
+    #[test]
+    fn lag_is_from_the_committed_offset_else_from_where_the_consumer_stands() {
+        let unknown = -1001;
+        let partition = |state: &str, told: i64, stored: i64, lo: i64, hi: i64| {
+            lag(&Partition {
+                fetch_state: state.to_owned(),
+                consumer_lag: told,
+                stored_offset: stored,
+                lo_offset: lo,
+                hi_offset: hi,
+                ..Partition::default()
+            })
+        };
+        assert_eq!(partition("active", 7, 3, 0, 10), Some(7), "librdkafka's own");
+        assert_eq!(partition("active", -1, 3, 0, 10), Some(7), "after the last that was taken");
+        assert_eq!(partition("active", -1, unknown, 2, 10), Some(8), "none was taken");
+        assert_eq!(partition("active", -1, unknown, unknown, 10), None, "nothing is known yet");
+        assert_eq!(partition("active", -1, 3, 0, unknown), None);
+        for gone in ["none", "stopping", "stopped"] {
+            assert_eq!(partition(gone, -1, 3, 0, 10), None, "{gone}");
+        }
+    }
 }
