@@ -49,6 +49,8 @@ mod metrics;
 pub mod openmetrics;
 mod otlp;
 pub mod outcome;
+#[cfg(any(feature = "redis", feature = "postgres"))]
+mod pool;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

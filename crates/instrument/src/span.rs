@@ -50,6 +50,53 @@ pub(crate) fn build(builder: SpanBuilder, parent: &Context) -> Context {
 /// `error.type` of a call whose future was dropped before it was answered.
 pub(crate) const CANCELLED: &str = "cancelled";
 
+/// What can be given up before it is answered.
+pub(crate) trait Cancel {
+    /// Ends without an answer: `why` is [`CANCELLED`], or `panic` where that took it down.
+    fn cancel(&mut self, why: &'static str);
+}
+
+/// Work under way: dropped before it was ended, it ends as cancelled, and never as silence.
+#[derive(Debug)]
+pub(crate) struct Guard<T: Cancel> {
+    work: T,
+    ended: bool,
+}
+
+impl<T: Cancel> Guard<T> {
+    pub(crate) fn new(work: T) -> Self {
+        Self { work, ended: false }
+    }
+
+    /// Ends the work by its answer. Only the first end counts.
+    pub(crate) fn end(&mut self, how: impl FnOnce(&mut T)) {
+        if !std::mem::replace(&mut self.ended, true) {
+            how(&mut self.work);
+        }
+    }
+}
+
+impl<T: Cancel> std::ops::Deref for Guard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.work
+    }
+}
+
+impl<T: Cancel> std::ops::DerefMut for Guard<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.work
+    }
+}
+
+impl<T: Cancel> Drop for Guard<T> {
+    fn drop(&mut self) {
+        let why = if std::thread::panicking() { "panic" } else { CANCELLED };
+        self.end(|work| work.cancel(why));
+    }
+}
+
 /// A span that no other starts under: it needs no context, which would cost an allocation, a lock at
 /// each touch and a copy for each holder. Ends when it is dropped.
 #[derive(Debug)]

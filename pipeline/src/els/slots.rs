@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use lacuna_instrument::redis::{
-    ConnectionPool, Step, Transaction, TransactionError, TransactionOutcome, Watched,
+    ConnectionPool, PooledConnection, Step, Transaction, TransactionError, TransactionOutcome,
+    Watched,
 };
-use redis::{AsyncConnectionConfig, FromRedisValue, Value, cmd};
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisError, Value, cmd};
 
 use super::faults::{FaultKind, Faults};
 use super::intruder::Intruder;
@@ -135,7 +136,7 @@ impl Slots {
         expected: u32,
     ) -> Result<(), Error> {
         let keys = Keys::of(batch_id);
-        let mut redis = self.connections.get().await?;
+        let mut redis = self.connection().await?;
         if cmd("EXISTS").arg(&keys.metadata).query_async(&mut *redis).await? {
             return Ok(());
         }
@@ -167,9 +168,13 @@ impl Slots {
         Ok(())
     }
 
+    async fn connection(&self) -> Result<PooledConnection, Error> {
+        Ok(self.connections.get().await.map_err(RedisError::from)?)
+    }
+
     /// Whether the slots of this batch were made.
     pub async fn exist(&self, batch_id: &str) -> Result<bool, Error> {
-        let mut redis = self.connections.get().await?;
+        let mut redis = self.connection().await?;
         Ok(cmd("EXISTS").arg(Keys::of(batch_id).metadata).query_async(&mut *redis).await?)
     }
 
@@ -223,20 +228,34 @@ impl Slots {
         intruder: Option<&Intruder>,
     ) -> Result<TransactionOutcome<String>, Unfinished> {
         let keys = Keys::of(&essay.batch_id);
-        let connection = self.connections.get().await;
-        let mut connection = connection.map_err(|error| ("connection_lost", error.into()))?;
-        let outcome = Transaction::new("assign_slot_atomic")
+        let ended = Transaction::new("assign_slot_atomic")
             .attribute("batch_id", essay.batch_id.clone())
             .attribute("essay_id", essay.essay_id.clone())
             .watch("batch_slots", &[&keys.available_slots, &keys.assignments])
             .attempts(attempts)
             .timeout(Some(PATIENCE))
-            .run(&mut connection, |tx| attempt(tx, &keys, essay, &self.store, intruder))
-            .await
-            .map_err(|error| {
-                let why = Error::TryAgain(format!("essay {}: {error}", essay.essay_id));
-                (error.reason(), why)
-            })?;
+            .run_in(&self.connections, |tx| attempt(tx, &keys, essay, &self.store, intruder))
+            .await;
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            Err(error) => match slot_taken_in_part(&error, &essay.batch_id) {
+                Some(slot) => {
+                    tracing::warn!(
+                        target: "redis-client",
+                        layer = "infrastructure",
+                        batch_id = essay.batch_id,
+                        essay_id = essay.essay_id,
+                        slot,
+                        "The slot was taken, but its assignment could not be written to Redis: {error}"
+                    );
+                    TransactionOutcome::Committed(slot)
+                }
+                None => {
+                    let why = Error::TryAgain(format!("essay {}: {error}", essay.essay_id));
+                    return Err((error.reason(), why));
+                }
+            },
+        };
         tracing::info!(
             target: "redis-client",
             layer = "infrastructure",
@@ -248,6 +267,17 @@ impl Slots {
             if matches!(outcome, TransactionOutcome::Aborted { .. }) { "FAILED" } else { "OK" }
         );
         Ok(outcome)
+    }
+}
+
+/// The slot of an `EXEC` that took it and could not write it down: nobody else gets it any more, and to
+/// try again would take another. PostgreSQL says whose it is, so that the essay keeps it.
+fn slot_taken_in_part(error: &TransactionError, batch_id: &str) -> Option<String> {
+    match error {
+        TransactionError::PartlyApplied { replies, .. } => {
+            replies.first().and_then(|reply| slot_in(reply, batch_id))
+        }
+        _ => None,
     }
 }
 
@@ -344,5 +374,20 @@ mod tests {
         assert_eq!(slot_in(&Value::Int(1), mine), None);
         assert_eq!(slot_in(&Value::Nil, mine), None);
         assert_eq!(slot_in(&Value::SimpleString("QUEUED".into()), mine), None);
+    }
+
+    #[test]
+    fn a_slot_that_was_taken_in_part_is_kept_and_not_taken_again() {
+        let batch = "7b13b452-b676-48d5-b270-ba4920053cfe";
+        let slot = slot_name(batch, 7);
+        let failed = |replies| {
+            let source = (redis::ErrorKind::Extension, "WRONGTYPE").into();
+            slot_taken_in_part(&TransactionError::PartlyApplied { source, replies }, batch)
+        };
+        let taken = Value::BulkString(slot.clone().into_bytes());
+        assert_eq!(failed(vec![taken, Value::Nil]), Some(slot));
+        assert_eq!(failed(vec![Value::Nil, Value::Int(1)]), None, "there was none");
+        let refused = (redis::ErrorKind::Extension, "EXECABORT").into();
+        assert_eq!(slot_taken_in_part(&TransactionError::Refused(refused), batch), None);
     }
 }

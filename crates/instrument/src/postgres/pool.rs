@@ -1,17 +1,16 @@
 //! The pool, and a connection borrowed from it.
 
 use super::classify::{Failure, classify, record};
-use super::metrics::{metrics, register};
 use super::query::{Rebuilt, Running, Statement};
 use super::transaction::Transaction;
 use crate::metrics::ByName;
-use crate::span::{CANCELLED, Leaf};
+use crate::pool::{self, Pooled, Standing, Wait};
+use crate::span::Leaf;
 use crate::switch::{self, Part};
 use futures::future::BoxFuture;
 use futures::sink::SinkExt;
 use futures::stream::{BoxStream, StreamExt};
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::SpanKind;
 use opentelemetry::{Context, KeyValue};
 use sqlx::postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::{Either, Error, Execute, Executor, PgPool, Postgres, SqlStr};
@@ -38,14 +37,6 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn name_attribute(&self) -> KeyValue {
-        KeyValue::new("db.client.connection.pool.name", self.name.clone())
-    }
-
-    pub(crate) fn pending(&self) -> i64 {
-        self.pending.load(Ordering::Relaxed)
-    }
-
     /// What is known of a statement.
     pub(crate) fn statement(&self, sql: &str) -> Arc<Statement> {
         self.statements.get(sql, || Arc::new(Statement::new(sql, &self.attributes)))
@@ -73,54 +64,25 @@ impl Shared {
     }
 }
 
-/// One more that waits; one fewer when dropped, also when the wait is cancelled.
-struct Pending<'p>(&'p AtomicI64);
-
-/// A wait for a connection, which ends also when nobody waits for its end.
-struct Waiting<'p> {
-    shared: &'p Shared,
-    span: Option<Leaf>,
-    started: Option<Instant>,
-    done: bool,
-}
-
-impl Waiting<'_> {
-    fn end(&mut self, error: Option<&Error>) {
-        self.done = true;
-        if let Some(started) = self.started {
-            let name = [self.shared.name_attribute()];
-            metrics().wait.record(started.elapsed().as_secs_f64(), &name);
-            if matches!(error, Some(Error::PoolTimedOut)) {
-                metrics().timeouts.add(1, &name);
-            }
-        }
-        if let (Some(span), Some(error)) = (&mut self.span, error) {
-            record(span, error, self.shared.classify(error));
-        }
+impl Pooled for Shared {
+    fn part(&self) -> Part {
+        Part::Postgres
     }
-}
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.end(None);
-            if let Some(span) = &mut self.span {
-                span.fail(CANCELLED, "the wait for a connection was given up by its caller");
-            }
+    fn name(&self) -> KeyValue {
+        pool::name(self.name.clone())
+    }
+
+    fn now(&self) -> Standing {
+        let options = self.pool.options();
+        let idle = i64::try_from(self.pool.num_idle()).unwrap_or(i64::MAX);
+        Standing {
+            idle,
+            used: i64::from(self.pool.size()).saturating_sub(idle).max(0),
+            max: i64::from(options.get_max_connections()),
+            idle_min: i64::from(options.get_min_connections()),
+            pending: self.pending.load(Ordering::Relaxed),
         }
-    }
-}
-
-impl<'p> Pending<'p> {
-    fn new(count: &'p AtomicI64) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -144,7 +106,7 @@ impl Pool {
             lent: AtomicI64::new(0),
             statements: ByName::default(),
         });
-        register(&shared);
+        pool::register(&shared);
         Self { shared }
     }
 
@@ -168,21 +130,18 @@ impl Pool {
     /// `PoolTimedOut` when none became free in time (`failure.reason=pool_exhausted`) or none could be
     /// opened (`connection_lost`), or as connecting fails.
     pub async fn acquire(&self) -> Result<Connection, Error> {
-        let span = switch::spans(Part::Postgres).then(|| {
-            let mut attributes = self.shared.attributes();
-            attributes.push(self.shared.name_attribute());
-            Context::map_current(|parent| {
-                Leaf::start("db.connection", SpanKind::Internal, attributes, parent)
-            })
+        let shared = &self.shared;
+        let mut wait =
+            Wait::start(&**shared, &shared.pending, "db.connection", || shared.attributes());
+        let result = shared.pool.acquire().await;
+        let error = result.as_ref().err();
+        wait.end(|wait| {
+            let timed_out = matches!(error, Some(Error::PoolTimedOut));
+            let failed =
+                error.map(|error| |span: &mut Leaf| record(span, error, shared.classify(error)));
+            wait.finish(timed_out, failed);
         });
-        let started = switch::metrics(Part::Postgres).then(Instant::now);
-        let mut waiting = Waiting { shared: &self.shared, span, started, done: false };
-        let result = {
-            let _pending = Pending::new(&self.shared.pending);
-            self.shared.pool.acquire().await
-        };
-        waiting.end(result.as_ref().err());
-        drop(waiting);
+        drop(wait);
         let inner = result?;
         self.shared.lent.fetch_add(1, Ordering::Relaxed);
         let taken = switch::metrics(Part::Postgres).then(Instant::now);
@@ -195,6 +154,18 @@ impl Pool {
     /// As taking a connection or `BEGIN` fails.
     pub async fn begin(&self) -> Result<Transaction, Error> {
         Transaction::begin(self.acquire().await?).await
+    }
+
+    /// Runs a query on a connection that is taken for it.
+    fn on_one<'e, 'q: 'e, T: 'e>(
+        &self,
+        query: impl Execute<'q, Postgres>,
+        run: impl for<'c> FnOnce(&'c mut Connection, Rebuilt) -> BoxFuture<'c, Result<T, Error>>
+        + Send
+        + 'e,
+    ) -> BoxFuture<'e, Result<T, Error>> {
+        let (pool, query) = (self.clone(), Rebuilt::new(query));
+        Box::pin(async move { run(&mut pool.acquire().await?, query).await })
     }
 }
 
@@ -211,7 +182,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.shared.lent.fetch_sub(1, Ordering::Relaxed);
         if let Some(taken) = self.taken.filter(|_| switch::metrics(Part::Postgres)) {
-            metrics().used.record(taken.elapsed().as_secs_f64(), &[self.shared.name_attribute()]);
+            pool::metrics().used(taken, self.shared.name());
         }
     }
 }
@@ -289,11 +260,7 @@ impl<'c> Executor<'c> for &Pool {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, query) = (self.clone(), Rebuilt::new(query));
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            (&mut connection).execute(query).await
-        })
+        self.on_one(query, |connection, query| connection.execute(query))
     }
 
     fn fetch_all<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Vec<PgRow>, Error>>
@@ -301,11 +268,7 @@ impl<'c> Executor<'c> for &Pool {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, query) = (self.clone(), Rebuilt::new(query));
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            (&mut connection).fetch_all(query).await
-        })
+        self.on_one(query, |connection, query| connection.fetch_all(query))
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
@@ -313,11 +276,7 @@ impl<'c> Executor<'c> for &Pool {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        let (pool, query) = (self.clone(), Rebuilt::new(query));
-        Box::pin(async move {
-            let mut connection = pool.acquire().await?;
-            (&mut connection).fetch_optional(query).await
-        })
+        self.on_one(query, |connection, query| connection.fetch_optional(query))
     }
 
     fn prepare_with<'e>(

@@ -4,7 +4,7 @@ use super::classify::{classify, error_type, record};
 use super::metrics::metrics;
 use super::pool::Shared;
 use super::sanitise::{sanitise, summarise};
-use crate::span::{CANCELLED, Leaf};
+use crate::span::{Cancel, Guard, Leaf};
 use crate::switch::{self, Part};
 use futures::stream::{BoxStream, Stream, StreamExt};
 use opentelemetry::metrics::BoundHistogram;
@@ -85,13 +85,13 @@ pub(crate) struct Running {
     rows: u64,
     /// Known only where the server's own count was seen.
     affected: Option<u64>,
-    /// Somebody waits for the server: if that one goes away, the call was cancelled.
+    /// Somebody waits for the server: if that one goes away, the call was cancelled. Else enough rows
+    /// were read, and no error is known.
     waiting: bool,
-    done: bool,
 }
 
 impl Running {
-    pub(crate) fn start(shared: &Shared, query: &Rebuilt, parent: &Context) -> Self {
+    pub(crate) fn start(shared: &Shared, query: &Rebuilt, parent: &Context) -> Guard<Self> {
         let (spans, measured) = (switch::spans(Part::Postgres), switch::metrics(Part::Postgres));
         let statement = (spans || measured).then(|| shared.statement(query.sql.as_str()));
         let span = statement.as_ref().filter(|_| spans).map(|statement| {
@@ -101,25 +101,7 @@ impl Running {
             Leaf::start("db.query", SpanKind::Client, a, parent)
         });
         let started = measured.then(Instant::now);
-        Self { span, started, statement, rows: 0, affected: None, waiting: true, done: false }
-    }
-
-    /// Ends the query by a result that is there.
-    pub(crate) fn settle(
-        mut self,
-        result: Result<Option<PgRow>, Error>,
-    ) -> Result<Option<PgRow>, Error> {
-        self.rows = u64::from(matches!(result, Ok(Some(_))));
-        self.end(result.as_ref().err());
-        result
-    }
-
-    /// Follows a stream of rows to its end, its error, or the point where nobody wants more.
-    pub(crate) fn watch<'e>(
-        self,
-        stream: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>,
-    ) -> impl Stream<Item = Result<Either<PgQueryResult, PgRow>, Error>> + Send + 'e {
-        Watching { running: self, stream }
+        Guard::new(Self { span, started, statement, rows: 0, affected: None, waiting: true })
     }
 
     fn end(&mut self, error: Option<&Error>) {
@@ -132,9 +114,6 @@ impl Running {
     }
 
     fn finish(&mut self, error: Option<String>, tell: impl FnOnce(&mut Leaf)) {
-        if std::mem::replace(&mut self.done, true) {
-            return;
-        }
         if let (Some(started), Some(statement)) = (self.started, &self.statement) {
             let seconds = started.elapsed().as_secs_f64();
             match error {
@@ -156,16 +135,35 @@ impl Running {
     }
 }
 
-impl Drop for Running {
-    /// Enough rows were read, and no error is known; or the caller went away while it waited.
-    fn drop(&mut self) {
+impl Cancel for Running {
+    fn cancel(&mut self, why: &'static str) {
         if self.waiting {
-            self.finish(Some(CANCELLED.to_owned()), |span| {
-                span.fail(CANCELLED, "the query was dropped before it was answered");
+            self.finish(Some(why.to_owned()), |span| {
+                span.fail(why, "the query was dropped before it was answered");
             });
         } else {
             self.end(None);
         }
+    }
+}
+
+impl Guard<Running> {
+    /// Ends the query by a result that is there.
+    pub(crate) fn settle(
+        mut self,
+        result: Result<Option<PgRow>, Error>,
+    ) -> Result<Option<PgRow>, Error> {
+        self.rows = u64::from(matches!(result, Ok(Some(_))));
+        self.end(|running| running.end(result.as_ref().err()));
+        result
+    }
+
+    /// Follows a stream of rows to its end, its error, or the point where nobody wants more.
+    pub(crate) fn watch<'e>(
+        self,
+        stream: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>,
+    ) -> impl Stream<Item = Result<Either<PgQueryResult, PgRow>, Error>> + Send + 'e {
+        Watching { running: self, stream }
     }
 }
 
@@ -190,7 +188,7 @@ fn named(summary: &str) -> Vec<KeyValue> {
 }
 
 struct Watching<'e> {
-    running: Running,
+    running: Guard<Running>,
     stream: BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>,
 }
 
@@ -208,8 +206,8 @@ impl Stream for Watching<'_> {
                 *self.running.affected.get_or_insert(0) += result.rows_affected();
             }
             Poll::Ready(Some(Ok(Either::Right(_)))) => self.running.rows += 1,
-            Poll::Ready(Some(Err(error))) => self.running.end(Some(error)),
-            Poll::Ready(None) => self.running.end(None),
+            Poll::Ready(Some(Err(error))) => self.running.end(|running| running.end(Some(error))),
+            Poll::Ready(None) => self.running.end(|running| running.end(None)),
             Poll::Pending => {}
         }
         next

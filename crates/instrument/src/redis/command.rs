@@ -1,14 +1,13 @@
 //! One call to the server as a CLIENT span and a duration, by the database conventions.
 
+use super::errors::{Answer, describe, error_type, server_code};
 use crate::metrics::{ByName, CLIENT_SECONDS, meter};
-use crate::span::{self, CANCELLED, Leaf};
+use crate::span::{self, Cancel, Guard, Leaf};
 use crate::switch::{self, Level, Part};
 use opentelemetry::metrics::{BoundHistogram, Histogram};
 use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue, StringValue};
-use redis::{
-    Arg, Cmd, ConnectionAddr, ConnectionInfo, Pipeline, RedisError, RedisFuture, RedisResult, Value,
-};
+use redis::{ConnectionAddr, ConnectionInfo, RedisError, RedisFuture, RedisResult};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -72,75 +71,14 @@ impl Server {
     }
 }
 
-/// A command's name as it was written: the convention forbids folding its case.
-pub(crate) fn name_of(cmd: &Cmd) -> Cow<'static, str> {
-    let name = match cmd.args_iter().next() {
-        Some(Arg::Simple(name)) => name,
-        _ => return Cow::Borrowed("UNKNOWN"),
-    };
-    // The usual names need no allocation.
-    const KNOWN: [&str; 24] = [
-        "GET",
-        "SET",
-        "DEL",
-        "EXISTS",
-        "EXPIRE",
-        "TTL",
-        "INCR",
-        "DECR",
-        "MGET",
-        "MSET",
-        "HGET",
-        "HSET",
-        "HDEL",
-        "HGETALL",
-        "HLEN",
-        "SADD",
-        "SREM",
-        "SPOP",
-        "SCARD",
-        "SMEMBERS",
-        "SRANDMEMBER",
-        "WATCH",
-        "EVALSHA",
-        "PING",
-    ];
-    KNOWN.iter().find(|k| k.as_bytes() == name).map_or_else(
-        || Cow::Owned(String::from_utf8_lossy(name).into_owned()),
-        |k| Cow::Borrowed(*k),
-    )
-}
-
-/// What a script command runs: the digest or the function's name, which is no value.
-pub(crate) fn script_of(cmd: &Cmd) -> Option<String> {
-    let mut args = cmd.args_iter();
-    let Some(Arg::Simple(name)) = args.next() else { return None };
-    let is_script = ["EVALSHA", "EVALSHA_RO", "FCALL", "FCALL_RO"]
-        .iter()
-        .any(|k| name.eq_ignore_ascii_case(k.as_bytes()));
-    match args.next().filter(|_| is_script) {
-        Some(Arg::Simple(script)) => Some(String::from_utf8_lossy(script).into_owned()),
-        _ => None,
-    }
-}
-
-/// `PIPELINE HSET`, `MULTI HSET` when all commands are the same, else `PIPELINE`, `MULTI`.
-pub(crate) fn name_of_batch(pipeline: &Pipeline) -> Cow<'static, str> {
-    let kind = if pipeline.is_transaction() { "MULTI" } else { "PIPELINE" };
-    let mut names = pipeline.cmd_iter().map(name_of);
-    match names.next() {
-        Some(first) if names.all(|n| n == first) => Cow::Owned(format!("{kind} {first}")),
-        _ => Cow::Borrowed(kind),
-    }
-}
-
 /// A call under way. Dropped before its end, it was cancelled.
-pub(crate) struct Call {
+pub(crate) struct Call(Guard<UnderWay>);
+
+struct UnderWay {
     span: Option<Spanned>,
     started: Option<Instant>,
     operation: Cow<'static, str>,
     server: Server,
-    done: bool,
 }
 
 /// A call's span: most have no children, and none of those should cost a box.
@@ -222,26 +160,26 @@ impl Call {
         }
         let span = spans.then(|| start(&operation));
         let started = metrics.then(Instant::now);
-        Some(Self { span, started, operation, server: server.clone(), done: false })
+        Some(Self(Guard::new(UnderWay { span, started, operation, server: server.clone() })))
     }
 
     /// One more attribute, known only now.
     pub(crate) fn set(&mut self, attribute: KeyValue) {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = &mut self.0.span {
             span.add(attribute);
         }
     }
 
     /// The call was answered, and the answer is a failure to the caller.
     pub(crate) fn fail(&mut self, error: &'static str, message: &'static str) {
-        if let Some(span) = &mut self.span {
+        if let Some(span) = &mut self.0.span {
             span.fail(error.into(), message.into());
         }
     }
 
     /// The context in which the call's span is current, if others may start there.
     pub(crate) fn context(&self) -> Option<&Context> {
-        match &self.span {
+        match &self.0.span {
             Some(Spanned::Parent(cx)) => Some(cx),
             _ => None,
         }
@@ -249,7 +187,7 @@ impl Call {
 
     /// Ends the call: an error is an ERROR with its type, an answer leaves the status unset. An
     /// answer can be an error too: the connection hands the server's on as a value.
-    pub(crate) fn end<T: Answer>(mut self, result: &RedisResult<T>) {
+    pub(crate) fn end<T: Answer>(&mut self, result: &RedisResult<T>) {
         let answered;
         let error = match result {
             Err(e) => Some(e),
@@ -258,14 +196,17 @@ impl Call {
                 answered.as_ref()
             }
         };
-        if let (Some(span), Some(e)) = (&mut self.span, error) {
-            record_error(span, e);
-        }
-        self.finish(error.map(error_type));
+        self.0.end(|call| {
+            if let (Some(span), Some(e)) = (&mut call.span, error) {
+                record_error(span, e);
+            }
+            call.finish(error.map(error_type));
+        });
     }
+}
 
+impl UnderWay {
     fn finish(&mut self, error: Option<StringValue>) {
-        self.done = true;
         if let Some(started) = self.started {
             let operation = std::mem::take(&mut self.operation);
             self.server.measure(operation, started.elapsed().as_secs_f64(), error);
@@ -276,15 +217,12 @@ impl Call {
     }
 }
 
-impl Drop for Call {
-    fn drop(&mut self) {
-        if self.done {
-            return;
-        }
+impl Cancel for UnderWay {
+    fn cancel(&mut self, why: &'static str) {
         if let Some(span) = &mut self.span {
-            span.fail(CANCELLED.into(), "the call was dropped before it was answered".into());
+            span.fail(why.into(), "the call was dropped before it was answered".into());
         }
-        self.finish(Some(CANCELLED.into()));
+        self.finish(Some(why.into()));
     }
 }
 
@@ -308,57 +246,11 @@ pub(crate) fn traced<'a, T: Answer + Send + 'a>(
     });
     Box::pin(async move {
         let result = sent.await;
-        if let Some(call) = call {
+        if let Some(mut call) = call {
             call.end(&result);
         }
         result
     })
-}
-
-/// What a call can be answered with.
-pub(crate) trait Answer {
-    /// The server's error inside the answer.
-    fn error(&self) -> Option<RedisError>;
-}
-
-impl Answer for () {
-    fn error(&self) -> Option<RedisError> {
-        None
-    }
-}
-
-impl Answer for Value {
-    fn error(&self) -> Option<RedisError> {
-        match self {
-            Value::ServerError(e) => Some(e.clone().into()),
-            _ => None,
-        }
-    }
-}
-
-impl Answer for Vec<Value> {
-    /// The first error of a pipeline, or of the `EXEC` at its end.
-    fn error(&self) -> Option<RedisError> {
-        self.iter().find_map(|value| match value {
-            Value::Array(items) => items.iter().find_map(Answer::error),
-            value => value.error(),
-        })
-    }
-}
-
-impl Answer for Option<Vec<Value>> {
-    fn error(&self) -> Option<RedisError> {
-        self.as_ref().and_then(Answer::error)
-    }
-}
-
-/// The server's error prefix: `WRONGTYPE`. For a pipeline or an `EXEC`, that of the first command
-/// which failed.
-fn server_code(error: &RedisError) -> Option<String> {
-    if let Some(errors) = error.clone().into_server_errors() {
-        return errors.first().map(|(_, e)| e.code().to_owned());
-    }
-    error.code().map(str::to_owned)
 }
 
 /// Puts an error on a span: `error.type`, the server's error prefix, and the status. `NOSCRIPT` is
@@ -374,28 +266,6 @@ fn record_error(span: &mut Spanned, error: &RedisError) {
     }
 }
 
-/// What went wrong, without the server's message: that quotes arguments (an unknown command's).
-pub(crate) fn describe(error: &RedisError) -> Cow<'static, str> {
-    let kind = error_type(error);
-    match error.category() {
-        category if category == kind.as_str() => kind.as_str().to_owned().into(),
-        category => format!("{}: {category}", kind.as_str()).into(),
-    }
-}
-
-/// `error.type`: the server's error prefix, or what happened to the connection.
-pub(crate) fn error_type(error: &RedisError) -> StringValue {
-    if error.is_timeout() {
-        "timeout".into()
-    } else if error.is_connection_dropped() || error.is_io_error() {
-        "connection_lost".into()
-    } else if let Some(code) = server_code(error) {
-        code.into()
-    } else {
-        error.category().to_owned().into()
-    }
-}
-
 fn duration() -> &'static Histogram<f64> {
     static DURATION: OnceLock<Histogram<f64>> = OnceLock::new();
     DURATION.get_or_init(|| {
@@ -406,21 +276,4 @@ fn duration() -> &'static Histogram<f64> {
             .with_boundaries(CLIENT_SECONDS.to_vec())
             .build()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_keep_their_case_and_batches_follow_the_convention() {
-        assert_eq!(name_of(&redis::cmd("hset")), "hset");
-        assert_eq!(name_of(&redis::cmd("SPOP")), "SPOP");
-        let mut pipe = redis::pipe();
-        assert_eq!(name_of_batch(&pipe), "PIPELINE");
-        pipe.hset("a", "b", 1).hset("a", "c", 2);
-        assert_eq!(name_of_batch(&pipe), "PIPELINE HSET");
-        pipe.del("a").atomic();
-        assert_eq!(name_of_batch(&pipe), "MULTI");
-    }
 }

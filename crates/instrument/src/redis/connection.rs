@@ -1,19 +1,30 @@
 //! A connection that one task owns.
 
-use super::command::{Server, name_of, name_of_batch, script_of, traced};
+use super::command::{Server, traced};
+use super::errors::{describe, error_type};
+use super::names::{name_of, name_of_batch, script_of};
+use crate::pool;
+use crate::span::{Cancel, Guard, Leaf};
+use crate::switch::{self, Part};
+use opentelemetry::trace::SpanKind;
+use opentelemetry::{Context, KeyValue};
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult,
     Value,
 };
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 /// A Redis connection with one owner: not `Clone`, and never a handle to a shared one, since it opens
 /// its own socket. Commands and pipelines on it are traced, as with [`Traced`](super::Traced).
 ///
-/// A connection that was lost is opened again by the next call. One whose transaction was cancelled
-/// half-way (its future dropped) is cleaned with `UNWATCH` before it is used again.
+/// A connection that was lost, that did not answer in time, or whose answer nobody waited for (a
+/// future dropped half-way) is opened again by the next call, in a span `redis.connect`. One whose
+/// transaction was cancelled between two calls is cleaned with `UNWATCH` before it is used again.
 ///
 /// ```compile_fail
 /// fn needs_clone<T: Clone>() {}
@@ -31,17 +42,41 @@ pub struct ExclusiveConnection {
 /// The socket and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Inner {
-    client: Client,
-    config: AsyncConnectionConfig,
+    opener: Opener,
     connection: MultiplexedConnection,
-    /// The socket is gone: open another before the next call.
+    /// The socket is gone, or says nothing: open another before the next call.
     lost: bool,
+    /// A call was sent and not answered. Where nobody waits for it any more, what comes next on this
+    /// socket waits behind it, for as long as a `BLPOP` likes.
+    busy: bool,
     /// A transaction began and has not ended: keys may still be watched.
     watching: bool,
 }
 
 /// The connection, lent out.
 pub(crate) type Lent = OwnedMutexGuard<Inner>;
+
+/// When a transaction's time is up; `None` leaves only the connection's own limits.
+pub(crate) type Deadline = Option<Instant>;
+
+/// The deadline after `limit`. A limit beyond what the clock can say is none.
+pub(crate) fn deadline_in(limit: Option<Duration>) -> Deadline {
+    limit.and_then(|limit| Instant::now().checked_add(limit))
+}
+
+pub(crate) async fn within<T>(
+    deadline: Deadline,
+    work: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    match deadline {
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await,
+        None => Ok(work.await),
+    }
+}
+
+pub(crate) fn out_of_time(why: &'static str) -> RedisError {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, why).into()
+}
 
 impl ExclusiveConnection {
     /// Opens a connection with the client's defaults: 1 s to connect, 500 ms for an answer.
@@ -57,11 +92,15 @@ impl ExclusiveConnection {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub async fn connect_with(client: &Client, config: AsyncConnectionConfig) -> RedisResult<Self> {
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        let info = client.get_connection_info();
-        let (server, db) = (Server::new(info), info.redis_settings().db());
-        let inner =
-            Inner { client: client.clone(), config, connection, lost: false, watching: false };
+        let server = Server::new(client.get_connection_info());
+        Self::open(Opener { client: client.clone(), config, server, pool: None }).await
+    }
+
+    pub(crate) async fn open(opener: Opener) -> RedisResult<Self> {
+        let connection = opener.open().await?;
+        let db = opener.client.get_connection_info().redis_settings().db();
+        let server = opener.server.clone();
+        let inner = Inner { opener, connection, lost: false, busy: false, watching: false };
         Ok(Self { inner: Arc::new(Mutex::new(inner)), server, db })
     }
 
@@ -72,7 +111,7 @@ impl ExclusiveConnection {
     /// The connection, lent and fit for a new command.
     async fn fit(&mut self) -> RedisResult<Lent> {
         let mut inner = self.lend()?;
-        inner.ready().await?;
+        inner.ready(None).await?;
         Ok(inner)
     }
 
@@ -91,23 +130,17 @@ impl ExclusiveConnection {
 }
 
 impl Inner {
-    /// The connection without spans, for callers that make their own.
-    pub(crate) fn raw(&mut self) -> &mut MultiplexedConnection {
-        &mut self.connection
-    }
-
     /// Makes the connection fit for a new transaction or command.
-    pub(crate) async fn ready(&mut self) -> RedisResult<()> {
-        if self.lost {
+    pub(crate) async fn ready(&mut self, deadline: Deadline) -> RedisResult<()> {
+        if self.lost || self.busy {
+            self.lost = true;
+            let opened = within(deadline, self.opener.open()).await;
             self.connection =
-                self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-            self.lost = false;
-            self.watching = false;
+                opened.map_err(|_| out_of_time("the transaction's time was up"))??;
+            (self.lost, self.busy, self.watching) = (false, false, false);
         }
         if self.watching {
-            let cleaned = redis::cmd("UNWATCH").exec_async(&mut self.connection).await;
-            self.note(&cleaned);
-            cleaned?;
+            self.send(&redis::cmd("UNWATCH"), deadline).await?.extract_error()?;
             self.watching = false;
         }
         Ok(())
@@ -123,25 +156,92 @@ impl Inner {
         self.watching = false;
     }
 
-    /// Learns from a result whether the socket is still good.
-    pub(crate) fn note<T>(&mut self, result: &RedisResult<T>) {
+    /// Sends a command, without a span: for callers that make their own. The server's error is a
+    /// value of the answer.
+    pub(crate) async fn send(&mut self, cmd: &Cmd, deadline: Deadline) -> RedisResult<Value> {
+        self.busy = true;
+        let answer = within(deadline, self.connection.req_packed_command(cmd)).await;
+        self.answered(answer)
+    }
+
+    /// [`Inner::send`] for a pipeline.
+    pub(crate) async fn send_all(
+        &mut self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+        deadline: Deadline,
+    ) -> RedisResult<Vec<Value>> {
+        self.busy = true;
+        let sent = self.connection.req_packed_commands(pipeline, offset, count);
+        let answer = within(deadline, sent).await;
+        self.answered(answer)
+    }
+
+    /// Learns from an answer whether the socket is still good.
+    fn answered<T>(&mut self, answer: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
+        self.busy = false;
+        let result = answer.unwrap_or_else(|_| Err(out_of_time("the transaction's time was up")));
         self.lost |= result.as_ref().err().is_some_and(needs_new_socket);
+        result
     }
 }
 
+/// A peer that does not answer in time may never: a pool would hand the same dead socket out again
+/// and again.
 fn needs_new_socket(error: &RedisError) -> bool {
-    error.is_connection_dropped() || error.is_unrecoverable_error()
+    error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
+}
+
+/// Opens a connection's sockets, the first and those after a loss.
+#[derive(Debug, Clone)]
+pub(crate) struct Opener {
+    pub(crate) client: Client,
+    pub(crate) config: AsyncConnectionConfig,
+    pub(crate) server: Server,
+    /// The name of the pool that the connection belongs to.
+    pub(crate) pool: Option<KeyValue>,
+}
+
+impl Opener {
+    /// Opens a socket in a span `redis.connect`, within the time that the configuration allows.
+    pub(crate) async fn open(&self) -> RedisResult<MultiplexedConnection> {
+        let span = switch::spans(Part::Redis).then(|| {
+            let mut attributes = self.server.attributes();
+            attributes.extend(self.pool.clone());
+            Context::map_current(|parent| {
+                Leaf::start("redis.connect", SpanKind::Client, attributes, parent)
+            })
+        });
+        let started = Instant::now();
+        let mut opening = Guard::new(Opening(span));
+        let opened = self.client.get_multiplexed_async_connection_with_config(&self.config).await;
+        opening.end(|Opening(span)| {
+            if let (Some(span), Err(error)) = (span, &opened) {
+                span.fail(error_type(error), describe(error));
+            }
+        });
+        if let (Ok(_), Some(name), true) = (&opened, &self.pool, switch::metrics(Part::Redis)) {
+            pool::metrics().opened(started.elapsed(), name);
+        }
+        opened
+    }
+}
+
+struct Opening(Option<Leaf>);
+
+impl Cancel for Opening {
+    fn cancel(&mut self, why: &'static str) {
+        if let Some(span) = &mut self.0 {
+            span.fail(why, "given up before the connection was open");
+        }
+    }
 }
 
 impl ConnectionLike for ExclusiveConnection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         let server = self.server.clone();
-        let sent = async move {
-            let mut inner = self.fit().await?;
-            let result = inner.connection.req_packed_command(cmd).await;
-            inner.note(&result);
-            result
-        };
+        let sent = async move { self.fit().await?.send(cmd, None).await };
         traced(&server, || name_of(cmd), || script_of(cmd), None, Box::pin(sent))
     }
 
@@ -152,12 +252,7 @@ impl ConnectionLike for ExclusiveConnection {
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
         let server = self.server.clone();
-        let sent = async move {
-            let mut inner = self.fit().await?;
-            let result = inner.connection.req_packed_commands(pipeline, offset, count).await;
-            inner.note(&result);
-            result
-        };
+        let sent = async move { self.fit().await?.send_all(pipeline, offset, count, None).await };
         traced(&server, || name_of_batch(pipeline), || None, Some(pipeline.len()), Box::pin(sent))
     }
 

@@ -56,7 +56,10 @@
 
 mod command;
 mod connection;
+mod errors;
+mod exec;
 mod manual;
+mod names;
 mod outcome;
 mod pool;
 mod record;
@@ -68,7 +71,7 @@ pub use connection::ExclusiveConnection;
 pub use lacuna_instrument_macros::trace_redis_transaction;
 pub use manual::{TransactionResult, trace_by_hand};
 pub use outcome::{TransactionError, TransactionOutcome};
-pub use pool::{ConnectionPool, PooledConnection};
+pub use pool::{ConnectionPool, PoolError, PooledConnection};
 pub use traced::Traced;
 pub use transaction::Transaction;
 pub use watched::{Multi, Step, Watched};

@@ -1,8 +1,10 @@
 //! How a transaction ended.
 
-use redis::RedisError;
+use super::pool::PoolError;
+use redis::{ErrorKind, RedisError, Value};
 use std::borrow::Cow;
 use std::error::Error;
+use std::time::Duration;
 
 /// What became of a transaction that the server answered.
 ///
@@ -59,14 +61,42 @@ pub enum TransactionError {
         /// True when `EXEC` had been sent: it may have been applied.
         in_doubt: bool,
     },
-    /// The server refused a command. When `EXEC` itself was answered, redis does not roll back: the
-    /// other queued commands were applied.
-    #[error("redis refused a command of the transaction")]
+    /// No connection of the pool became free in time. Nothing was applied.
+    #[error(
+        "no connection to redis became free within {waited:?}: all {size} of the pool are taken"
+    )]
+    PoolExhausted {
+        /// Connections that the pool may have.
+        size: usize,
+        /// How long it was waited.
+        waited: Duration,
+    },
+    /// The server refused a command before `EXEC` was applied: under `WATCH`, or when it was queued
+    /// (`EXECABORT`). Nothing was applied.
+    #[error("redis refused a command of the transaction, and nothing was applied")]
     Refused(#[source] RedisError),
-    /// `EXEC` applied every queued command, and its replies could not be read as the caller asked: the
-    /// work is done, only the value is missing. Do not run it again.
-    #[error("the redis transaction was applied, but its reply could not be read")]
-    Unreadable(#[source] RedisError),
+    /// `EXEC` was applied, and some of its commands answered with an error. Redis does not roll back:
+    /// the others did their work. Do not run it again before that is undone or taken for done.
+    #[error("redis applied the transaction in part: a command failed in EXEC")]
+    PartlyApplied {
+        /// Of the first command that failed.
+        #[source]
+        source: RedisError,
+        /// What each queued command answered, in their order; a [`Value::ServerError`] where it
+        /// failed. Empty where that is not known: of a transaction that is run by hand.
+        replies: Vec<Value>,
+    },
+    /// A reply could not be read as the caller asked. Where `applied`, it is `EXEC`'s, which applied
+    /// every queued command: the work is done, only the value is missing, and it must not be run
+    /// again. Else it is that of a read under `WATCH`, and nothing was applied.
+    #[error("a reply of the redis transaction could not be read{}", if *applied { ", and it was applied" } else { "" })]
+    Unreadable {
+        /// What the reply is instead.
+        #[source]
+        source: RedisError,
+        /// True when `EXEC` was applied.
+        applied: bool,
+    },
     /// The caller's own code gave up under `WATCH`. Nothing was applied.
     #[error("the transaction was abandoned by its caller")]
     Abandoned(#[source] Box<dyn Error + Send + Sync>),
@@ -82,15 +112,17 @@ impl TransactionError {
         Self::Abandoned(error.into())
     }
 
-    /// `failure.reason`: `connection_lost`, `timeout`, `refused`, `unreadable_reply` or
-    /// `abandoned`.
+    /// `failure.reason`: `connection_lost`, `timeout`, `pool_exhausted`, `refused`,
+    /// `partly_applied`, `unreadable_reply` or `abandoned`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::ConnectionLost { .. } => "connection_lost",
             Self::Timeout { .. } => "timeout",
+            Self::PoolExhausted { .. } => "pool_exhausted",
             Self::Refused(_) => "refused",
-            Self::Unreadable(_) => "unreadable_reply",
+            Self::PartlyApplied { .. } => "partly_applied",
+            Self::Unreadable { .. } => "unreadable_reply",
             Self::Abandoned(_) => "abandoned",
         }
     }
@@ -104,10 +136,10 @@ impl TransactionError {
         )
     }
 
-    /// True when `EXEC` was applied, whatever else failed.
+    /// True when `EXEC` was applied, in whole or in part, whatever else failed.
     #[must_use]
     pub fn applied(&self) -> bool {
-        matches!(self, Self::Unreadable(_))
+        matches!(self, Self::Unreadable { applied: true, .. } | Self::PartlyApplied { .. })
     }
 
     /// The same again, for a record of it; a caller's error by its text.
@@ -117,25 +149,60 @@ impl TransactionError {
                 Self::ConnectionLost { source: source.clone(), in_doubt: *in_doubt }
             }
             Self::Timeout { in_doubt } => Self::Timeout { in_doubt: *in_doubt },
+            Self::PoolExhausted { size, waited } => {
+                Self::PoolExhausted { size: *size, waited: *waited }
+            }
             Self::Refused(source) => Self::Refused(source.clone()),
-            Self::Unreadable(source) => Self::Unreadable(source.clone()),
+            Self::PartlyApplied { source, replies } => {
+                Self::PartlyApplied { source: source.clone(), replies: replies.clone() }
+            }
+            Self::Unreadable { source, applied } => {
+                Self::Unreadable { source: source.clone(), applied: *applied }
+            }
             Self::Abandoned(source) => Self::Abandoned(source.to_string().into()),
         }
     }
 
-    pub(crate) fn of(source: RedisError, in_doubt: bool) -> Self {
+    /// What an error means before `EXEC` is sent.
+    fn before_exec(source: RedisError) -> Self {
         if source.is_timeout() {
-            Self::Timeout { in_doubt }
+            Self::Timeout { in_doubt: false }
         } else if source.is_connection_dropped() || source.is_io_error() {
-            Self::ConnectionLost { source, in_doubt }
+            Self::ConnectionLost { source, in_doubt: false }
+        } else if matches!(source.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) {
+            Self::Unreadable { source, applied: false }
         } else {
             Self::Refused(source)
+        }
+    }
+
+    /// What an error means that came instead of `EXEC`'s answer, with so many commands queued.
+    pub(crate) fn of_exec(source: RedisError, queued: usize) -> Self {
+        match source.clone().into_server_errors() {
+            // Each refusal names its command; another's is that of MULTI, without which each command
+            // was applied as it came.
+            Some(errors) if errors.iter().any(|(command, _)| *command > queued) => {
+                Self::PartlyApplied { source, replies: vec![] }
+            }
+            Some(_) => Self::Refused(source),
+            None if source.is_timeout() => Self::Timeout { in_doubt: true },
+            // Whatever else came, it is not the server's word on EXEC.
+            None => Self::ConnectionLost { source, in_doubt: true },
         }
     }
 }
 
 impl From<RedisError> for TransactionError {
     fn from(source: RedisError) -> Self {
-        Self::of(source, false)
+        Self::before_exec(source)
+    }
+}
+
+impl From<PoolError> for TransactionError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Exhausted { size, waited } => Self::PoolExhausted { size, waited },
+            PoolError::Connect(source) => source.into(),
+        }
     }
 }

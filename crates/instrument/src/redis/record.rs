@@ -1,6 +1,6 @@
 //! What a transaction leaves behind: its span, `redis.transaction.failed`, and its metrics.
 
-use super::command::describe;
+use super::errors::describe;
 use super::outcome::{TransactionError, TransactionOutcome};
 use crate::metrics::{ByName, CLIENT_SECONDS, meter};
 use crate::span::{self, Leaf};
@@ -17,6 +17,9 @@ pub(crate) const DISCARDED: &str = "Transaction discarded";
 /// Reason of a discarded `EXEC`.
 pub(crate) const CONCURRENT: &str = "concurrent_modification";
 
+/// Attribute: `EXEC` was sent and not answered.
+const IN_DOUBT: &str = "lacuna.redis.transaction.in_doubt";
+
 /// The span that covers all attempts. It ends with a result even when the future is dropped.
 pub(crate) struct Record {
     /// The span's context; `None` with spans off.
@@ -25,6 +28,8 @@ pub(crate) struct Record {
     started: Option<Instant>,
     bound: Option<Arc<Bound>>,
     pub(crate) attempts: u32,
+    /// `EXEC` is on its way, and its answer is not here yet.
+    pub(crate) exec_sent: bool,
     ended: bool,
 }
 
@@ -49,7 +54,7 @@ impl Record {
         };
         let bound = measured.then(|| bound(&operation));
         let started = measured.then(Instant::now);
-        Self { cx, operation, started, bound, attempts: 0, ended: false }
+        Self { cx, operation, started, bound, attempts: 0, exec_sent: false, ended: false }
     }
 
     /// The context in which the transaction's span is current, if it has one.
@@ -94,7 +99,7 @@ impl Record {
                     self.set(KeyValue::new("lacuna.redis.transaction.applied", true));
                 }
                 if error.in_doubt() {
-                    self.set(KeyValue::new("lacuna.redis.transaction.in_doubt", true));
+                    self.set(KeyValue::new(IN_DOUBT, true));
                 }
                 self.finish("failed", Some((error.reason(), described(error))));
             }
@@ -149,6 +154,9 @@ impl Drop for Record {
     /// The future was dropped between its awaits: that is no success, and must not look like silence.
     fn drop(&mut self) {
         if !self.ended {
+            if self.exec_sent {
+                self.set(KeyValue::new(IN_DOUBT, true));
+            }
             let why = "the transaction's future was dropped";
             self.finish("failed", Some((span::CANCELLED, why.into())));
         }
@@ -160,8 +168,13 @@ fn described(error: &TransactionError) -> Cow<'static, str> {
     match error {
         TransactionError::ConnectionLost { source, .. }
         | TransactionError::Refused(source)
-        | TransactionError::Unreadable(source) => format!("{error}: {}", describe(source)).into(),
+        | TransactionError::PartlyApplied { source, .. }
+        | TransactionError::Unreadable { source, .. } => {
+            format!("{error}: {}", describe(source)).into()
+        }
         TransactionError::Timeout { .. } => error.to_string().into(),
+        // Without the time, which would make a text of its own for each.
+        TransactionError::PoolExhausted { .. } => "no connection became free in time".into(),
         TransactionError::Abandoned(source) => format!("{error}: {source}").into(),
     }
 }

@@ -1,6 +1,7 @@
 //! Commands and pipelines of any async connection as spans.
 
-use super::command::{Server, name_of, name_of_batch, script_of, traced};
+use super::command::{Server, traced};
+use super::names::{name_of, name_of_batch, script_of};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, ConnectionInfo, Pipeline, RedisFuture, Value};
 

@@ -1,21 +1,19 @@
 //! `WATCH` → reads → `MULTI` … `EXEC`, again while the server discards it, a bounded number of times.
 
-use super::ExclusiveConnection;
-use super::command::{Call, Server, describe, error_type, name_of, name_of_batch};
-use super::connection::Lent;
+use super::command::{Call, Server};
+use super::connection::{Deadline, Lent, deadline_in, within};
+use super::exec::Exec;
 use super::outcome::{TransactionError, TransactionOutcome};
-use super::record::{CONCURRENT, DISCARDED, Record};
-use super::watched::{
-    Multi, Next, RESULT, Read, Step, Watched, attempt_attribute, result_of, span_name,
-};
-use crate::span::Leaf;
+use super::record::Record;
+use super::watched::{Next, Read, Step, Watched, attempt_attribute, span_name};
+use super::{ConnectionPool, ExclusiveConnection};
+use crate::switch::{self, Part};
 use opentelemetry::context::FutureExt;
-use opentelemetry::trace::{SpanBuilder, SpanKind};
 use opentelemetry::{Context, KeyValue};
 use redis::{RedisResult, ToRedisArgs, Value};
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// An optimistic transaction, named after the operation it performs. See the [module](super).
 #[must_use = "a transaction does nothing until it is run"]
@@ -67,7 +65,10 @@ impl Transaction {
         key: impl Into<opentelemetry::Key>,
         value: impl Into<opentelemetry::Value>,
     ) -> Self {
-        self.attributes.push(KeyValue::new(key, value));
+        // With spans off there is nothing that it could be on.
+        if switch::spans(Part::Redis) {
+            self.attributes.push(KeyValue::new(key, value));
+        }
         self
     }
 
@@ -102,8 +103,38 @@ impl Transaction {
     /// [`TransactionError`]. Only a discarded `EXEC` is tried again: after a lost connection nobody
     /// knows whether `EXEC` was applied, and the caller must decide.
     pub async fn run<T, F, Fut>(
-        mut self,
+        self,
         connection: &mut ExclusiveConnection,
+        body: F,
+    ) -> Result<TransactionOutcome<T>, TransactionError>
+    where
+        F: FnMut(Watched) -> Fut,
+        Fut: Future<Output = Result<Step<T>, TransactionError>>,
+    {
+        self.recorded(On::Connection(connection), body).await
+    }
+
+    /// [`Transaction::run`] on a connection of `pool`, which is waited for, and opened where it must
+    /// be, inside the transaction's span and time: that there is none is a failure of the transaction
+    /// like any other, with its reason.
+    ///
+    /// # Errors
+    /// As [`Transaction::run`], and when the pool gives no connection.
+    pub async fn run_in<T, F, Fut>(
+        self,
+        pool: &ConnectionPool,
+        body: F,
+    ) -> Result<TransactionOutcome<T>, TransactionError>
+    where
+        F: FnMut(Watched) -> Fut,
+        Fut: Future<Output = Result<Step<T>, TransactionError>>,
+    {
+        self.recorded(On::Pool(pool), body).await
+    }
+
+    async fn recorded<T, F, Fut>(
+        mut self,
+        on: On<'_>,
         mut body: F,
     ) -> Result<TransactionOutcome<T>, TransactionError>
     where
@@ -113,20 +144,21 @@ impl Transaction {
         let attributes = std::mem::take(&mut self.attributes);
         let mut record = Record::start(self.operation.clone(), || attributes);
         let parent = record.context().cloned().unwrap_or_else(Context::current);
-        let exec_sent = AtomicBool::new(false);
-        let timeout = self.timeout;
         let spans = record.context().is_some();
-        let work = self.all_attempts(connection, &mut body, &mut record, &parent, &exec_sent);
-        let limited = async {
-            match timeout {
-                Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                    Err(TransactionError::Timeout { in_doubt: exec_sent.load(Ordering::Relaxed) })
-                }),
-                None => work.await,
-            }
+        let deadline = deadline_in(self.timeout);
+        let work = async {
+            let mut taken;
+            let connection = match on {
+                On::Connection(connection) => connection,
+                On::Pool(pool) => {
+                    taken = pool.get_before(deadline).await?;
+                    &mut *taken
+                }
+            };
+            self.all_attempts(connection, &mut body, &mut record, &parent, deadline).await
         };
         // With spans off the body runs where the caller does, and nothing has to be attached.
-        let result = if spans { limited.with_context(parent.clone()).await } else { limited.await };
+        let result = if spans { work.with_context(parent.clone()).await } else { work.await };
         record.end(&result);
         result
     }
@@ -137,37 +169,44 @@ impl Transaction {
         body: &mut F,
         record: &mut Record,
         cx: &Context,
-        exec_sent: &AtomicBool,
+        deadline: Deadline,
     ) -> Result<TransactionOutcome<T>, TransactionError>
     where
         F: FnMut(Watched) -> Fut,
         Fut: Future<Output = Result<Step<T>, TransactionError>>,
     {
+        // What is done between two calls has no answer that could be late; the calls themselves have
+        // the deadline each, so that their spans say what the transaction says.
+        let out_of_time = |_| TransactionError::Timeout { in_doubt: false };
         loop {
             record.attempt();
             let attempt = record.attempts;
             let mut lent = connection.lend()?;
-            lent.ready().await?;
+            lent.ready(deadline).await?;
             lent.watching();
-            self.send_watch(&mut lent, connection.server(), cx, attempt).await?;
+            self.send_watch(&mut lent, connection.server(), cx, attempt, deadline).await?;
 
             let server = connection.server().clone();
-            let step = body(Watched { connection: lent, server, cx: cx.clone(), attempt }).await?;
+            let watched = Watched { connection: lent, server, cx: cx.clone(), attempt, deadline };
+            let step = within(deadline, body(watched)).await.map_err(out_of_time)??;
             let mut lent = connection.lend()?;
             match step.0 {
                 Next::NoValue(reason) => {
                     // Clean up best effort: `ready` does it again if this fails.
-                    lent.ready().await.ok();
+                    lent.ready(deadline).await.ok();
                     return Ok(TransactionOutcome::NoValue { reason, attempts: attempt });
                 }
                 Next::Exec { multi, reason, read } => {
-                    exec_sent.store(true, Ordering::Relaxed);
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return Err(TransactionError::Timeout { in_doubt: false });
+                    }
+                    record.exec_sent = true;
                     let last = attempt >= self.attempts;
-                    let replies =
-                        execute(&mut lent, connection.server(), cx, multi, attempt, last).await;
-                    lent.note(&replies);
-                    let replies = replies.map_err(|e| TransactionError::of(e, true))?;
-                    exec_sent.store(false, Ordering::Relaxed);
+                    let server = connection.server();
+                    let exec = Exec { multi, attempt, last, deadline };
+                    let replies = exec.send(&mut lent, server, cx).await;
+                    record.exec_sent = false;
+                    let replies = replies?;
                     // EXEC, applied or discarded, forgets the watched keys.
                     lent.unwatched();
                     match replies {
@@ -180,7 +219,8 @@ impl Transaction {
                 }
             }
             drop(lent);
-            tokio::time::sleep(self.wait(attempt)).await;
+            let wait = tokio::time::sleep(self.wait(attempt));
+            within(deadline, wait).await.map_err(out_of_time)?;
         }
     }
 
@@ -190,6 +230,7 @@ impl Transaction {
         server: &Server,
         cx: &Context,
         attempt: u32,
+        deadline: Deadline,
     ) -> RedisResult<()> {
         if self.keys.args_iter().len() < 2 {
             // WATCH without keys is an error to the server; a transaction without them is a plain
@@ -199,18 +240,23 @@ impl Transaction {
         let name = || span_name("watch", &self.group).into();
         let extra = |a: &mut Vec<KeyValue>| a.push(attempt_attribute(attempt));
         let call = Call::start(server, Some(name), "WATCH".into(), None, extra, cx);
-        let result = self.keys.exec_async(lent.raw()).await;
-        lent.note(&result);
-        if let Some(call) = call {
+        let result = lent.send(&self.keys, deadline).await;
+        if let Some(mut call) = call {
             call.end(&result);
         }
-        result
+        result?.extract_error().map(|_| ())
     }
 
     fn wait(&self, attempt: u32) -> Duration {
         let longest = self.base.saturating_mul(1 << (attempt - 1).min(20)).min(self.cap);
         longest.mul_f64(fastrand::f64())
     }
+}
+
+/// Where a transaction runs.
+enum On<'c> {
+    Connection(&'c mut ExclusiveConnection),
+    Pool(&'c ConnectionPool),
 }
 
 fn read_replies<T>(
@@ -220,96 +266,11 @@ fn read_replies<T>(
     attempts: u32,
 ) -> Result<TransactionOutcome<T>, TransactionError> {
     // The server applied the queue whatever the caller makes of its replies.
-    Ok(match read(replies).map_err(TransactionError::Unreadable)? {
+    let unreadable = |source| TransactionError::Unreadable { source, applied: true };
+    Ok(match read(replies).map_err(unreadable)? {
         Some(value) => TransactionOutcome::Committed(value),
         None => TransactionOutcome::NoValue { reason, attempts },
     })
-}
-
-/// Sends `MULTI`, the queue and `EXEC` in one write. `None`: discarded.
-///
-/// The queued commands have spans of their own, `redis.<command>.<group>`, over the time of the
-/// write and with what each answered, so that the step at which a value was lost can be seen.
-async fn execute(
-    lent: &mut Lent,
-    server: &Server,
-    cx: &Context,
-    multi: Multi,
-    attempt: u32,
-    last: bool,
-) -> RedisResult<Option<Vec<Value>>> {
-    let Multi { pipeline, groups } = multi;
-    let call = Call::start_parent(
-        server,
-        "redis.transaction.execute",
-        name_of_batch(&pipeline),
-        pipeline.len(),
-        attempt_attribute(attempt),
-        cx,
-    );
-    // After their parent's own start.
-    let started = SystemTime::now();
-    let result: RedisResult<Option<Vec<Value>>> = if pipeline.is_empty() {
-        // redis-rs sends nothing for an empty pipeline, but the watched keys must be answered for.
-        let exec =
-            redis::pipe().cmd("MULTI").cmd("EXEC").query_async::<Vec<Value>>(lent.raw()).await;
-        exec.map(|mut replies| match replies.pop() {
-            Some(Value::Array(items)) => Some(items),
-            _ => None,
-        })
-    } else {
-        pipeline.query_async(lent.raw()).await
-    };
-    if let Some(mut call) = call {
-        if let Ok(None) = &result {
-            call.set(KeyValue::new("failure.reason", CONCURRENT));
-            call.set(KeyValue::new(RESULT, "discarded"));
-            if last {
-                // The attempt after which the code gives up is the error (DESIGN, decision 7).
-                call.fail(CONCURRENT, DISCARDED);
-            }
-        }
-        if call.context().is_some() {
-            queued_spans(&call, server, &pipeline, &groups, &result, started, attempt);
-        }
-        call.end(&result);
-    }
-    result
-}
-
-fn queued_spans(
-    call: &Call,
-    server: &Server,
-    pipeline: &redis::Pipeline,
-    groups: &[Cow<'static, str>],
-    result: &RedisResult<Option<Vec<Value>>>,
-    started: SystemTime,
-    attempt: u32,
-) {
-    let Some(parent) = call.context() else { return };
-    let ended = SystemTime::now();
-    for (i, (cmd, group)) in pipeline.cmd_iter().zip(groups).enumerate() {
-        let answer = match result {
-            Ok(Some(replies)) => replies.get(i).map_or("nil", result_of),
-            Ok(None) => "discarded",
-            Err(_) => "failed",
-        };
-        let operation = name_of(cmd);
-        let name = span_name(&operation, group);
-        let mut attributes = server.attributes();
-        attributes.push(KeyValue::new("db.operation.name", operation));
-        attributes.push(KeyValue::new(RESULT, answer));
-        attributes.push(attempt_attribute(attempt));
-        let builder = SpanBuilder::from_name(name)
-            .with_kind(SpanKind::Client)
-            .with_start_time(started)
-            .with_attributes(attributes);
-        let mut span = Leaf::build(builder, parent);
-        if let Err(error) = result {
-            span.fail(error_type(error), describe(error));
-        }
-        span.end_at(ended);
-    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,22 @@
 //! The two phases of an attempt: reads under `WATCH`, then commands queued for `EXEC`.
 
-use super::command::{Call, Server, name_of};
-use super::connection::Lent;
+use super::command::{Call, Server};
+use super::connection::{Deadline, Lent};
+use super::names::name_of;
+use crate::switch::{self, Part};
 use opentelemetry::{Context, KeyValue};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisResult, Value, from_redis_value};
 use std::borrow::Cow;
 
-/// An attempt whose keys are watched, given to the body and dropped by it. Reads go out at once, each in a span
-/// `redis.<command>.<group>`; what is to be written is queued by [`Watched::multi`].
+/// An attempt whose keys are watched, given to the body and dropped by it. Reads go out at once, each
+/// in a span `redis.<command>.<group>`; what is to be written is queued by [`Watched::multi`].
 #[derive(Debug)]
 pub struct Watched {
     pub(crate) connection: Lent,
     pub(crate) server: Server,
     pub(crate) cx: Context,
     pub(crate) attempt: u32,
+    pub(crate) deadline: Deadline,
 }
 
 impl Watched {
@@ -21,7 +24,8 @@ impl Watched {
     /// cardinality: `available_slots`, not the key.
     ///
     /// # Errors
-    /// As the server or the connection fails; `?` turns it into the transaction's error.
+    /// As the server or the connection fails, when the transaction's time is up, or when the answer
+    /// is no `T`; `?` turns each into the transaction's error.
     pub async fn query<T: FromRedisValue>(
         &mut self,
         group: impl Into<Cow<'static, str>>,
@@ -33,15 +37,14 @@ impl Watched {
         let attempt = self.attempt;
         let extra = |a: &mut Vec<KeyValue>| a.push(attempt_attribute(attempt));
         let call = Call::start(&self.server, Some(name), operation, None, extra, &self.cx);
-        let result: RedisResult<Value> = cmd.query_async(self.connection.raw()).await;
-        self.connection.note(&result);
+        let result = self.connection.send(cmd, self.deadline).await;
         if let Some(mut call) = call {
             if let Ok(value) = &result {
                 call.set(KeyValue::new(RESULT, result_of(value)));
             }
             call.end(&result);
         }
-        Ok(from_redis_value(result?)?)
+        Ok(from_redis_value(result?.extract_error()?)?)
     }
 
     /// Starts the queue of commands that `EXEC` applies together.
@@ -49,7 +52,7 @@ impl Watched {
     pub fn multi(&self) -> Multi {
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        Multi { pipeline, groups: vec![] }
+        Multi { pipeline, groups: switch::spans(Part::Redis).then(Vec::new) }
     }
 
     /// Ends the attempt without `EXEC`: there is nothing to take. `reason` is low in cardinality.
@@ -68,14 +71,17 @@ impl Watched {
 #[derive(Debug)]
 pub struct Multi {
     pub(crate) pipeline: Pipeline,
-    pub(crate) groups: Vec<Cow<'static, str>>,
+    /// What each command touches; `None` with spans off, which nobody would name after it.
+    pub(crate) groups: Option<Vec<Cow<'static, str>>>,
 }
 
 impl Multi {
     /// Queues a command. `group` names what it touches, as in [`Watched::query`].
     pub fn add(&mut self, group: impl Into<Cow<'static, str>>, cmd: &Cmd) -> &mut Self {
         self.pipeline.add_command(cmd.clone());
-        self.groups.push(group.into());
+        if let Some(groups) = &mut self.groups {
+            groups.push(group.into());
+        }
         self
     }
 

@@ -1,6 +1,8 @@
 //! One telemetry for a test binary, with everything kept in memory.
 #![allow(dead_code)] // each test binary uses its own part of this
 
+#[cfg(feature = "redis")]
+pub mod batch;
 #[cfg(feature = "postgres")]
 pub mod database;
 pub mod proxy;
