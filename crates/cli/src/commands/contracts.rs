@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lacuna_contract::history::{ContractReport, History, Report};
-use lacuna_contract::mine::{MineOptions, Miner, to_yaml};
+use lacuna_contract::mine::{MineOptions, Miner, Proof, to_yaml};
 use lacuna_contract::spec::DataCheck;
 use lacuna_contract::{ContractSet, LoadErrors};
 use lacuna_store::TimeRange;
@@ -114,7 +114,23 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
             for note in miner.passed_over() {
                 output::error(&format!("note: {note}"));
             }
-            let proposals = miner.propose();
+            let mut proposals = miner.propose();
+            if source.input.iter().any(|file| file.as_os_str() == "-") {
+                let note =
+                    "what it proposes was not run over what it read: standard input is there once";
+                output::error(&format!("note: {note}"));
+            } else if !proposals.is_empty() {
+                let mut proof = Proof::new(proposals, min_support).map_err(report::contracts)?;
+                if source.input.is_empty() {
+                    proof.end_by(Timestamp::now());
+                }
+                source.read(range, |batch| proof.observe(batch)).await?;
+                let (kept, dropped) = proof.finish();
+                proposals = kept;
+                for note in dropped {
+                    output::error(&format!("note: {note}"));
+                }
+            }
             match format {
                 MineFormat::Yaml => output::line(to_yaml(&proposals).trim_end()),
                 MineFormat::Json => print_json(&proposals)?,

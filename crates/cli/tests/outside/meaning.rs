@@ -18,6 +18,7 @@
 //! ```
 
 mod edges;
+mod mined;
 mod table;
 
 use std::io::Write;

@@ -12,8 +12,8 @@ const MAX_VALUES: usize = 4_000_000;
 /// A key carries at most so many kinds of event; beyond it, it joins what does not belong
 /// together, as a tenant or a region does.
 pub(super) const MAX_SHARED: usize = 64;
-/// After so many values it is decided whether a field has enough different ones to be a key.
-const TRIAL: u64 = 2_000;
+/// A field that came so often and is no key all the same is worth a word.
+const OFTEN: u64 = 2_000;
 /// Longer values are texts, not keys.
 const MAX_LENGTH: usize = 128;
 
@@ -47,10 +47,12 @@ pub(super) struct At {
 #[derive(Debug, Clone)]
 pub(super) struct Field {
     pub(super) name: String,
+    /// How often it came.
     values: u64,
-    pub(super) rejected: bool,
     pub(super) keys: Vec<Key>,
     index: HashTable<u32>,
+    /// Where the value stands that came last: many events in a row carry the same.
+    last: u32,
     /// How kinds carry it that do not have it as an attribute of this name.
     pub(super) spelt: BTreeMap<u16, String>,
     /// Values beyond the bound.
@@ -66,9 +68,9 @@ impl Field {
         Self {
             name,
             values: 0,
-            rejected: false,
             keys: Vec::new(),
             index: HashTable::new(),
+            last: 0,
             spelt: BTreeMap::new(),
             passed_over: 0,
         }
@@ -77,14 +79,7 @@ impl Field {
     /// Notes that an event of `kind` carried `value`.
     pub(super) fn note(&mut self, value: &str, kind: u16, at: At) {
         self.values += 1;
-        if self.rejected || value.is_empty() || value.len() > MAX_LENGTH {
-            return;
-        }
-        // A method, a status or a host has few values; a key has many.
-        if self.values == TRIAL && (self.keys.len() as u64) < TRIAL / 100 {
-            self.rejected = true;
-            self.keys = Vec::new();
-            self.index = HashTable::new();
+        if value.is_empty() || value.len() > MAX_LENGTH {
             return;
         }
         let Some(seen) = self.entry(value) else { return };
@@ -101,8 +96,11 @@ impl Field {
     }
 
     fn entry(&mut self, value: &str) -> Option<&mut Vec<Seen>> {
-        let code = hash(value);
         let keys = &mut self.keys;
+        if keys.get(self.last as usize).is_some_and(|key| &*key.value == value) {
+            return keys.get_mut(self.last as usize).map(|key| &mut key.seen);
+        }
+        let code = hash(value);
         let found = self.index.find(code, |at| &*keys[*at as usize].value == value).copied();
         let at = match found {
             Some(at) => at,
@@ -117,7 +115,20 @@ impl Field {
                 at
             }
         };
+        self.last = at;
         keys.get_mut(at as usize).map(|key| &mut key.seen)
+    }
+
+    /// Whether it came often and is no key for all that, with fewer than `min_keys` different values:
+    /// a method, a status or a host. What has few values at first may have many in the end, as a batch
+    /// of hundreds of items has, so that is seen when all has been read; few values take little room.
+    pub(super) fn has_few(&self, min_keys: u64) -> bool {
+        self.values >= OFTEN && (self.keys.len() as u64) < min_keys
+    }
+
+    /// Values that join too much to be keys.
+    pub(super) fn crowded(&self) -> u64 {
+        self.keys.iter().filter(|key| key.seen.len() > MAX_SHARED).count() as u64
     }
 
     pub(super) fn find(&self, value: &str) -> Option<&Key> {

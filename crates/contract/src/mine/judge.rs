@@ -32,6 +32,10 @@ pub(super) struct Pair {
     delays: Vec<i64>,
     skip: u64,
     stride: u64,
+    /// Longest from a key's first A to its last B, where an A came before the first B.
+    pub(super) longest: i64,
+    /// Longest from a key's first event to its last, where both sides came equally often.
+    pub(super) widest: i64,
     /// Up to three keys as examples: the first that came.
     pub(super) examples: Vec<u32>,
     /// Keys with both that lie within the data, and those of which one does and the other may go on
@@ -158,11 +162,18 @@ pub(super) fn pairs(
 }
 
 fn both(pair: &mut Pair, key: u32, (a, b): (&Seen, &Seen), same_service: bool, middle: Middle) {
-    pair.preceded += u64::from(b.first.0 >= middle.early && a.first.0 <= b.first.0);
+    if b.first.0 >= middle.early && a.first.0 <= b.first.0 {
+        pair.preceded += 1;
+        pair.longest = pair.longest.max(b.last.0.saturating_sub(a.first.0));
+    }
     if middle.whole(a) && middle.whole(b) {
         pair.both += 1;
         pair.equal += u64::from(a.count == b.count);
         pair.equal_many += u64::from(a.count == b.count && a.count > 1);
+        if a.count == b.count {
+            let (first, last) = (a.first.0.min(b.first.0), a.last.0.max(b.last.0));
+            pair.widest = pair.widest.max(last.saturating_sub(first));
+        }
     } else if middle.whole(a) || middle.whole(b) {
         pair.split += 1;
     }

@@ -11,28 +11,31 @@
 mod fields;
 mod judge;
 mod kinds;
+mod proof;
 mod propose;
 mod prune;
 mod text;
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::hash::BuildHasher;
 
-use arrow::array::{Array, AsArray, StringViewArray};
+use arrow::array::{Array, AsArray, ListArray, StringViewArray};
 use arrow::datatypes::{Int64Type, UInt8Type};
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
-use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
+use lacuna_signal::schema::{self, AttrType, Scope, parse_attribute_column};
 use lacuna_signal::selector::BatchIndex;
 use lacuna_signal::semconv::is_event_name;
-use lacuna_signal::value::Attribute;
-use lacuna_signal::{Batch, SignalKind};
+use lacuna_signal::value::{Attribute, AttributeList};
+use lacuna_signal::{Batch, SignalKind, Value};
 
 use crate::monitor::Rows;
 use fields::{At, Field};
-use kinds::{Kind, Kinds, What};
+use kinds::{Kind, Kinds, Said, What};
 use text::Templates;
 
+pub use proof::Proof;
 pub use propose::{Proposal, to_yaml};
 
 /// What to propose.
@@ -56,6 +59,9 @@ impl Default for MineOptions {
 /// Fields are considered up to so many: attributes, and places in log texts.
 const MAX_FIELDS: usize = 1_024;
 
+/// Fields that are no keys are named up to so many.
+const MAX_NAMED: usize = 10;
+
 /// Learns from batches, then proposes.
 #[derive(Debug)]
 pub struct Miner {
@@ -68,6 +74,8 @@ pub struct Miner {
     texts: HashMap<(u64, usize), Option<TextKind>, foldhash::fast::RandomState>,
     /// Fields beyond the bound.
     fields_passed_over: u64,
+    /// Log records whose body is no text, which selectors and keys cannot read.
+    structured: u64,
     first: i64,
     last: i64,
 }
@@ -91,6 +99,7 @@ impl Miner {
             templates: Templates::default(),
             texts: HashMap::default(),
             fields_passed_over: 0,
+            structured: 0,
             first: i64::MAX,
             last: i64::MIN,
         }
@@ -122,9 +131,6 @@ impl Miner {
             }
             let Some(field) = self.field(key) else { continue };
             let field = &mut self.fields[field];
-            if field.rejected {
-                continue;
-            }
             let text = array.as_string_view_opt();
             let ints = array.as_primitive_opt::<Int64Type>();
             for (row, kind) in kinds.iter().enumerate() {
@@ -141,6 +147,24 @@ impl Miner {
                 }
             }
         }
+        self.observe_overflow(batch, &kinds, &rows);
+    }
+
+    /// Attributes for which a batch has no column of their own.
+    fn observe_overflow(&mut self, batch: &Batch, kinds: &[Option<u16>], rows: &Rows<'_>) {
+        let Some(lists) = overflow(batch) else { return };
+        for (row, kind) in kinds.iter().enumerate() {
+            let Some(kind) = *kind else { continue };
+            let at = At { time: (rows.start(row), rows.end(row)), trace: rows.trace(row) };
+            for (key, value) in attributes_in(lists, row, batch.kind().own_scope()) {
+                if !matches!(value, Value::Str(_) | Value::Int(_)) {
+                    continue;
+                }
+                if let Some(field) = self.field(key) {
+                    self.fields[field].note(&value.to_text(), kind, at);
+                }
+            }
+        }
     }
 
     /// What the traffic that was seen suggests, by worth.
@@ -148,36 +172,69 @@ impl Miner {
         propose::propose(self)
     }
 
-    /// What was passed over to stay within bounds, in words; empty if nothing was.
+    /// What was passed over, and why, in words; empty if nothing was.
     pub fn passed_over(&self) -> Vec<String> {
         let values: u64 = self.fields.iter().map(|field| field.passed_over).sum();
-        [
+        let crowded: u64 = self.fields.iter().map(Field::crowded).sum();
+        let mut notes: Vec<String> = [
             (self.kinds.passed_over, "events of kinds beyond those that can be told apart"),
             (self.fields_passed_over, "values of attributes beyond those that can be considered"),
             (values, "values beyond those that can be remembered"),
+            (crowded, "values that are shared by more than 64 kinds of event"),
+            (
+                self.structured,
+                "log records whose body is a map or a list, which no selector reads,",
+            ),
         ]
         .into_iter()
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what} were passed over"))
-        .collect()
+        .collect();
+        let few = |field: &&Field| field.has_few(self.options.min_keys);
+        // Words of texts without a name have nothing that a person would know them by.
+        let mut names: Vec<&str> = self
+            .fields
+            .iter()
+            .filter(few)
+            .map(|field| field.name.as_str())
+            .filter(|name| !name.contains(' '))
+            .collect();
+        if !names.is_empty() {
+            names.sort_unstable();
+            let more = names.len().saturating_sub(MAX_NAMED);
+            names.truncate(MAX_NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            notes.push(format!(
+                "no keys, since they have fewer than {} different values: {}{more}",
+                self.options.min_keys,
+                names.join(", ")
+            ));
+        }
+        notes
     }
 
     fn kinds_of_spans(&mut self, batch: &Batch, rows: &Rows<'_>) -> Vec<Option<u16>> {
         let Some(names) = batch.text_column(schema::NAME) else { return vec![None; rows.len()] };
         let byte = |name| batch.number_column::<UInt8Type>(name);
         let (kinds, statuses) = (byte(schema::KIND), byte(schema::STATUS_CODE));
-        let mut outcomes: Vec<(&str, Attribute<'_>)> = Vec::new();
-        for field in batch.record().schema_ref().fields() {
-            let Some((schema::Scope::Span, ty, key)) = parse_attribute_column(field.name()) else {
-                continue;
-            };
-            let wanted = matches!(ty, AttrType::Str | AttrType::Bool)
-                && self.kinds.says_outcome(key)
-                && !outcomes.iter().any(|(known, _)| *known == key);
-            if wanted {
-                outcomes.push((key, batch.attribute(schema::Scope::Span, key)));
+        let mut wanted: BTreeSet<&str> = BTreeSet::new();
+        for field in batch.schema().fields() {
+            if let Some((schema::Scope::Span, AttrType::Str | AttrType::Bool, key)) =
+                parse_attribute_column(field.name())
+            {
+                wanted.insert(key);
             }
         }
+        if let Some(lists) = overflow(batch) {
+            let keys = (0..rows.len()).flat_map(|row| attributes_in(lists, row, Scope::Span));
+            wanted.extend(keys.map(|(key, _)| key));
+        }
+        // By name: of several that a span has, the first tells its kind.
+        let outcomes: Vec<(&str, Attribute<'_>)> = wanted
+            .into_iter()
+            .filter(|key| self.kinds.says_outcome(key))
+            .map(|key| (key, batch.attribute(Scope::Span, key)))
+            .collect();
         // Rows of one kind share all that makes it, which is looked up once a batch.
         let mut known: HashMap<u64, Option<u16>, foldhash::fast::RandomState> = HashMap::default();
         let state = FixedState::default();
@@ -190,8 +247,14 @@ impl Miner {
                 let kind = kinds.filter(|column| column.is_valid(row)).map_or(0, |c| c.value(row));
                 let failed = statuses.is_some_and(|c| c.is_valid(row) && c.value(row) == 2);
                 let outcome = outcomes.iter().find_map(|(key, column)| {
-                    let value = column.get(row)?.to_text();
-                    self.kinds.is_outcome(key, &value).then_some((*key, value))
+                    let said = match column.get(row)? {
+                        Value::Bool(flag) => Said::Flag(flag),
+                        Value::Str(text) if self.kinds.is_outcome(key, text) => {
+                            Said::Text(text.to_owned())
+                        }
+                        _ => return None,
+                    };
+                    Some((*key, said))
                 });
                 let code = state.hash_one((service, name, kind, failed, &outcome));
                 *known.entry(code).or_insert_with(|| {
@@ -201,7 +264,7 @@ impl Miner {
                             name: name.to_owned(),
                             kind,
                             failed,
-                            outcome: outcome.map(|(key, value)| (key.to_owned(), value)),
+                            outcome: outcome.map(|(key, said)| (key.to_owned(), said)),
                         },
                     })
                 })
@@ -216,7 +279,8 @@ impl Miner {
         let value = |column: Option<&StringViewArray>, row: usize| {
             column.filter(|column| column.is_valid(row)).map(|column| column.value(row).to_owned())
         };
-        let about = batch.attribute(schema::Scope::Log, kinds::ABOUT);
+        let about = batch.attribute(Scope::Log, kinds::ABOUT);
+        let others = batch.text_column(schema::BODY_ANY);
         let state = FixedState::default();
         (0..rows.len())
             .map(|row| {
@@ -227,6 +291,7 @@ impl Miner {
                     let what = What::Event { name, about };
                     return self.kinds.number(Kind { service: service.to_owned(), what });
                 }
+                self.structured += u64::from(others.is_some_and(|column| column.is_valid(row)));
                 let bodies = bodies.filter(|column| column.is_valid(row))?;
                 let body = bodies.value(row);
                 let scope = state.hash_one(service);
@@ -242,7 +307,7 @@ impl Miner {
                     // What the record says as an attribute too is taken from there.
                     let said = name
                         .as_ref()
-                        .is_some_and(|name| !batch.attribute(schema::Scope::Log, name).is_absent());
+                        .is_some_and(|name| batch.attribute(Scope::Log, name).get(row).is_some());
                     if !said {
                         self.fields[*field].note(&body[word.clone()], text.kind, at);
                     }
@@ -274,7 +339,7 @@ impl Miner {
 
     fn field(&mut self, name: &str) -> Option<usize> {
         if let Some(at) = self.by_name.get(name) {
-            return (!self.fields[*at].rejected).then_some(*at);
+            return Some(*at);
         }
         if self.fields.len() == MAX_FIELDS {
             self.fields_passed_over += 1;
@@ -284,6 +349,23 @@ impl Miner {
         self.by_name.insert(name.to_owned(), self.fields.len() - 1);
         Some(self.fields.len() - 1)
     }
+}
+
+/// The attributes of a batch for which it has no columns.
+fn overflow(batch: &Batch) -> Option<&ListArray> {
+    batch.column(schema::OVERFLOW)?.as_list_opt()
+}
+
+/// Those of a row that are of `scope`, by the keys that they have there.
+fn attributes_in(
+    lists: &ListArray,
+    row: usize,
+    scope: Scope,
+) -> impl Iterator<Item = (&str, Value<'_>)> {
+    let list = AttributeList::in_row(lists, row);
+    list.into_iter().flat_map(|list| list.iter()).filter_map(move |(key, value)| {
+        Some((key.strip_prefix(scope.name())?.strip_prefix('.')?, value))
+    })
 }
 
 /// A text as selectors write it.

@@ -32,9 +32,12 @@ pub struct Proposal {
     /// The key's field on each side; one if both sides have the same.
     #[serde(serialize_with = "key_once")]
     pub key: (String, String),
-    /// Deadline, nanoseconds; none for a precedence.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub within: Option<i64>,
+    /// Deadline, nanoseconds; of a precedence, how long before the outcome its cause may be.
+    pub within: i64,
+    /// Whether what lies before the data's first signal is unknown: of a precedence and a balance,
+    /// which look back.
+    #[serde(serialize_with = "before_data", skip_serializing_if = "std::ops::Not::not")]
+    pub before_data: bool,
     /// Lower end of the support's 95 % confidence interval, 0 to 1.
     pub support: f64,
     /// Keys that it held for.
@@ -48,6 +51,11 @@ pub struct Proposal {
     /// Whether the outcome comes while the cause is still at work.
     #[serde(skip)]
     inner: bool,
+}
+
+/// As contract files write it.
+fn before_data<S: Serializer>(_: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    "unknown".serialize(serializer)
 }
 
 /// As contract files write it: a list, or a list for each side.
@@ -70,7 +78,7 @@ pub(super) fn propose(miner: Miner) -> Vec<Proposal> {
     }
     let options = &miner.options;
     let kinds = &miner.kinds;
-    let enough = |field: &Field| !field.rejected && field.keys.len() as u64 >= options.min_keys;
+    let enough = |field: &Field| field.keys.len() as u64 >= options.min_keys;
     let mut fields: Vec<Field> = miner.fields.into_iter().filter(enough).collect();
     fields::join(&mut fields, options.min_keys, |field, kind| spelling(kinds, field, kind));
     // An outcome that would lie beyond the data's end cannot be missed.
@@ -79,13 +87,17 @@ pub(super) fn propose(miner: Miner) -> Vec<Proposal> {
         early: miner.first.saturating_add(margin),
         late: miner.last.saturating_sub(margin),
     };
+    // Of what needs longer than that nothing could be said in data as long as this.
+    let half = (miner.last - miner.first) / 2;
     let mut best: [Best; 4] = Default::default();
     let mut all = Best::new();
     for (at, field) in fields.iter().enumerate() {
         for (sides, pair) in pairs(field, kinds, middle, options.min_keys) {
             for (relation, best) in Relation::ALL.into_iter().zip(&mut best) {
                 let (held, n) = relation.support(&pair);
-                let enough = held >= options.min_keys && wilson(held, n) >= options.min_support;
+                let enough = held >= options.min_keys
+                    && wilson(held, n) >= options.min_support
+                    && (!relation.looks_back() || relation.time(&pair) <= half);
                 // Of two keys the one with more values is the closer one.
                 let better = |(_, known): &(usize, Pair)| relation.support(known).0 >= held;
                 if enough && !best.get(&sides).is_some_and(better) {
@@ -184,6 +196,20 @@ impl Relation {
         }
     }
 
+    /// Whether an event may be part of it that lies before the one that it is asked of.
+    fn looks_back(self) -> bool {
+        matches!(self, Self::Precedence | Self::Balance)
+    }
+
+    /// How long it took where it held, nanoseconds: what the deadline must hold.
+    fn time(self, pair: &Pair) -> i64 {
+        match self {
+            Self::Response | Self::Exactly => pair.quantile(0.999),
+            Self::Precedence => pair.longest,
+            Self::Balance => pair.widest,
+        }
+    }
+
     fn proposal(self, kinds: &Kinds, (a, b): (u16, u16), field: &Field, pair: &Pair) -> Proposal {
         let (held, n) = self.support(pair);
         let (kind, joint) = match self {
@@ -197,10 +223,11 @@ impl Relation {
         Proposal {
             name: format!("{}-{joint}-{}", slug(when.name()), slug(expect.name())),
             kind,
-            when: when.selector(),
-            expect: expect.selector(),
+            when: kinds.selector(a),
+            expect: kinds.selector(b),
             key: (spelling(kinds, field, a), spelling(kinds, field, b)),
-            within: (self != Self::Precedence).then(|| deadline(pair.quantile(0.999))),
+            within: deadline(self.time(pair)),
+            before_data: self.looks_back(),
             support: wilson(held, n),
             held,
             n,
@@ -276,8 +303,9 @@ fn write_one(text: &mut String, proposal: &Proposal) -> std::fmt::Result {
     } else {
         writeln!(text, "    key: {{{left}: [{}], {right}: [{}]}}", quote(a), quote(b))?;
     }
-    if let Some(within) = proposal.within {
-        writeln!(text, "    within: {}", Literal::Duration(within))?;
+    writeln!(text, "    within: {}", Literal::Duration(proposal.within))?;
+    if proposal.before_data {
+        writeln!(text, "    before_data: unknown")?;
     }
     Ok(())
 }

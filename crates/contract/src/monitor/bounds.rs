@@ -38,6 +38,14 @@ impl Machine {
         }
     }
 
+    /// The data begins at `first`: for a contract that takes what lies before for unknown, an edge.
+    /// Once it is told it stays, so that what is judged by it does.
+    pub(super) fn begin(&mut self, first: i64) {
+        if self.contract.unknown_before_data && self.edge == i64::MIN && first < i64::MAX {
+            self.edge = first;
+        }
+    }
+
     /// Causes up to `time` were forgotten.
     fn lose_causes(&mut self, time: i64) {
         if time > i64::MIN && self.contract.kind == Kind::Precedence {

@@ -50,6 +50,9 @@ impl Contract {
             parts.extend(side.sum.iter().map(|field| format!("sum {}", field.field())));
             parts.extend(side.fields.iter().map(|field| format!("where {}", field.field())));
         }
+        if self.unknown_before_data {
+            parts.push("before_data unknown".to_owned());
+        }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         fingerprint(&parts)
     }

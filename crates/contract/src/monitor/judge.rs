@@ -172,7 +172,13 @@ pub(super) fn balance(
     context: &Context<'_>,
 ) -> Option<Judged> {
     let (first, deadline) = balance_times(contract, events)?;
-    let judged = |verdict| Judged::new(verdict, first, deadline, deadline);
+    // What began before the edge may be missing on either side.
+    let cut = first.saturating_sub(contract.within.unwrap_or(0)) < context.edge;
+    let judged = |verdict| {
+        let unknown = cut && verdict == Verdict::Unbalanced;
+        let verdict = if unknown { Verdict::Unknown } else { verdict };
+        Judged::new(verdict, first, deadline, deadline)
+    };
     if context.watermark < deadline {
         return Some(judged(Verdict::Open));
     }

@@ -105,6 +105,8 @@ pub struct Monitor {
     held_rows: usize,
     /// Greatest end of any event, those left out that cannot have happened yet.
     last: Option<i64>,
+    /// Least start of any event.
+    first: i64,
     watermark: i64,
     /// What ends later is not taken for the data's end.
     end_by: i64,
@@ -130,6 +132,7 @@ impl Monitor {
             held: Vec::new(),
             held_rows: 0,
             last: None,
+            first: i64::MAX,
             watermark: i64::MIN,
             end_by: i64::MAX,
             wall: None,
@@ -175,6 +178,7 @@ impl Monitor {
         self.machines.iter_mut().for_each(|machine| machine.known = true);
         let doubt = self.presence.observe(index.kind(), rows, self.watermark);
         let time = Time { watermark: self.watermark, lateness: self.lateness() };
+        self.first = (0..rows.len()).map(|row| rows.start(row)).fold(self.first, i64::min);
         for machine in &mut self.machines {
             machine.observe(index, rows, &self.presence, time);
             machine.doubt(doubt, &self.presence, self.watermark);
@@ -261,6 +265,7 @@ impl Monitor {
         let Some(last) = self.last.or(end) else { return };
         self.watermark = self.watermark.max(last);
         for machine in &mut self.machines {
+            machine.begin(self.first);
             machine.finish(&self.presence, self.watermark);
         }
     }
@@ -313,6 +318,10 @@ impl Monitor {
         if watermark > self.watermark {
             self.watermark = watermark;
             for machine in &mut self.machines {
+                // Nothing is judged before, and what comes within the lateness is known by then.
+                if watermark >= self.first {
+                    machine.begin(self.first);
+                }
                 machine.advance(&self.presence, watermark);
             }
         }

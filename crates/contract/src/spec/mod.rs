@@ -45,6 +45,9 @@ pub struct Contract {
     /// How long the outcome may take, nanoseconds. Only a precedence can lack it; of a heartbeat
     /// it is the window's length.
     pub within: Option<i64>,
+    /// Whether what lies before the data's first signal is unknown, rather than nothing: of a
+    /// precedence and a balance, which look back.
+    pub unknown_before_data: bool,
     /// What must hold between the two sides for a pair to count.
     pub conditions: Vec<Condition>,
 }

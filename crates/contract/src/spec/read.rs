@@ -18,7 +18,7 @@ pub(super) struct Named {
     pub(super) place: Range<usize>,
 }
 
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "name",
     "description",
     "runbook_url",
@@ -36,6 +36,7 @@ const FIELDS: [&str; 17] = [
     "at_least",
     "left",
     "right",
+    "before_data",
 ];
 
 /// Fields that every kind has.
@@ -43,10 +44,10 @@ const COMMON: [&str; 5] = ["name", "description", "runbook_url", "severity", "ki
 
 fn fields_of(kind: &str) -> &'static [&'static str] {
     match kind {
-        "precedence" => &["when", "expect", "key", "within", "where"],
+        "precedence" => &["when", "expect", "key", "within", "where", "before_data"],
         "absence" => &["when", "expect", "key", "within", "per", "where"],
         "exactly" => &["when", "expect", "key", "within", "per", "where", "count"],
-        "balance" => &["left", "right", "key", "within"],
+        "balance" => &["left", "right", "key", "within", "before_data"],
         "heartbeat" => &["when", "expect", "key", "every", "at_least"],
         _ => &["when", "expect", "refused_by", "key", "within", "per", "where"],
     }
@@ -236,6 +237,8 @@ impl Reader<'_> {
             ],
         );
         let per = self.choice(map, "per", &[("key", Per::Key), ("event", Per::Event)]);
+        let before_data = [("nothing", false), ("unknown", true)];
+        let before_data = self.choice(map, "before_data", &before_data);
         let balance = kind_name == "balance" || (map.kind.is_none() && map.get("left").is_some());
         let names = if balance { ["left", "right"] } else { ["when", "expect"] };
         let when = self.side(map, names[0], balance);
@@ -288,6 +291,7 @@ impl Reader<'_> {
             expect,
             refused_by,
             within,
+            unknown_before_data: before_data.unwrap_or(false),
             conditions,
         })
     }

@@ -200,4 +200,89 @@ pub const ROWS: &[Row] = &[
             missed [lost] at 0 due 10 settled 10 traces 1
             open [open] at 22 due 32 traces 3",
     },
+    Row {
+        // The data begins at 5. What looks back to before it is not held against anybody.
+        what: "a precedence that may have had its cause before the data",
+        contract: r#"
+            kind:        precedence
+            when:        '{ name = "a" }'
+            expect:      '{ name = "b" }'
+            key:         [span.k]
+            within:      10s
+            before_data: unknown"#,
+        events: r#"
+            1 bank b 15-16 k=known
+            2 bank b 14.999-16 k=cut
+            3 bank b 7-8 k=x
+            4 shop a 5-6 k=x
+            5 clock tick 100-100"#,
+        args: &[],
+        told: "
+            3: fulfilled 1, phantom 1, unknown 1
+            unknown [cut] at 14.999 settled 14.999 traces 2
+            phantom [known] at 15 settled 15 traces 1",
+    },
+    Row {
+        // The data begins at 5: what is first seen of a key before 15 may have begun before it.
+        what: "a balance that may have begun before the data",
+        contract: r#"
+            kind:        balance
+            left:        'count { name = "in" }'
+            right:       'count { name = "out" }'
+            key:         [span.k]
+            within:      10s
+            before_data: unknown"#,
+        events: r#"
+            1 shop in 5-6 k=equal
+            2 bank out 6-7 k=equal
+            3 bank out 7-8 k=cut
+            4 bank out 15-16 k=known
+            5 shop other 20-21
+            6 clock tick 100-100"#,
+        args: &[],
+        told: "
+            3: fulfilled 1, unbalanced 1, unknown 1
+            unknown [cut] at 7 due 17 settled 17 traces 3 left=0 right=1
+            unbalanced [known] at 15 due 25 settled 25 traces 4 left=0 right=1",
+    },
+    Row {
+        // The outcome came, so its own signal is there; that the shop says nothing excuses no phantom.
+        what: "a precedence while the cause's service is silent",
+        contract: r#"
+            kind:   precedence
+            when:   '{ name = "a" }'
+            expect: '{ name = "b" }'
+            key:    [span.k]
+            within: 10s"#,
+        events: r#"
+            1 shop a 0-1 k=x
+            2 bank b 5-6 k=x
+            3 bank b 500-501 k=y
+            4 clock tick 1000-1000"#,
+        args: &[],
+        told: "
+            2: fulfilled 1, phantom 1
+            phantom [y] at 500 settled 500 traces 3",
+    },
+    Row {
+        // Of `left` the shop is silent, which excuses nothing; of `right` the bank is.
+        what: "a balance while one side's service is silent",
+        contract: r#"
+            kind:   balance
+            left:   'count { name = "in" }'
+            right:  'count { name = "out" }'
+            key:    [span.k]
+            within: 10s"#,
+        events: r#"
+            1 shop in 0-1 k=x
+            2 bank out 1-2 k=x
+            3 bank out 100-101 k=left
+            4 shop in 200-201 k=right
+            5 clock tick 1000-1000"#,
+        args: &[],
+        told: "
+            3: fulfilled 1, unbalanced 1, unknown 1
+            unbalanced [left] at 100 due 110 settled 110 traces 3 left=0 right=1
+            unknown [right] at 200 due 210 settled 210 traces 4 left=1 right=0",
+    },
 ];
