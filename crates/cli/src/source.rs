@@ -22,7 +22,7 @@ pub struct Source {
     /// them; plain, gzip or zstd; `-` for standard input.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub input: Vec<PathBuf>,
-    /// Folder that keeps the data. No server may be running on it.
+    /// Folder that keeps the data. A server may be running on it: what is there now is read.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Query port of a running Lacuna, such as http://127.0.0.1:16686.

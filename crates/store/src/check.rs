@@ -52,8 +52,10 @@ impl Store {
         for file in log {
             match replay::read_file(shared.options.files.as_ref(), &file, 0) {
                 Ok(contents) => found.damaged.extend(contents.findings),
-                // Flushed and removed while this went on.
-                Err(StoreError::Io { .. }) if !shared.closed_logs.lock().contains(&file) => {
+                // Flushed and removed while this went on, by another process if this one only reads.
+                Err(StoreError::Io { .. })
+                    if shared.read_only || !shared.closed_logs.lock().contains(&file) =>
+                {
                     continue;
                 }
                 Err(error) => return Err(error),

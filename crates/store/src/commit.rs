@@ -111,6 +111,9 @@ impl Shared {
         batch: Batch,
         done: Done,
     ) {
+        if let Err(error) = self.writable() {
+            return done(Err(error));
+        }
         let raw_bytes = body.len();
         let admission = match admission.map_or_else(|| self.admit(raw_bytes), Ok) {
             Ok(admission) => admission,

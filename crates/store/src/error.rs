@@ -89,6 +89,15 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
+    /// The store was opened to be read only.
+    #[error("the store was opened to be read only")]
+    ReadOnly,
+    /// Another process replaced segments again and again while they were to be read.
+    #[error("{}: another process changes the data faster than it can be read", path.display())]
+    Changing {
+        /// The data folder.
+        path: PathBuf,
+    },
     /// The store has been closed, or is closing.
     #[error("the store is closed")]
     Closed,

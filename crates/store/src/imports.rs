@@ -145,6 +145,7 @@ impl Store {
         import: &Import,
         running: bool,
     ) -> Result<(), StoreError> {
+        self.shared().writable()?;
         let (files, dir) = (self.shared().options.files.as_ref(), self.dir());
         let mut journal = load(files, dir)?;
         let running_from = running.then(|| self.next_frame());

@@ -14,6 +14,7 @@ use crate::files::TEMPORARY;
 use crate::manifest::{self, Loaded, Manifest};
 use crate::report::{Finding, FindingKind, Recovery};
 use crate::segment::{INDEX_EXTENSION, Segment, file_path, parse_file_name};
+use crate::state::State;
 use crate::store::Shared;
 use crate::wal::replay::{self, Request};
 use crate::wal::writer::Writer;
@@ -21,10 +22,60 @@ use crate::wal::{LogFile, frame};
 
 /// Ends the names of segment files that were put aside.
 const ASIDE: &str = "damaged";
+/// Ends the names of files with what was cut off the log.
+const CUT: &str = "cut";
+
+/// A folder that others change while it is read is looked at again this often.
+const LOOKS: usize = 20;
 
 /// Brings `shared` to the state in which the last process was when it acknowledged its last write;
 /// gives the log's writer and a report.
 pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
+    let (next, recovery) = read(shared)?;
+    tell(shared, &recovery);
+    let writer = Writer::new(
+        shared.options.files.clone(),
+        shared.wal_dir(),
+        shared.options.wal_file_bytes,
+        shared.meters.clone(),
+        shared.closed_logs.clone(),
+        next,
+    );
+    shared.wal_bytes.store(writer.bytes(), Ordering::Relaxed);
+    Ok((writer, recovery))
+}
+
+/// Reads what is in the folder and changes nothing there; another process may use it meanwhile. The
+/// number of the log's next frame, and a report.
+///
+/// # Errors
+/// [`StoreError::Changing`] if the segments did not stay the same for as long as it takes.
+pub fn look(shared: &Arc<Shared>) -> Result<(u64, Recovery), StoreError> {
+    let files = shared.options.files.as_ref();
+    let known = || match manifest::load(files, &shared.dir)? {
+        Loaded::Manifest(manifest) => Ok::<_, StoreError>(Some(manifest)),
+        Loaded::Absent | Loaded::Damaged(_) => Ok(None),
+    };
+    for _ in 0..LOOKS {
+        let before = known()?;
+        let seen = read(shared);
+        // Files go after the manifest that no longer names them is there. So if it is still the same,
+        // nothing that belongs to it went before it was read.
+        if known()? == before {
+            let (next, recovery) = seen?;
+            tell(shared, &recovery);
+            shared.wal_bytes.store(recovery.wal_bytes, Ordering::Relaxed);
+            return Ok((next, recovery));
+        }
+        *shared.state.write() = State::default();
+        shared.closed_logs.lock().clear();
+        shared.memory_bytes.store(0, Ordering::Relaxed);
+        shared.active_bytes.store(0, Ordering::Relaxed);
+    }
+    Err(StoreError::Changing { path: shared.dir.clone() })
+}
+
+fn read(shared: &Arc<Shared>) -> Result<(u64, Recovery), StoreError> {
     let mut recovery = Recovery::default();
     let files = shared.options.files.as_ref();
     let manifest = match manifest::load(files, &shared.dir)? {
@@ -41,20 +92,16 @@ pub fn recover(shared: &Arc<Shared>) -> Result<(Writer, Recovery), StoreError> {
     *shared.manifest.lock() = manifest;
     let next = replay_log(shared, floor, &mut recovery)?;
     shared.answered.store(next, Ordering::Release);
+    Ok((next, recovery))
+}
+
+fn tell(shared: &Shared, recovery: &Recovery) {
     for finding in &recovery.findings {
         tracing::warn!(path = %finding.path.display(), "{}", finding.detail);
         add(&shared.meters.corruptions, u64::from(finding.is_loss()));
     }
-    let writer = Writer::new(
-        shared.options.files.clone(),
-        shared.wal_dir(),
-        shared.options.wal_file_bytes,
-        shared.meters.clone(),
-        shared.closed_logs.clone(),
-        next,
-    );
-    shared.wal_bytes.store(writer.bytes(), Ordering::Relaxed);
-    Ok((writer, recovery))
+    add(&shared.meters.replayed_requests, recovery.requests);
+    add(&shared.meters.replayed_rows, recovery.rows);
 }
 
 /// The manifest of a new store, written at once: a folder that cannot be written shows here. If
@@ -67,7 +114,9 @@ fn first_manifest(shared: &Shared, recovery: &mut Recovery) -> Result<Manifest, 
         let detail = "is not there, though there are segments; put together from them";
         recovery.findings.push(Finding::new(&path, FindingKind::Missing, detail));
     }
-    manifest::save(files, &shared.dir, &manifest)?;
+    if !shared.read_only {
+        manifest::save(files, &shared.dir, &manifest)?;
+    }
     Ok(manifest)
 }
 
@@ -90,8 +139,12 @@ fn rebuild(shared: &Shared, recovery: &mut Recovery) -> Result<Manifest, StoreEr
             Ok(segment) => whole.push(segment.meta().clone()),
             Err(StoreError::Corrupt { path, detail }) => {
                 // Nobody can tell whether it counted. It is put aside, for whoever may mend it.
-                let detail = format!("{detail}; put aside as *.{ASIDE}");
+                let aside = if shared.read_only { "not served" } else { "put aside as *.damaged" };
+                let detail = format!("{detail}; {aside}");
                 recovery.findings.push(Finding::new(&path, FindingKind::Damaged, detail));
+                if shared.read_only {
+                    continue;
+                }
                 for extension in [INDEX_EXTENSION, codec.extension()] {
                     let from = file_path(&folder, id, extension);
                     let _ =
@@ -138,6 +191,10 @@ fn open_segments(
     drop(state);
     let bytes = manifest.segments.iter().map(|meta| meta.bytes()).sum();
     shared.segment_bytes.store(bytes, Ordering::Relaxed);
+    if shared.read_only {
+        // Files of no segment may be of one that another process is writing.
+        return Ok(());
+    }
     let named = |name: &str| {
         parse_file_name(name).is_some_and(|(id, _)| manifest.segments.iter().any(|m| m.id == id))
     };
@@ -167,7 +224,9 @@ fn replay_log(shared: &Shared, floor: u64, recovery: &mut Recovery) -> Result<u6
         let last = i + 1 == log.len();
         if log.get(i + 1).is_some_and(|following| following.first <= floor) {
             // A crash came between the manifest and the removal of this file.
-            remove(shared, file)?;
+            if !shared.read_only {
+                remove(shared, file)?;
+            }
             continue;
         }
         if file.first > next {
@@ -183,15 +242,12 @@ fn replay_log(shared: &Shared, floor: u64, recovery: &mut Recovery) -> Result<u6
             if last {
                 add(&shared.meters.torn_bytes, cut);
             }
-            let detail = format!("ends in an unfinished write: {cut} bytes cut off");
+            let done = cut_off(shared, file, torn, contents.doubtful)?;
+            let detail = format!("ends in an unfinished write: {cut} bytes {done}");
             recovery.findings.push(Finding::new(&file.path, FindingKind::Torn, detail));
             if torn < frame::FILE_HEAD as u64 {
-                remove(shared, file)?;
                 continue;
             }
-            files
-                .truncate(&file.path, torn)
-                .map_err(|error| StoreError::io(&file.path, "cut off", error))?;
         }
         next = next.max(contents.next);
         recovery.requests += contents.requests.len() as u64;
@@ -201,9 +257,41 @@ fn replay_log(shared: &Shared, floor: u64, recovery: &mut Recovery) -> Result<u6
         recovery.findings.extend(findings);
         shared.closed_logs.lock().push(LogFile { bytes, ..file.clone() });
     }
-    add(&shared.meters.replayed_requests, recovery.requests);
-    add(&shared.meters.replayed_rows, recovery.rows);
     Ok(next)
+}
+
+/// Cuts off what follows `end` of a log file. If it is `doubtful` whether that was an unfinished write
+/// or a damaged frame, its bytes are kept in a file of their own. What was done, in words.
+fn cut_off(
+    shared: &Shared,
+    file: &LogFile,
+    end: u64,
+    doubtful: bool,
+) -> Result<String, StoreError> {
+    if shared.read_only {
+        return Ok("not read".to_owned());
+    }
+    let files = shared.options.files.as_ref();
+    if end < frame::FILE_HEAD as u64 {
+        remove(shared, file)?;
+        return Ok("cut off".to_owned());
+    }
+    let mut done = "cut off".to_owned();
+    if doubtful {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = file.path.with_file_name(format!("{name}.{end}.{CUT}"));
+        let bytes = files.read(&file.path);
+        let kept = bytes
+            .and_then(|bytes| files.replace(&aside, bytes.get(end as usize..).unwrap_or_default()));
+        if let Err(error) = kept {
+            // They stay where they are, as on a full disk: the next start finds them again.
+            return Ok(format!("left there, as {} cannot be written: {error}", aside.display()));
+        }
+        done = format!("cut off and kept in {}", aside.display());
+    }
+    let cut = files.truncate(&file.path, end);
+    cut.map_err(|error| StoreError::io(&file.path, "cut off", error))?;
+    Ok(done)
 }
 
 fn remove(shared: &Shared, file: &LogFile) -> Result<(), StoreError> {

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 pub enum FindingKind {
     /// Bytes are not what was written. What they held is lost; everything else is served.
     Damaged,
-    /// The log ended within a write that was never acknowledged. It was cut off.
+    /// Bytes are not what was written, but what they held is kept twice, and nothing is lost.
+    Mended,
+    /// The log ended within a write that was never acknowledged. It was cut off; or another process
+    /// is just writing it.
     Torn,
     /// A file that the manifest names is not there.
     Missing,

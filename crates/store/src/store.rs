@@ -34,6 +34,8 @@ pub(crate) const SEGMENT_FOLDER: &str = "segments";
 /// What the threads of a store share.
 pub(crate) struct Shared {
     pub options: Options,
+    /// Nothing in the folder may be changed.
+    pub read_only: bool,
     pub dir: PathBuf,
     pub meters: Arc<Meters>,
     pub state: RwLock<State>,
@@ -66,6 +68,38 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    fn new(options: Options, dir: PathBuf, read_only: bool) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            read_only,
+            dir,
+            meters: Arc::default(),
+            state: RwLock::default(),
+            manifest: Mutex::default(),
+            closed_logs: ClosedFiles::default(),
+            reserved: Arc::default(),
+            drain: Drain::default(),
+            queue: Queue::default(),
+            tidy: Wake::default(),
+            flush: Wake::default(),
+            merge: Wake::default(),
+            flushing: Mutex::default(),
+            merging: Mutex::default(),
+            codec: Arc::new(ParquetCodec::default()),
+            memory_bytes: AtomicUsize::new(0),
+            active_bytes: AtomicUsize::new(0),
+            next_frame: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            wal_bytes: AtomicU64::new(0),
+            segment_bytes: AtomicU64::new(0),
+        })
+    }
+
+    /// An error if nothing may be changed.
+    pub fn writable(&self) -> Result<(), StoreError> {
+        if self.read_only { Err(StoreError::ReadOnly) } else { Ok(()) }
+    }
+
     /// All parts of `kind` at this moment.
     pub fn parts(&self, kind: SignalKind) -> Vec<Arc<dyn Part>> {
         self.state.read().table(kind).parts()
@@ -91,7 +125,8 @@ struct Handle {
     shared: Arc<Shared>,
     recovery: Recovery,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    _lock: Lock,
+    /// A store that is only read has none.
+    _lock: Option<Lock>,
 }
 
 /// A durable store of spans, logs and metric points in one folder.
@@ -125,29 +160,7 @@ impl Store {
                 .map_err(|error| StoreError::io(&folder, "create the folder", error))?;
         }
         let lock = Lock::take(&dir)?;
-        let shared = Arc::new(Shared {
-            options,
-            dir,
-            meters: Arc::default(),
-            state: RwLock::default(),
-            manifest: Mutex::default(),
-            closed_logs: ClosedFiles::default(),
-            reserved: Arc::default(),
-            drain: Drain::default(),
-            queue: Queue::default(),
-            tidy: Wake::default(),
-            flush: Wake::default(),
-            merge: Wake::default(),
-            flushing: Mutex::default(),
-            merging: Mutex::default(),
-            codec: Arc::new(ParquetCodec::default()),
-            memory_bytes: AtomicUsize::new(0),
-            active_bytes: AtomicUsize::new(0),
-            next_frame: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            wal_bytes: AtomicU64::new(0),
-            segment_bytes: AtomicU64::new(0),
-        });
+        let shared = Shared::new(options, dir, false);
         let (writer, recovery) = recover::recover(&shared)?;
         imports::settle(shared.options.files.as_ref(), &shared.dir, writer.next())?;
         shared.next_frame.store(writer.next(), Ordering::Release);
@@ -155,7 +168,7 @@ impl Store {
             threads: Mutex::new(Vec::new()),
             shared: shared.clone(),
             recovery,
-            _lock: lock,
+            _lock: Some(lock),
         };
         // From here on, dropping `store` ends the threads that were started.
         let store = Self { handle: Arc::new(handle) };
@@ -174,6 +187,22 @@ impl Store {
             }
         }
         Ok(store)
+    }
+
+    /// Opens the store in folder `dir` to read what is there now, also while another process uses
+    /// the folder: nothing there is changed, no lock is taken, and no thread runs. Segments are those
+    /// of this moment, the log is read up to its last whole frame; what comes later is not seen.
+    /// Whatever would write answers [`StoreError::ReadOnly`].
+    ///
+    /// # Errors
+    /// The folder cannot be read, a newer Lacuna wrote it, or another process replaces its segments
+    /// faster than they are read ([`StoreError::Changing`]).
+    pub fn open_read_only(dir: impl AsRef<Path>, options: Options) -> Result<Self, StoreError> {
+        let shared = Shared::new(options, dir.as_ref().to_owned(), true);
+        let (next, recovery) = recover::look(&shared)?;
+        shared.next_frame.store(next, Ordering::Release);
+        let threads = Mutex::new(Vec::new());
+        Ok(Self { handle: Arc::new(Handle { threads, shared, recovery, _lock: None }) })
     }
 
     fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
@@ -262,6 +291,7 @@ impl Store {
     /// The disk is full or failed; the rows stay in memory and log.
     pub fn flush(&self) -> Result<(), StoreError> {
         let shared = self.shared();
+        shared.writable()?;
         loop {
             // What is frozen already goes first; then what is active, which the committer freezes.
             shared.flush_frozen()?;
@@ -294,6 +324,7 @@ impl Store {
     /// # Errors
     /// The manifest cannot be written.
     pub fn enforce_retention(&self) -> Result<(), StoreError> {
+        self.shared().writable()?;
         self.shared().enforce_retention()
     }
 

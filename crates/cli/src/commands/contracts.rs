@@ -175,7 +175,7 @@ struct Data {
     /// nothing.
     #[arg(long, value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
-    /// The same against a data folder. No server may be running on it.
+    /// The same against a data folder. A server may be running on it.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// The same against a running Lacuna.

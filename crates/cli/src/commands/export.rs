@@ -23,7 +23,7 @@ use crate::{Failure, Outcome, output};
 /// Options of `lacuna export`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Folder that keeps the data. No server may be running on it.
+    /// Folder that keeps the data. A server may be running on it: what is there now is written.
     #[arg(long, value_name = "DIR", env = "LACUNA_DATA", default_value = "lacuna-data")]
     data: PathBuf,
     /// Ask a server instead: where it answers queries, such as http://localhost:16686.

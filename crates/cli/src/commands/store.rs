@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use lacuna_store::{Checked, Finding, Options, Stats, Store};
 use serde::Serialize;
 
-use crate::input::{failed, open_store, open_store_with, print_json};
+use crate::input::{failed, open_store, open_store_to_write, print_json};
 use crate::output::Format;
 use crate::sizes::bytes;
 use crate::times::duration;
@@ -42,7 +42,8 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Folder that keeps the data. No server may be running on it.
+    /// Folder that keeps the data. A server may be running on it, unless it is to be compacted: what
+    /// is there now is read, of the log what is written as a whole.
     #[arg(long, value_name = "DIR", env = "LACUNA_DATA", default_value = "lacuna-data")]
     data: PathBuf,
     /// How to tell it.
@@ -170,7 +171,7 @@ struct CompactReport {
 }
 
 fn compact(common: &Common, options: Options) -> Result<Outcome, Failure> {
-    let store: Store = open_store_with(&common.data, options)?;
+    let store: Store = open_store_to_write(&common.data, options)?;
     let before = store.stats();
     let bar = output::progress(None, "{spinner} Compacting, {elapsed}");
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -17,18 +17,25 @@ pub use file::{InputFile, Outcome, Problems};
 /// Problems of a file are each told, up to so many, unless the command says otherwise.
 const MAX_COMPLAINTS: u64 = 10;
 
-/// Opens a data folder that exists. Opening would make an empty store where there is none, and a
-/// misspelt name look like no data.
+/// Opens a data folder to read it as it is now. A server may be running on it: nothing there is
+/// changed.
 pub fn open_store(data: &Path) -> Result<Store, Failure> {
-    open_store_with(data, Options::default())
+    exists(data)?;
+    Store::open_read_only(data, Options::default()).map_err(failed)
 }
 
-/// [`open_store`] with options of its own.
-pub fn open_store_with(data: &Path, options: Options) -> Result<Store, Failure> {
-    if !data.join("wal").is_dir() {
-        return Err(miette!("{}: there is no such data folder", data.display()));
-    }
+/// Opens a data folder that exists, to change it.
+pub fn open_store_to_write(data: &Path, options: Options) -> Result<Store, Failure> {
+    exists(data)?;
     Store::open(data, options).map_err(failed)
+}
+
+/// Opening would make an empty store where there is none, and a misspelt name look like no data.
+fn exists(data: &Path) -> Result<(), Failure> {
+    if data.join("wal").is_dir() {
+        return Ok(());
+    }
+    Err(miette!("{}: there is no such data folder", data.display()))
 }
 
 /// What the store says, as a report.

@@ -126,7 +126,7 @@ fn a_deadline_beyond_retention_is_told_at_its_place() {
     drop(serve().args(&["--retention-age", "3h"]).start());
 }
 
-/// Scenario: a server runs; others want its port, its folder, or to read its data.
+/// Scenario: a server runs; others want its port, or to change its folder.
 /// Guarantees: one line that says what is taken and, for a port, which flag chooses another; exit
 /// status 2; the running server is not disturbed.
 #[tokio::test]
@@ -139,8 +139,8 @@ async fn what_another_process_holds_is_named_on_one_line() {
 
     let second = Serve::on(&data).fail();
     insta::assert_snapshot!(redact(one_line(&second, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID])");
-    let export = run(["export".as_ref(), "--data".as_ref(), data.as_os_str()]);
-    insta::assert_snapshot!(redact(one_line(&export, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID]): end that, or ask it instead, with `lacuna query … --url http://localhost:16686`, `lacuna import --url http://localhost:4318 …` and its /metrics");
+    let compact = run(["store".as_ref(), "compact".as_ref(), "--data".as_ref(), data.as_os_str()]);
+    insta::assert_snapshot!(redact(one_line(&compact, path)), @"  × [DIR]/data: the data folder is in use by another process (pid [PID]): end that, or ask it instead, with `lacuna query … --url http://localhost:16686`, `lacuna import --url http://localhost:4318 …` and its /metrics");
 
     for (flag, url) in
         [("--otlp-grpc", &server.grpc), ("--otlp-http", &server.otlp), ("--query", &server.query)]

@@ -84,23 +84,81 @@ async fn damage_is_found() {
     assert_eq!(check["damaged"][0]["kind"], "damaged");
 }
 
-/// Guarantees: where a server runs, each says so and what to do; a folder that is not there is not
-/// made.
+/// Guarantees: a store is checked, measured, searched and exported beside the server that writes it,
+/// with all that was acknowledged, and nothing in the folder changes. What would change it says who
+/// has the folder. A folder that is not there is not made.
 #[tokio::test]
-async fn a_folder_in_use_or_missing_is_refused() {
+async fn a_store_is_read_beside_its_server() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
+    filled(&data, 2).await;
     let server = Serve::on(&data).start();
+    let protobuf = headers(Encoding::Protobuf, "identity");
+    let spans = (1..=100).map(|id| span(1000 + id, "more", now() - SECOND, &[]));
+    let body = traces("worker", spans.collect()).encode_to_vec();
+    server.send("traces", &protobuf, body).await.ok();
+    let files = || {
+        let names = |folder: &str| {
+            let entries = std::fs::read_dir(data.join(folder)).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+            names.sort();
+            names
+        };
+        [names(""), names("wal"), names("segments")].concat()
+    };
+    let before = files();
+    let checked = store("check", &data, &["--format", "json"]);
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    assert_eq!(json(&checked)["log_files"], 2);
+    assert_eq!(json(&checked)["notes"], Value::Array(Vec::new()));
+    let stats = json(&store("stats", &data, &["--format", "json"]));
+    assert_eq!(stats["kinds"][0]["memory_rows"], 300);
+    assert_eq!(Exported::of(&data).spans().count(), 300);
+    let args = ["query", "traces", "{ name = \"more\" }", "--data", data.to_str().unwrap()];
+    let found = run(args);
+    assert_eq!(found.status.code(), Some(0), "{found:?}");
+    assert!(String::from_utf8_lossy(&found.stdout).contains("worker"), "{found:?}");
+    assert_eq!(files(), before);
+
+    let refused = store("compact", &data, &[]);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("(pid {})", server.pid())), "{said}");
+    let body = traces("worker", vec![span(5000, "last", now(), &[])]).encode_to_vec();
+    server.send("traces", &protobuf, body).await.ok();
     for verb in ["check", "stats", "compact"] {
-        let output = store(verb, &data, &[]);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{verb}: {said}");
-        assert!(said.contains(&format!("(pid {})", server.pid())), "{said}");
-        assert!(said.contains("/metrics"), "{said}");
         let none = dir.path().join("none");
         let output = store(verb, &none, &[]);
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8(output.stderr).unwrap().contains("no such data folder"));
         assert!(!none.exists());
     }
+}
+
+/// Guarantees: what only reads puts nothing in order: segments that are due to be merged stay.
+#[tokio::test]
+async fn reading_commands_change_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let mut options = lacuna_store::Options::default();
+    options.background = false;
+    let filled = lacuna_store::Store::open(&data, options).unwrap();
+    for id in 1..=8u64 {
+        let body = traces("worker", vec![span(id, "work", now(), &[])]).encode_to_vec();
+        let kind = lacuna_signal::SignalKind::Spans;
+        let decoded = lacuna_signal::otlp::decode(kind, body.clone().into()).unwrap();
+        filled.append_wait(kind, body.into(), decoded.batch).unwrap();
+        filled.flush().unwrap();
+    }
+    drop(filled);
+    let manifest = || std::fs::read(data.join("MANIFEST")).unwrap();
+    let before = manifest();
+    for verb in ["check", "stats"] {
+        let output = store(verb, &data, &["--format", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+    assert_eq!(Exported::of(&data).spans().count(), 8);
+    let stats = json(&store("stats", &data, &["--format", "json"]));
+    assert_eq!(stats["kinds"][0]["segments"], 8);
+    assert_eq!(manifest(), before);
 }

@@ -4,16 +4,23 @@ use lacuna_signal::SignalKind;
 
 /// First bytes of a log file.
 pub const FILE_MAGIC: [u8; 8] = *b"LACUNAWL";
-/// Version of the log format that this build writes.
-pub const VERSION: u32 = 1;
+/// Version of the log format that this build writes. Version 1, whose frames have no trailers, is
+/// read as well.
+pub const VERSION: u32 = 2;
 /// Length of a file's head.
 pub const FILE_HEAD: usize = 32;
 /// First bytes of a frame.
 pub const FRAME_MAGIC: [u8; 4] = *b"LFrm";
 /// Length of a frame's head.
 pub const FRAME_HEAD: usize = 32;
+/// First bytes of a frame's trailer: the head once more, after the body.
+pub const TRAILER_MAGIC: [u8; 4] = *b"LEnd";
+/// Length of a frame's trailer.
+pub const FRAME_TRAILER: usize = FRAME_HEAD;
 /// Flag: the body is compressed with zstd.
 pub const FLAG_ZSTD: u8 = 1;
+/// Flag: a trailer follows the body.
+pub const FLAG_TRAILER: u8 = 2;
 
 /// The head of a log file whose first frame will be `first`.
 pub fn file_head(first: u64) -> [u8; FILE_HEAD] {
@@ -44,7 +51,7 @@ pub fn parse_file_head(bytes: &[u8]) -> Result<u64, HeadError> {
         return Err(HeadError::Damaged);
     }
     match u32_at(head, 8) {
-        VERSION => Ok(u64_at(head, 12)),
+        1..=VERSION => Ok(u64_at(head, 12)),
         newer => Err(HeadError::Newer(newer)),
     }
 }
@@ -58,7 +65,7 @@ pub struct FrameHead {
     pub raw: u32,
     /// What the body holds.
     pub kind: SignalKind,
-    /// [`FLAG_ZSTD`] or nothing.
+    /// [`FLAG_ZSTD`], [`FLAG_TRAILER`], both or nothing.
     pub flags: u8,
     /// The frame's number: one more than that of the frame before.
     pub seq: u64,
@@ -69,8 +76,17 @@ pub struct FrameHead {
 impl FrameHead {
     /// The head's bytes.
     pub fn encode(&self) -> [u8; FRAME_HEAD] {
+        self.encode_as(FRAME_MAGIC)
+    }
+
+    /// The trailer's bytes: the same but for the first.
+    pub fn trailer(&self) -> [u8; FRAME_TRAILER] {
+        self.encode_as(TRAILER_MAGIC)
+    }
+
+    fn encode_as(&self, magic: [u8; 4]) -> [u8; FRAME_HEAD] {
         let mut head = [0; FRAME_HEAD];
-        head[..4].copy_from_slice(&FRAME_MAGIC);
+        head[..4].copy_from_slice(&magic);
         head[4..8].copy_from_slice(&self.stored.to_le_bytes());
         head[8..12].copy_from_slice(&self.raw.to_le_bytes());
         head[12] = kind_code(self.kind);
@@ -82,10 +98,20 @@ impl FrameHead {
         head
     }
 
+    /// Bytes of the body and of what follows it in the frame.
+    fn rest(&self) -> usize {
+        let trailer = if self.flags & FLAG_TRAILER == 0 { 0 } else { FRAME_TRAILER };
+        self.stored as usize + trailer
+    }
+
     /// Reads a head; `None` unless every byte is as written.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
+        Self::parse_as(FRAME_MAGIC, bytes)
+    }
+
+    fn parse_as(magic: [u8; 4], bytes: &[u8]) -> Option<Self> {
         let head: &[u8; FRAME_HEAD] = bytes.first_chunk()?;
-        if head[..4] != FRAME_MAGIC || u32_at(head, 28) != crc32fast::hash(&head[..28]) {
+        if head[..4] != magic || u32_at(head, 28) != crc32fast::hash(&head[..28]) {
             return None;
         }
         Some(Self {
@@ -126,6 +152,14 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 pub enum Item<'a> {
     /// A whole frame: its head and stored body.
     Frame(FrameHead, &'a [u8]),
+    /// The frame that comes next is whole, but one of its head and its trailer is not as written: the
+    /// other says the same.
+    Mended {
+        /// Where the frame begins.
+        offset: usize,
+        /// What is damaged: its head, or its trailer.
+        what: &'static str,
+    },
     /// Bytes that are not what was written; whole frames follow.
     Damage {
         /// Where they begin.
@@ -137,12 +171,15 @@ pub enum Item<'a> {
     Torn {
         /// Where that frame begins: the end of what is whole.
         offset: usize,
+        /// The head is whole and says that more should follow. If not, what is there may also be a
+        /// damaged frame.
+        known: bool,
     },
 }
 
 /// Reads the frames in `bytes` (a whole file) from `offset` on, skipping what is damaged.
 pub fn scan(bytes: &[u8], offset: usize) -> Scanner<'_> {
-    Scanner { bytes, offset }
+    Scanner { bytes, offset, next: None }
 }
 
 /// Iterator over the items of a log file.
@@ -150,14 +187,35 @@ pub fn scan(bytes: &[u8], offset: usize) -> Scanner<'_> {
 pub struct Scanner<'a> {
     bytes: &'a [u8],
     offset: usize,
+    /// A frame of which it was told that it was mended.
+    next: Option<(FrameHead, &'a [u8])>,
 }
 
 impl<'a> Scanner<'a> {
-    fn frame_at(&self, offset: usize) -> Option<(FrameHead, &'a [u8])> {
+    /// The frame at `offset` if its head and body are whole, and whether its trailer is, too.
+    fn frame_at(&self, offset: usize) -> Option<(FrameHead, &'a [u8], bool)> {
         let rest = self.bytes.get(offset..)?;
         let head = FrameHead::parse(rest)?;
-        let body = rest.get(FRAME_HEAD..FRAME_HEAD.checked_add(head.stored as usize)?)?;
-        (crc32fast::hash(body) == head.body_crc).then_some((head, body))
+        let rest = rest.get(FRAME_HEAD..FRAME_HEAD.checked_add(head.rest())?)?;
+        let (body, trailer) = rest.split_at_checked(head.stored as usize)?;
+        let whole = trailer.is_empty() || *trailer == head.trailer();
+        (crc32fast::hash(body) == head.body_crc).then_some((head, body, whole))
+    }
+
+    /// The frame at `offset` by its trailer, which says how long the body before it is.
+    fn by_trailer(&self, offset: usize) -> Option<(FrameHead, &'a [u8])> {
+        let body = offset.checked_add(FRAME_HEAD)?;
+        let mut from = body;
+        loop {
+            let rest = self.bytes.get(from..)?;
+            let at = from + rest.windows(TRAILER_MAGIC.len()).position(|w| w == TRAILER_MAGIC)?;
+            let fits = |head: &FrameHead| body + head.stored as usize == at;
+            if let Some(head) = FrameHead::parse_as(TRAILER_MAGIC, &self.bytes[at..]).filter(fits) {
+                let body = self.bytes.get(body..at)?;
+                return (crc32fast::hash(body) == head.body_crc).then_some((head, body));
+            }
+            from = at + 1;
+        }
     }
 
     /// The next whole frame after `offset`.
@@ -182,23 +240,39 @@ impl<'a> Iterator for Scanner<'a> {
         if start >= self.bytes.len() {
             return None;
         }
-        if let Some((head, body)) = self.frame_at(start) {
-            self.offset = start + FRAME_HEAD + body.len();
+        if let Some((head, body)) = self.next.take() {
+            self.offset = start + FRAME_HEAD + head.rest();
+            return Some(Item::Frame(head, body));
+        }
+        if let Some((head, body, whole)) = self.frame_at(start) {
+            if !whole {
+                self.next = Some((head, body));
+                return Some(Item::Mended { offset: start, what: "trailer" });
+            }
+            self.offset = start + FRAME_HEAD + head.rest();
             return Some(Item::Frame(head, body));
         }
         // A whole head tells where its damaged body ends. What lies in a body must not be searched
         // for frames: it may well hold some, if somebody sent a log file.
         let rest = &self.bytes[start..];
-        let skipped = FrameHead::parse(rest).map(|head| FRAME_HEAD + head.stored as usize);
-        let next = match skipped {
+        let head = FrameHead::parse(rest);
+        if head.is_none()
+            && let Some(frame) = self.by_trailer(start)
+        {
+            self.next = Some(frame);
+            return Some(Item::Mended { offset: start, what: "head" });
+        }
+        let next = match head.map(|head| FRAME_HEAD + head.rest()) {
             Some(skipped) if skipped <= rest.len() => Some(start + skipped),
             Some(_) => None,
             None => self.resync(start + 1),
         };
         self.offset = next.unwrap_or(self.bytes.len());
+        // A head that is not there as a whole was never written as a whole.
+        let known = head.is_some() || rest.len() < FRAME_HEAD;
         Some(match next {
             Some(next) => Item::Damage { offset: start, bytes: next - start },
-            None => Item::Torn { offset: start },
+            None => Item::Torn { offset: start, known },
         })
     }
 }
@@ -209,16 +283,19 @@ mod tests {
     use proptest::prelude::*;
 
     fn frame(seq: u64, body: &[u8]) -> Vec<u8> {
+        let head = head(seq, body, FLAG_TRAILER);
+        [&head.encode()[..], body, &head.trailer()].concat()
+    }
+
+    /// A frame as version 1 wrote it.
+    fn old_frame(seq: u64, body: &[u8]) -> Vec<u8> {
+        [&head(seq, body, 0).encode()[..], body].concat()
+    }
+
+    fn head(seq: u64, body: &[u8], flags: u8) -> FrameHead {
         let size = u32::try_from(body.len()).unwrap();
-        let head = FrameHead {
-            stored: size,
-            raw: size,
-            kind: SignalKind::Logs,
-            flags: 0,
-            seq,
-            body_crc: crc32fast::hash(body),
-        };
-        [&head.encode()[..], body].concat()
+        let body_crc = crc32fast::hash(body);
+        FrameHead { stored: size, raw: size, kind: SignalKind::Logs, flags, seq, body_crc }
     }
 
     fn frames_of(bytes: &[u8]) -> Vec<(u64, &[u8])> {
@@ -263,6 +340,39 @@ mod tests {
     }
 
     proptest! {
+        /// Head, body and trailer: a frame is lost with its body only.
+        #[test]
+        fn a_flipped_bit_is_found_and_loses_no_frame_but_in_its_body(
+            bodies in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..40), 1..8),
+            position in any::<prop::sample::Index>(),
+            bit in 0u8..8,
+        ) {
+            let parts: Vec<_> = bodies.iter().zip(0..).map(|(b, seq)| frame(seq, b)).collect();
+            let mut all = parts.concat();
+            let at = position.index(all.len());
+            all[at] ^= 1 << bit;
+            let (mut end, mut begin) = (0, 0);
+            let hit = parts.iter().position(|p| { begin = end; end += p.len(); at < end }).unwrap();
+            let in_body = (begin + FRAME_HEAD..end - FRAME_TRAILER).contains(&at);
+            let lost = in_body.then_some(hit as u64);
+            let expected: Vec<_> = bodies.iter().zip(0..).filter(|(_, seq)| Some(*seq) != lost)
+                .map(|(b, seq)| (seq, b.as_slice())).collect();
+            prop_assert_eq!(frames_of(&all), expected);
+            let others: Vec<_> =
+                scan(&all, 0).filter(|item| !matches!(item, Item::Frame(..))).collect();
+            prop_assert_eq!(others.len(), 1);
+            let as_expected = match others[0] {
+                Item::Damage { .. } => in_body,
+                Item::Mended { what, .. } => {
+                    !in_body && (what == "head") == (at < begin + FRAME_HEAD)
+                }
+                _ => false,
+            };
+            prop_assert!(as_expected, "{:?}", others[0]);
+        }
+
+        /// Frames without trailers, as version 1 wrote them.
         #[test]
         fn a_flipped_bit_loses_its_own_frame_only(
             bodies in proptest::collection::vec(
@@ -270,7 +380,7 @@ mod tests {
             position in any::<prop::sample::Index>(),
             bit in 0u8..8,
         ) {
-            let parts: Vec<_> = bodies.iter().zip(0..).map(|(b, seq)| frame(seq, b)).collect();
+            let parts: Vec<_> = bodies.iter().zip(0..).map(|(b, seq)| old_frame(seq, b)).collect();
             let mut all = parts.concat();
             let at = position.index(all.len());
             all[at] ^= 1 << bit;

@@ -45,6 +45,8 @@ pub struct Contents {
     pub next: u64,
     /// Where an unfinished write begins, if the file ends with one.
     pub torn: Option<u64>,
+    /// What is there may be a damaged frame as well as an unfinished one.
+    pub doubtful: bool,
     /// What was found wrong.
     pub findings: Vec<Finding>,
 }
@@ -95,7 +97,17 @@ pub fn read_file(files: &dyn Files, file: &LogFile, floor: u64) -> Result<Conten
                 FindingKind::Damaged,
                 format!("{bytes} bytes at offset {offset} are not as written; skipped"),
             )),
-            Item::Torn { offset } => contents.torn = Some(offset as u64),
+            Item::Mended { offset, what } => contents.findings.push(Finding::new(
+                &file.path,
+                FindingKind::Mended,
+                format!(
+                    "the {what} of the frame at offset {offset} is not as written; its copy served"
+                ),
+            )),
+            Item::Torn { offset, known } => {
+                contents.torn = Some(offset as u64);
+                contents.doubtful = !known;
+            }
         }
     }
     Ok(contents)

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lacuna_signal::SignalKind;
 use parking_lot::Mutex;
 
-use super::frame::{self, FRAME_HEAD, FrameHead};
+use super::frame::{self, FLAG_TRAILER, FRAME_HEAD, FRAME_TRAILER, FrameHead};
 use super::{LogFile, file_path};
 use crate::counters::{Meters, add};
 use crate::error::StoreError;
@@ -62,21 +62,20 @@ impl Body {
         Self { kind, stored, raw: size, flags, crc }
     }
 
-    /// Bytes that the body and its head take in the log.
+    /// Bytes that the body, its head and its trailer take in the log.
     pub fn frame_bytes(&self) -> usize {
-        FRAME_HEAD + self.stored.len()
+        FRAME_HEAD + self.stored.len() + FRAME_TRAILER
     }
 
-    fn head(&self, seq: u64) -> [u8; FRAME_HEAD] {
+    fn head(&self, seq: u64) -> FrameHead {
         FrameHead {
             stored: self.stored.len() as u32,
             raw: self.raw,
             kind: self.kind,
-            flags: self.flags,
+            flags: self.flags | FLAG_TRAILER,
             seq,
             body_crc: self.crc,
         }
-        .encode()
     }
 }
 
@@ -126,11 +125,16 @@ impl Writer {
             Some(current) => current,
             None => self.begin()?,
         };
-        let heads: Vec<_> = bodies.iter().zip(self.next..).map(|(b, seq)| b.head(seq)).collect();
-        let mut parts = Vec::with_capacity(2 * bodies.len());
-        for (head, body) in heads.iter().zip(bodies) {
+        let ends = |(body, seq): (&&Body, u64)| {
+            let head = body.head(seq);
+            (head.encode(), head.trailer())
+        };
+        let ends: Vec<_> = bodies.iter().zip(self.next..).map(ends).collect();
+        let mut parts = Vec::with_capacity(3 * bodies.len());
+        for ((head, trailer), body) in ends.iter().zip(bodies) {
             parts.push(IoSlice::new(head));
             parts.push(IoSlice::new(&body.stored));
+            parts.push(IoSlice::new(trailer));
         }
         let bytes: u64 = bodies.iter().map(|body| body.frame_bytes() as u64).sum();
         if let Err(error) = current.file.append(&mut parts) {

@@ -21,7 +21,7 @@ use crate::{Failure, output};
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub struct SourceArgs {
-    /// Folder that keeps the data. No server may be running on it.
+    /// Folder that keeps the data. A server may be running on it: what is there now is read.
     #[arg(long, value_name = "DIR", env = "LACUNA_DATA", default_value = "lacuna-data")]
     data: PathBuf,
     /// Ask files of OTLP requests instead: JSON lines or the Collector's; plain, gzip or zstd.

@@ -23,7 +23,7 @@ pub struct Exported {
 }
 
 impl Exported {
-    /// Exports the data folder `data`, on which no server may run.
+    /// Exports the data folder `data`; a server may run on it.
     pub fn of(data: &Path) -> Self {
         let output = run(["export".as_ref(), "--data".as_ref(), data.as_os_str()]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
