@@ -15,6 +15,9 @@ use syn::{Expr, Ident, ItemFn, ReturnType, Token, parenthesized, parse_macro_inp
 ///
 /// `operation = "..."` names it (default: the function's name); `fields(a, b = expr)` adds attributes
 /// from arguments or expressions.
+///
+/// It may return anything: `None` reads as a discarded `EXEC`, any other value as applied; an error
+/// with a Redis error in its chain of sources keeps that one's reason, and any other is `abandoned`.
 #[proc_macro_attribute]
 pub fn trace_redis_transaction(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let arguments = parse_macro_input!(arguments as Arguments);
@@ -151,7 +154,20 @@ fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
             } else {
                 ::std::vec::Vec::new()
             };
-            ::lacuna_instrument::redis::trace_by_hand::<#result>(#operation, || __attributes, #body).await
+            ::lacuna_instrument::redis::trace_by_hand::<#result>(#operation, || __attributes, #body, |__result| {
+                #[allow(unused_imports)]
+                use ::lacuna_instrument::by_hand::Split as _;
+                #[allow(unused_imports)]
+                use ::lacuna_instrument::redis::{Outcome as _, Reason as _};
+                match (&::lacuna_instrument::by_hand::Returned(__result)).split() {
+                    ::std::result::Result::Ok(__value) => {
+                        (&::lacuna_instrument::redis::Value(__value)).outcome()
+                    }
+                    ::std::result::Result::Err(__error) => ::std::result::Result::Err(
+                        (&&&&&::lacuna_instrument::by_hand::Failed(__error)).reason(),
+                    ),
+                }
+            }).await
         }
     })
 }
@@ -159,6 +175,19 @@ fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
 fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
     let Arguments { operation, event_type, message, group, headers, fields } = arguments;
     let attributes = attributes(&fields);
+    // The text of an error, of whatever type; what is no `Result` is none.
+    let read = quote! {
+        |__result| {
+            #[allow(unused_imports)]
+            use ::lacuna_instrument::by_hand::{Split as _, Text as _};
+            match (&::lacuna_instrument::by_hand::Returned(__result)).split() {
+                ::std::result::Result::Ok(_) => ::std::option::Option::None,
+                ::std::result::Result::Err(__error) => ::std::option::Option::Some(
+                    (&::lacuna_instrument::by_hand::Failed(__error)).text(),
+                ),
+            }
+        }
+    };
     // Also for the log lines of a part that is off.
     let correlation_id = fields.iter().find(|(name, _)| name == "correlation_id");
     let correlation_id = correlation_id.map(|(name, value)| {
@@ -205,7 +234,7 @@ fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
                     };
                     __start.begin()
                 };
-                ::lacuna_instrument::kafka::trace_message::<#result>(__span, #body).await
+                ::lacuna_instrument::kafka::trace_message::<#result>(__span, #body, #read).await
             }
         });
     }
@@ -230,7 +259,7 @@ fn kafka(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
         quote! {
             // Begun before the body, which may move the arguments.
             let __operation = ::lacuna_instrument::kafka::Operation::#begin;
-            ::lacuna_instrument::kafka::trace_by_hand::<#result>(__operation, #body).await
+            ::lacuna_instrument::kafka::trace_by_hand::<#result>(__operation, #body, #read).await
         }
     })
 }

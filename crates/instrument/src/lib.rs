@@ -32,6 +32,9 @@
 
 #[cfg(feature = "breaker")]
 pub mod breaker;
+#[cfg(any(feature = "redis", feature = "kafka"))]
+#[doc(hidden)]
+pub mod by_hand;
 pub mod correlation;
 mod env;
 mod export;

@@ -51,18 +51,21 @@ pub(crate) fn build(builder: SpanBuilder, parent: &Context) -> Context {
 pub(crate) const CANCELLED: &str = "cancelled";
 
 /// What can be given up before it is answered.
+#[cfg_attr(not(any(feature = "redis", feature = "postgres")), allow(dead_code))]
 pub(crate) trait Cancel {
     /// Ends without an answer: `why` is [`CANCELLED`], or `panic` where that took it down.
     fn cancel(&mut self, why: &'static str);
 }
 
 /// Work under way: dropped before it was ended, it ends as cancelled, and never as silence.
+#[cfg_attr(not(any(feature = "redis", feature = "postgres")), allow(dead_code))]
 #[derive(Debug)]
 pub(crate) struct Guard<T: Cancel> {
     work: T,
     ended: bool,
 }
 
+#[cfg_attr(not(any(feature = "redis", feature = "postgres")), allow(dead_code))]
 impl<T: Cancel> Guard<T> {
     pub(crate) fn new(work: T) -> Self {
         Self { work, ended: false }

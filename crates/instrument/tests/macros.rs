@@ -31,6 +31,85 @@ async fn lost() -> Result<(), redis::RedisError> {
     Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into())
 }
 
+#[derive(Debug, thiserror::Error)]
+enum ServiceError {
+    #[error("the slots are not there")]
+    Slots(#[from] redis::RedisError),
+    #[error(transparent)]
+    Transparent(redis::RedisError),
+    #[error("not my batch")]
+    Batch,
+}
+
+fn broken(kind: std::io::ErrorKind) -> redis::RedisError {
+    std::io::Error::from(kind).into()
+}
+
+#[trace_redis_transaction(operation = "wrapped")]
+async fn wrapped(error: ServiceError) -> Result<Option<String>, ServiceError> {
+    Err(error)
+}
+
+#[trace_redis_transaction(operation = "wrapped")]
+async fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    Err(ServiceError::from(broken(std::io::ErrorKind::ConnectionReset)).into())
+}
+
+#[trace_redis_transaction(operation = "wrapped")]
+async fn late() -> Result<(), tokio::time::error::Elapsed> {
+    tokio::time::timeout(std::time::Duration::ZERO, std::future::pending()).await
+}
+
+#[trace_redis_transaction(operation = "wrapped")]
+async fn in_part(
+    connection: &mut lacuna_instrument::redis::ExclusiveConnection,
+    key: &str,
+) -> redis::RedisResult<(i64, i64)> {
+    redis::pipe().atomic().set(key, 1).ignore().hlen(key).incr(key, 1).query_async(connection).await
+}
+
+struct Wordless;
+
+#[trace_redis_transaction(operation = "wrapped")]
+async fn wordless() -> Result<u8, Wordless> {
+    Err(Wordless)
+}
+
+#[trace_redis_transaction(operation = "plain")]
+async fn a_string() -> redis::RedisResult<String> {
+    Ok(String::new())
+}
+
+#[trace_redis_transaction(operation = "plain")]
+async fn a_bool() -> redis::RedisResult<bool> {
+    Ok(false)
+}
+
+#[trace_redis_transaction(operation = "plain")]
+async fn values() -> redis::RedisResult<Vec<redis::Value>> {
+    Ok(vec![])
+}
+
+#[trace_redis_transaction(operation = "plain")]
+async fn any<T: Default + Send>() -> redis::RedisResult<T> {
+    Ok(T::default())
+}
+
+#[trace_redis_transaction(operation = "plain")]
+async fn no_result() -> u32 {
+    7
+}
+
+#[trace_kafka_operation(event_type = "counted.v1")]
+async fn counted() -> usize {
+    3
+}
+
+#[trace_kafka_operation(event_type = "counted.v1")]
+async fn kafka_wordless() -> Result<usize, Wordless> {
+    Err(Wordless)
+}
+
 #[trace_redis_transaction(operation = "applied")]
 async fn applied() -> Result<(), String> {
     Ok(())
@@ -146,4 +225,68 @@ async fn a_hand_written_handler_is_a_consume_span() {
     let lines = memory().lines.json();
     let line = lines.iter().find(|l| l["message"] == "published by hand").unwrap();
     assert_eq!(line["correlation_id"], "c-b");
+}
+
+#[tokio::test]
+async fn a_redis_error_inside_a_services_own_keeps_its_reason() {
+    use std::io::ErrorKind::{BrokenPipe, TimedOut};
+    let client = redis::Client::open(common::url("REDIS_URL")).unwrap();
+    let mut connection =
+        lacuna_instrument::redis::ExclusiveConnection::connect(&client).await.unwrap();
+    let key = common::unique("in-part");
+    let (cx, trace) = own_trace();
+    async {
+        wrapped(broken(BrokenPipe).into()).await.unwrap_err();
+        wrapped(broken(TimedOut).into()).await.unwrap_err();
+        wrapped(ServiceError::Transparent(broken(BrokenPipe))).await.unwrap_err();
+        boxed().await.unwrap_err();
+        late().await.unwrap_err();
+        in_part(&mut connection, &key).await.unwrap_err();
+        wrapped(ServiceError::Batch).await.unwrap_err();
+        assert!(wordless().await.is_err());
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let reasons: Vec<_> = named(&spans, "redis.transaction.wrapped")
+        .iter()
+        .map(|s| attribute(s, "failure.reason").unwrap())
+        .collect();
+    let expected = [
+        "connection_lost",
+        "timeout",
+        "connection_lost",
+        "connection_lost",
+        "timeout",
+        "partly_applied",
+        "abandoned",
+        "abandoned",
+    ];
+    assert_eq!(reasons, expected);
+}
+
+#[tokio::test]
+async fn whatever_a_hand_written_function_returns_is_read() {
+    let (cx, trace) = own_trace();
+    async {
+        a_string().await.unwrap();
+        a_bool().await.unwrap();
+        values().await.unwrap();
+        any::<u8>().await.unwrap();
+        assert_eq!(no_result().await, 7);
+        assert_eq!(counted().await, 3);
+        assert!(kafka_wordless().await.is_err());
+    }
+    .with_context(cx)
+    .await;
+    let spans = spans_of(trace);
+    let runs = named(&spans, "redis.transaction.plain");
+    assert_eq!(runs.len(), 5);
+    for run in runs {
+        assert_eq!(attribute(run, "transaction.result").as_deref(), Some("success"));
+        assert_eq!(run.status, Status::Unset);
+    }
+    let handled = named(&spans, "kafka.consume.counted.v1");
+    assert_eq!(handled[0].status, Status::Unset);
+    assert!(matches!(handled[1].status, Status::Error { .. }));
 }

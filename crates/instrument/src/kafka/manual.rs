@@ -9,25 +9,6 @@ use opentelemetry::context::FutureExt;
 use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::message::Headers;
-use std::fmt::Display;
-
-/// How a hand-written operation's result reads.
-pub trait OperationResult {
-    /// The error's text, if it failed.
-    fn error(&self) -> Option<String>;
-}
-
-impl OperationResult for () {
-    fn error(&self) -> Option<String> {
-        None
-    }
-}
-
-impl<T, E: Display> OperationResult for Result<T, E> {
-    fn error(&self) -> Option<String> {
-        self.as_ref().err().map(ToString::to_string)
-    }
-}
 
 /// What `#[trace_kafka_operation]` knows of a call before its body runs. Event type and attributes are
 /// asked for only when there is a span to put them on.
@@ -99,10 +80,12 @@ fn described(
 }
 
 /// What `#[trace_kafka_operation]` expands to: runs `body` in the operation's span
-/// `kafka.<operation>.<event_type>`. Dropped before its end, or by a panic, it is an ERROR.
-pub async fn trace_by_hand<R: OperationResult>(
+/// `kafka.<operation>.<event_type>`. `read` gives the text of an error, if the body returned one.
+/// Dropped before its end, or by a panic, it is an ERROR.
+pub async fn trace_by_hand<R>(
     operation: Operation,
     body: impl Future<Output = R>,
+    read: impl FnOnce(&R) -> Option<String>,
 ) -> R {
     let Operation { cx, spans } = operation;
     let Some(cx) = cx else { return body.await };
@@ -112,7 +95,7 @@ pub async fn trace_by_hand<R: OperationResult>(
     let mut ends = Ends { cx: cx.clone(), answered: false };
     let result = body.with_context(cx).await;
     ends.answered = true;
-    if let Some(error) = result.error() {
+    if let Some(error) = read(&result) {
         span::fail(&ends.cx, "handler", error);
     }
     result
@@ -120,12 +103,13 @@ pub async fn trace_by_hand<R: OperationResult>(
 
 /// What `#[trace_kafka_operation(message = ...)]` expands to: runs `body` in the message's span and
 /// ends it by the result.
-pub async fn trace_message<R: OperationResult>(
+pub async fn trace_message<R>(
     span: ConsumeSpan,
     body: impl Future<Output = R>,
+    read: impl FnOnce(&R) -> Option<String>,
 ) -> R {
     let result = body.with_context(span.context()).await;
-    match result.error() {
+    match read(&result) {
         None => span.succeed(),
         Some(error) => span.fail("handler", &error),
     }

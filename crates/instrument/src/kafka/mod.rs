@@ -69,5 +69,5 @@ pub use consume::{ConsumeSpan, Consumer, Parent, StartConsume};
 pub use context::TracedContext;
 pub use headers::{extract, inject};
 pub use lacuna_instrument_macros::trace_kafka_operation;
-pub use manual::{Operation, OperationResult, trace_by_hand, trace_message};
+pub use manual::{Operation, trace_by_hand, trace_message};
 pub use produce::{Event, produce, serialize};

@@ -30,9 +30,11 @@ mod pool;
 mod query;
 mod record;
 mod sanitise;
+mod summary;
 mod transaction;
 
 pub use classify::{Failure, classify};
 pub use pool::{Connection, Pool};
-pub use sanitise::{sanitise, summarise};
+pub use sanitise::sanitise;
+pub use summary::summarise;
 pub use transaction::Transaction;

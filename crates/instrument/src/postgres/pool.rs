@@ -1,9 +1,8 @@
 //! The pool, and a connection borrowed from it.
 
 use super::classify::{Failure, classify, record};
-use super::query::{Rebuilt, Running, Statement};
+use super::query::{Rebuilt, Running, Statement, Statements};
 use super::transaction::Transaction;
-use crate::metrics::ByName;
 use crate::pool::{self, Pooled, Standing, Wait};
 use crate::span::Leaf;
 use crate::switch::{self, Part};
@@ -33,13 +32,13 @@ pub(crate) struct Shared {
     pending: AtomicI64,
     /// Connections that are borrowed.
     lent: AtomicI64,
-    statements: ByName<Arc<Statement>>,
+    statements: Statements,
 }
 
 impl Shared {
     /// What is known of a statement.
     pub(crate) fn statement(&self, sql: &str) -> Arc<Statement> {
-        self.statements.get(sql, || Arc::new(Statement::new(sql, &self.attributes)))
+        self.statements.get(sql, &self.attributes)
     }
 
     /// Why a call failed. `sqlx` waits for a connection as long while it cannot open one as while all
@@ -104,7 +103,7 @@ impl Pool {
             attributes,
             pending: AtomicI64::new(0),
             lent: AtomicI64::new(0),
-            statements: ByName::default(),
+            statements: Statements::default(),
         });
         pool::register(&shared);
         Self { shared }

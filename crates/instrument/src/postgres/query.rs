@@ -3,7 +3,9 @@
 use super::classify::{classify, error_type, record};
 use super::metrics::metrics;
 use super::pool::Shared;
-use super::sanitise::{sanitise, summarise};
+use super::sanitise::sanitise;
+use super::summary::Summary;
+use crate::metrics::ByName;
 use crate::span::{Cancel, Guard, Leaf};
 use crate::switch::{self, Part};
 use futures::stream::{BoxStream, Stream, StreamExt};
@@ -59,20 +61,42 @@ impl<'q> Execute<'q, Postgres> for Rebuilt {
 pub(crate) struct Statement {
     /// What the span has, the server's attributes included.
     attributes: Vec<KeyValue>,
+    measured: Arc<Measured>,
+}
+
+/// What all statements with one summary are measured by: their texts may be without number.
+#[derive(Debug)]
+pub(crate) struct Measured {
     /// What the duration has.
     labels: Vec<KeyValue>,
     /// The duration of those that succeed.
     succeeded: BoundHistogram<f64>,
 }
 
-impl Statement {
-    pub(crate) fn new(sql: &str, server: &[KeyValue]) -> Self {
-        let mut labels = server.to_vec();
-        labels.extend(named(&summarise(sql)));
-        let mut attributes = labels.clone();
-        attributes.push(KeyValue::new("db.query.text", Arc::<str>::from(sanitise(sql))));
-        let succeeded = metrics().operation.bind(&labels);
-        Self { attributes, labels, succeeded }
+/// What is known of the statements of a pool.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    texts: ByName<Arc<Statement>>,
+    summaries: ByName<Arc<Measured>>,
+}
+
+impl Statements {
+    pub(crate) fn get(&self, sql: &str, server: &[KeyValue]) -> Arc<Statement> {
+        self.texts.get(sql, || {
+            let summary = Summary::of(sql);
+            // Two statements can read alike in the summary, and be another's in operation.
+            let Summary { text, operation, collection } = &summary;
+            let key = format!("{text}\n{operation:?}\n{collection:?}");
+            let measured = self.summaries.get(&key, || {
+                let mut labels = server.to_vec();
+                labels.extend(named(&summary));
+                let succeeded = metrics().operation.bind(&labels);
+                Arc::new(Measured { labels, succeeded })
+            });
+            let mut attributes = measured.labels.clone();
+            attributes.push(KeyValue::new("db.query.text", Arc::<str>::from(sanitise(sql))));
+            Arc::new(Statement { attributes, measured })
+        })
     }
 }
 
@@ -117,9 +141,9 @@ impl Running {
         if let (Some(started), Some(statement)) = (self.started, &self.statement) {
             let seconds = started.elapsed().as_secs_f64();
             match error {
-                None => statement.succeeded.record(seconds),
+                None => statement.measured.succeeded.record(seconds),
                 Some(error) => {
-                    let mut a = statement.labels.clone();
+                    let mut a = statement.measured.labels.clone();
                     a.push(KeyValue::new("error.type", error));
                     metrics().operation.record(seconds, &a);
                 }
@@ -171,20 +195,13 @@ fn number(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-/// What the summary says, as attributes: both are low in cardinality. Shared texts: every call takes
-/// a copy.
-fn named(summary: &str) -> Vec<KeyValue> {
+/// What the summary says, as attributes: all are low in cardinality. Shared texts: every call takes a
+/// copy.
+fn named(summary: &Summary) -> impl Iterator<Item = KeyValue> {
     let shared = |key: &'static str, text: &str| KeyValue::new(key, Arc::<str>::from(text));
-    let mut words = summary.split(' ');
-    let mut a = vec![shared("db.query.summary", summary)];
-    if let Some(operation) = words.next().filter(|w| !w.is_empty()) {
-        a.push(shared("db.operation.name", operation));
-    }
-    // A collection only where there is exactly one: the convention leaves it out for several.
-    if let (Some(table), None) = (words.next(), words.next()) {
-        a.push(shared("db.collection.name", table));
-    }
-    a
+    let operation = summary.operation.as_deref().map(|o| shared("db.operation.name", o));
+    let collection = summary.collection.as_deref().map(|c| shared("db.collection.name", c));
+    [Some(shared("db.query.summary", &summary.text)), operation, collection].into_iter().flatten()
 }
 
 struct Watching<'e> {
@@ -211,5 +228,20 @@ impl Stream for Watching<'_> {
             Poll::Pending => {}
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_with_one_summary_are_measured_by_one_instrument() {
+        let known = Statements::default();
+        let get = |sql: &str| known.get(sql, &[]);
+        let (a, b) = (get("SELECT 1 FROM t"), get("SELECT 2, x FROM t WHERE y IN ($1, $2)"));
+        assert!(Arc::ptr_eq(&a.measured, &b.measured));
+        assert!(!Arc::ptr_eq(&a.measured, &get("SELECT 1 FROM t, u").measured));
+        assert!(Arc::ptr_eq(&a, &get("SELECT 1 FROM t")), "a text is worked out once");
     }
 }

@@ -1,11 +1,9 @@
-//! Query text without values, and its summary.
-//!
-//! Follows the database conventions: literals become `?`, parameters (`$1`) stay, comments go; a
-//! summary is the operations and their targets in order, at most 255 characters.
+//! Query text without values, by the database conventions: literals become `?`, parameters (`$1`)
+//! stay, comments go.
 
 /// What a piece of SQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token<'s> {
+pub(super) enum Token<'s> {
     /// A keyword or an unquoted name.
     Word(&'s str),
     /// A name in double quotes, quotes included.
@@ -20,8 +18,8 @@ enum Token<'s> {
     Other(&'s str),
 }
 
-struct Tokens<'s> {
-    rest: &'s str,
+pub(super) struct Tokens<'s> {
+    pub(super) rest: &'s str,
 }
 
 impl<'s> Tokens<'s> {
@@ -185,118 +183,6 @@ pub fn sanitise(sql: &str) -> String {
     text
 }
 
-const OPERATIONS: [&str; 20] = [
-    "SELECT",
-    "INSERT",
-    "UPDATE",
-    "DELETE",
-    "MERGE",
-    "CREATE",
-    "ALTER",
-    "DROP",
-    "TRUNCATE",
-    "BEGIN",
-    "COMMIT",
-    "ROLLBACK",
-    "SAVEPOINT",
-    "RELEASE",
-    "SET",
-    "SHOW",
-    "COPY",
-    "LOCK",
-    "CALL",
-    "VACUUM",
-];
-
-/// Functions that take `FROM` between their arguments: `extract(epoch FROM created)`.
-const TAKE_FROM: [&str; 4] = ["EXTRACT", "SUBSTRING", "TRIM", "OVERLAY"];
-
-/// The query's summary: `INSERT essays`, `SELECT essays batches`.
-///
-/// ```
-/// use lacuna_instrument::postgres::summarise;
-/// assert_eq!(summarise("select e.id from essays e join batches b on b.id = e.batch where b.id = 1"),
-///            "SELECT essays batches");
-/// ```
-#[must_use]
-pub fn summarise(sql: &str) -> String {
-    let mut summary = String::new();
-    let mut add = |word: &str, upper: bool| {
-        let separator = usize::from(!summary.is_empty());
-        // Whole words only: half a name names something else.
-        if summary.len() + separator + word.len() <= 255 {
-            if separator == 1 {
-                summary.push(' ');
-            }
-            if upper {
-                summary.push_str(&word.to_ascii_uppercase())
-            } else {
-                summary.push_str(word)
-            }
-        }
-    };
-    let mut tokens = Tokens { rest: sql }.filter(|t| *t != Token::Space).peekable();
-    let mut before = "";
-    let mut first = true;
-    // For each open parenthesis, whether it is such a function's.
-    let mut inside: Vec<bool> = vec![];
-    while let Some(token) = tokens.next() {
-        let Token::Word(word) = token else {
-            match token {
-                Token::Other("(") => {
-                    inside.push(TAKE_FROM.iter().any(|f| before.eq_ignore_ascii_case(f)));
-                }
-                Token::Other(")") => drop(inside.pop()),
-                _ => {}
-            }
-            before = "";
-            continue;
-        };
-        let is = |name: &str| word.eq_ignore_ascii_case(name);
-        // `FOR UPDATE`, `DO UPDATE SET` and `ON … SET` are no operations of their own.
-        let operation = OPERATIONS.iter().any(|o| is(o)) && (first || !is("SET"));
-        let part_of_another =
-            before.eq_ignore_ascii_case("for") || before.eq_ignore_ascii_case("do");
-        if operation && !part_of_another {
-            add(word, true);
-        }
-        // `extract(… FROM …)` and `IS DISTINCT FROM` name no table.
-        let from_in_expression =
-            is("FROM") && (inside.last() == Some(&true) || before.eq_ignore_ascii_case("distinct"));
-        let names_follow = !from_in_expression
-            && ["FROM", "INTO", "JOIN", "UPDATE", "TABLE", "CALL"].iter().any(|k| is(k));
-        if names_follow && !part_of_another {
-            while let Some(Token::Word(w)) = tokens.peek() {
-                let skip = ["IF", "NOT", "EXISTS", "ONLY", "LATERAL"]
-                    .iter()
-                    .any(|k| w.eq_ignore_ascii_case(k));
-                if !skip {
-                    break;
-                }
-                tokens.next();
-            }
-            let mut name = String::new();
-            while let Some(Token::Word(part) | Token::Quoted(part)) = tokens.peek().copied() {
-                name.push_str(part);
-                tokens.next();
-                if tokens.peek() != Some(&Token::Other(".")) {
-                    break;
-                }
-                name.push('.');
-                tokens.next();
-            }
-            if !name.is_empty() {
-                add(&name, false);
-            }
-            before = "";
-        } else {
-            before = word;
-        }
-        first = false;
-    }
-    summary
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,34 +208,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn summaries_name_operations_and_targets_in_order() {
-        for (sql, expected) in [
-            ("INSERT INTO essays (id) SELECT id FROM drafts", "INSERT essays SELECT drafts"),
-            ("update only public.essays set state = 'x' where id = 1", "UPDATE public.essays"),
-            ("SELECT * FROM essays WHERE id = $1 FOR UPDATE", "SELECT essays"),
-            (
-                "INSERT INTO essays VALUES ($1) ON CONFLICT (id) DO UPDATE SET state = $2",
-                "INSERT essays",
-            ),
-            ("WITH x AS (DELETE FROM a RETURNING *) SELECT * FROM x", "DELETE a SELECT x"),
-            ("CREATE TABLE IF NOT EXISTS batches (id text)", "CREATE batches"),
-            ("SELECT count(*) FROM (SELECT 1 FROM t) s", "SELECT SELECT t"),
-            ("UPDATE a SET x = 1 RETURNING extract(epoch FROM b - c)", "UPDATE a"),
-            ("SELECT trim(both ' ' from (SELECT n FROM t)) FROM u", "SELECT SELECT t u"),
-            ("SELECT 1 FROM a WHERE b IS DISTINCT FROM c", "SELECT a"),
-            ("BEGIN", "BEGIN"),
-            ("", ""),
-        ] {
-            assert_eq!(summarise(sql), expected, "{sql}");
-        }
-    }
-
     proptest! {
         #[test]
         fn no_text_panics(sql in "\\PC{0,80}") {
-            let _ = (sanitise(&sql), summarise(&sql));
-            prop_assert!(summarise(&sql).len() <= 255);
+            let _ = sanitise(&sql);
         }
 
         #[test]
@@ -359,7 +221,7 @@ mod tests {
             ]), 0..30)
         ) {
             let sql = pieces.concat();
-            let _ = (sanitise(&sql), summarise(&sql));
+            let _ = sanitise(&sql);
         }
 
         #[test]

@@ -69,6 +69,8 @@ mod watched;
 
 pub use connection::ExclusiveConnection;
 pub use lacuna_instrument_macros::trace_redis_transaction;
+#[doc(hidden)]
+pub use manual::{Outcome, Reason, Value};
 pub use manual::{TransactionResult, trace_by_hand};
 pub use outcome::{TransactionError, TransactionOutcome};
 pub use pool::{ConnectionPool, PoolError, PooledConnection};
