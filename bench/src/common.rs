@@ -69,6 +69,21 @@ impl Common {
         self.start_with(room, &[]).await
     }
 
+    /// Lets `lacuna store check` verify every checksum in `room`.
+    ///
+    /// # Errors
+    /// It found something.
+    pub async fn check(&self, room: &Room) -> Result<(), BenchError> {
+        let mut command = tokio::process::Command::new(&self.lacuna);
+        command.args(["store", "check", "--data"]).arg(room.data());
+        let done = command.output().await.map_err(BenchError::io("lacuna store check"))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let said = [done.stdout, done.stderr].concat();
+        Err(BenchError::Wrong(String::from_utf8_lossy(&said).into_owned()))
+    }
+
     /// Starts `lacuna serve` in `room` with further options.
     pub async fn start_with(&self, room: &Room, more: &[String]) -> Result<Server, BenchError> {
         let log = room.path().join("serve.log");

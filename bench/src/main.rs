@@ -17,6 +17,7 @@ mod restart;
 mod send;
 mod server;
 mod sink;
+mod soak;
 mod space;
 mod stats;
 
@@ -42,6 +43,8 @@ enum Command {
     Notice(notice::Notice),
     /// How long a start takes after `kill -9`.
     Restart(restart::Restart),
+    /// Whether all holds for minutes of load, kills, retention and a full disk.
+    Soak(soak::Soak),
     /// A server that keeps nothing (used by the others for comparison).
     Sink {
         /// What it does with a message.
@@ -56,6 +59,7 @@ async fn main() -> ExitCode {
         Command::Query(query) => query.run().await,
         Command::Notice(notice) => notice.run().await,
         Command::Restart(restart) => restart.run().await,
+        Command::Soak(soak) => soak.run().await,
         Command::Sink { kind } => sink::serve(kind).await,
     };
     match done {

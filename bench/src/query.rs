@@ -69,6 +69,15 @@ impl Asker {
         Ok((took, spans.is_some_and(|spans| spans.len() == sent.spans as usize)))
     }
 
+    /// How many spans of a trace are found by its id; those that were sent twice count once.
+    pub async fn spans(&mut self, sent: &SentTrace) -> Result<usize, BenchError> {
+        let path = format!("/api/traces/{}", hex::encode(sent.id));
+        let (_, _, answer) = self.get(&path).await?;
+        let spans = answer.pointer("/data/0/spans").and_then(Value::as_array);
+        let ids = spans.into_iter().flatten().filter_map(|span| span.get("spanID")?.as_str());
+        Ok(ids.collect::<std::collections::HashSet<_>>().len())
+    }
+
     /// A search: how long it took, and the ids of the traces that were found.
     async fn search(&mut self, search: &Search<'_>) -> Result<(Duration, Vec<String>), BenchError> {
         let tags: String = format!("{{\"{}\":\"{}\"}}", search.key, search.value)
@@ -87,6 +96,14 @@ impl Asker {
         let ids = data.iter().filter_map(|trace| trace.get("traceID")?.as_str());
         Ok((took, ids.map(str::to_owned).collect()))
     }
+}
+
+/// The figure `name` of the `/metrics` of a server that is asked at `port`; 0 if it is not there.
+pub async fn metric(port: u16, name: &str) -> Result<f64, BenchError> {
+    let (_, body) = Http1::connect(port).await?.get("/metrics").await?;
+    let text = String::from_utf8_lossy(&body);
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(lines.next().and_then(|value| value.trim().parse().ok()).unwrap_or(0.0))
 }
 
 struct Search<'a> {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use model::{At, Kind, Node, SERVICES};
 use otlp::Place;
-use rng::Rng;
+pub use rng::Rng;
 use scribe::Scribe;
 use wire::{FlowValues, Message, Patch};
 

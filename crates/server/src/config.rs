@@ -22,6 +22,10 @@ pub struct Config {
     pub query: SocketAddr,
     /// What is taken of a request at most.
     pub limits: RequestLimits,
+    /// Connections to one port that are open at a time. One more is closed at once.
+    pub max_connections: usize,
+    /// Origins whose pages may send OTLP/HTTP from a browser: `*` for all, none unless asked for.
+    pub cors_origins: Vec<String>,
     /// Memory for telemetry, in bytes: rows that are not in segments yet, and requests on their way.
     /// What does not fit is refused for the moment. `None`: the store's usual budget.
     pub memory_limit: Option<u64>,
@@ -126,6 +130,8 @@ impl Config {
             otlp_http: local(4318),
             query: local(16686),
             limits: RequestLimits::default(),
+            max_connections: 4096,
+            cors_origins: Vec::new(),
             memory_limit: None,
             disk_limit: None,
             retention_age: None,

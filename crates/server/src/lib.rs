@@ -8,6 +8,7 @@
 pub mod api;
 pub mod book;
 pub mod config;
+mod connections;
 pub mod desk;
 pub mod evidence;
 pub mod explain;
@@ -32,4 +33,5 @@ pub mod times;
 pub mod tls;
 
 pub use config::{Config, RequestLimits};
+pub use otlp::cors::check_origin;
 pub use start::{Server, StartError};

@@ -7,20 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use lacuna_contract::{ContractSet, LoadErrors};
 use lacuna_store::{Store, StoreError};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::TcpListenerStream;
 
 use crate::config::Config;
+use crate::connections::Counted;
 use crate::gate::Gate;
 use crate::ingest::Ingest;
 use crate::live::Live;
-use crate::otlp::{grpc, http};
+use crate::otlp::{cors, grpc, http};
 use crate::telemetry::Telemetry;
 use crate::{api, jaeger, notify, search};
 
@@ -129,6 +127,12 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let channels = notify::start(&config, &live, &telemetry, &base, &stopped)?;
         let gate = Gate::default();
+        let most = config.max_connections;
+        let counted = |listener, port| Counted::new(listener, most, telemetry.connections(port));
+        let grpc_listener = counted(grpc_listener, "otlp_grpc");
+        let http_listener = counted(http_listener, "otlp_http");
+        let query_listener = counted(query_listener, "query");
+        let receiver = cors::allow(http::router(ingest.clone()), &config.cors_origins);
         let routes = api::router(store.clone(), Arc::clone(&live), telemetry, &base)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
@@ -137,8 +141,8 @@ impl Server {
             .merge(search::router(store.clone(), gate));
         let mut tasks = channels;
         tasks.extend([
-            serve_grpc(grpc_listener, ingest.clone(), config.memory_limit, stopped.clone()),
-            serve_http(http_listener, http::router(ingest), stopped.clone()),
+            serve_grpc(grpc_listener, ingest, config.memory_limit, stopped.clone()),
+            serve_http(http_listener, receiver, stopped.clone()),
             serve_http(query_listener, routes, stopped),
         ]);
         Ok(Self { otlp_grpc, otlp_http, query, store, live, stop, tasks })
@@ -199,22 +203,14 @@ async fn until(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-/// The end of an answer would otherwise wait until the peer has acknowledged what came before it,
-/// which it puts off by 40 ms.
-fn send_at_once(stream: &TcpStream) {
-    // Without it, the connection works all the same.
-    let _ = stream.set_nodelay(true);
-}
-
 fn serve_grpc(
-    listener: TcpListener,
+    listener: Counted,
     ingest: Ingest,
     memory: Option<u64>,
     stopped: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let (least, most) = CONNECTION_WINDOW;
-    // The builder's own setting is for sockets that it opens itself.
-    let connections = TcpListenerStream::new(listener).map(|stream| stream.inspect(send_at_once));
+    let connections = listener.stream();
     let window = memory.map_or(most, |bytes| (bytes / 64).clamp(least, most)) as u32;
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(window / 4)
@@ -231,12 +227,7 @@ fn serve_grpc(
     })
 }
 
-fn serve_http(
-    listener: TcpListener,
-    routes: Router,
-    stopped: watch::Receiver<bool>,
-) -> JoinHandle<()> {
-    let listener = listener.tap_io(|stream| send_at_once(stream));
+fn serve_http(listener: Counted, routes: Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
     let server = axum::serve(listener, routes).with_graceful_shutdown(until(stopped));
     tokio::spawn(async move {
         if let Err(error) = server.into_future().await {

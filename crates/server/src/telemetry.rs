@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::connections::Connections;
+
 /// The label that tells the three kinds of signal apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SignalLabel {
@@ -45,6 +47,12 @@ struct LimitLabels {
     limit: &'static str,
 }
 
+/// The label that tells ports apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: &'static str,
+}
+
 /// The labels that tell channels apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ChannelLabel {
@@ -71,6 +79,8 @@ pub struct Telemetry {
     not_notified: Family<ChannelLabel, Counter>,
     rejected_notices: Family<ChannelLabel, Counter>,
     ready: Gauge<u64, AtomicU64>,
+    connections: Family<PortLabel, Gauge<u64, AtomicU64>>,
+    refused_connections: Family<PortLabel, Counter>,
 }
 
 impl Default for Telemetry {
@@ -156,6 +166,14 @@ impl Default for Telemetry {
             "1 when the monitor knows what it has to know of the past",
             ready.clone(),
         );
+        let connections = Family::default();
+        registry.register("connections", "Connections that are open", Family::clone(&connections));
+        let refused_connections = Family::default();
+        registry.register(
+            "connections_refused",
+            "Connections closed at once, because as many as may be were open",
+            Family::clone(&refused_connections),
+        );
         Self {
             registry,
             accepted,
@@ -171,6 +189,8 @@ impl Default for Telemetry {
             not_notified,
             rejected_notices,
             ready,
+            connections,
+            refused_connections,
         }
     }
 }
@@ -228,6 +248,15 @@ impl Telemetry {
     /// Counts a finding that a channel will never take.
     pub fn rejected_notice(&self, label: &ChannelLabel) {
         self.rejected_notices.get_or_create(label).inc();
+    }
+
+    /// What is counted of the connections to `port`.
+    pub(crate) fn connections(&self, port: &'static str) -> Connections {
+        let label = PortLabel { port };
+        Connections {
+            open: self.connections.get_or_create(&label).clone(),
+            refused: self.refused_connections.get_or_create(&label).clone(),
+        }
     }
 
     /// Says whether history has been replayed.

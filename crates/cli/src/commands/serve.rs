@@ -34,6 +34,11 @@ pub struct Args {
     /// Port or address of the query APIs, health and metrics.
     #[arg(long, value_name = "PORT|ADDR", default_value = "16686")]
     query: PortOrAddr,
+    /// Origin of web pages that may send OTLP/HTTP from a browser, such as https://shop.example,
+    /// or `*` for any; may be given several times. Without it, no page of another origin can.
+    #[arg(long, value_name = "ORIGIN", env = "LACUNA_CORS_ORIGIN", value_delimiter = ',',
+          value_parser = origin)]
+    cors_origin: Vec<String>,
     #[command(flatten)]
     limits: Limits,
     /// How far out of order events may come without changing a verdict, such as 30s or 2m.
@@ -94,6 +99,10 @@ struct Limits {
     #[arg(long, value_name = "SIZE", env = "LACUNA_MAX_ATTRIBUTE_LENGTH", default_value = "64KiB",
           value_parser = request_size)]
     max_attribute_length: usize,
+    /// Connections to one port that are open at a time; one more is closed at once.
+    #[arg(long, value_name = "N", env = "LACUNA_MAX_CONNECTIONS", default_value_t = 4096,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: u32,
     /// Memory for telemetry; senders are told to wait when it is full.
     #[arg(long, value_name = "SIZE", env = "LACUNA_MEMORY_LIMIT", default_value = "1GiB",
           value_parser = memory)]
@@ -174,6 +183,11 @@ fn http_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// An origin of web pages.
+fn origin(text: &str) -> Result<String, String> {
+    lacuna_server::check_origin(text).map(|()| text.to_owned())
+}
+
 /// A URL that links can begin with.
 fn base_url(text: &str) -> Result<String, String> {
     lacuna_server::notify::check_base(text).map_err(|error| error.to_string())
@@ -188,6 +202,8 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         otlp_http: args.otlp_http.on(args.listen),
         query: args.query.on(args.listen),
         limits: args.limits.of_requests(),
+        max_connections: args.limits.max_connections as usize,
+        cors_origins: args.cors_origin,
         memory_limit: args.limits.memory_limit,
         disk_limit: args.limits.disk_limit,
         retention_age: args.limits.retention_age,

@@ -107,3 +107,110 @@ async fn a_day_of_a_large_system() {
     assert_eq!(found["traces"].as_array().unwrap().len(), 1);
     assert_eq!(found["traces"][0]["spanSet"]["matched"], ids.len());
 }
+
+/// Runs a query command on `data`; standard output.
+fn query(data: &Path, args: &[&str]) -> String {
+    let args = ["query"].iter().chain(args).map(AsRef::as_ref);
+    let output = run(args.chain(["--data".as_ref(), data.as_os_str()]));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Guarantees: what `docs/explore.md` says of the whole day.
+#[tokio::test]
+#[ignore = "takes minutes: make soak"]
+async fn the_whole_day_is_as_the_walk_through_says() {
+    let Some(day) = day() else {
+        println!("SKIPPED: ../shared/data/trainticket-2023-01-29 is not there");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let files = FILES.map(|(name, _)| day.join(format!("{name}.jsonl.zst")));
+    let import = || {
+        let args = ["import".as_ref(), "--data".as_ref(), data.as_os_str()].into_iter();
+        let output = run(args.chain(files.iter().map(|file| file.as_os_str())));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (status, told) = import();
+    assert_eq!(status, Some(1), "{told}");
+    for line in [
+        "traces.jsonl.zst: 325859 spans in 2328 requests\n",
+        "logs.jsonl.zst: 171050 log records in 2175 requests; 45 items refused\n",
+        "metrics.jsonl.zst: 762964 metric points in 46 requests\n",
+        "logs.jsonl.zst:663: resourceLogs[0].scopeLogs[0].logRecords[24].timeUnixNano: \
+         \"-6795364578871345152\" is out of range, expected 0 to 9223372036854775807",
+    ] {
+        assert!(told.contains(line), "`{line}` is missing:\n{told}");
+    }
+    let (status, told) = import();
+    assert_eq!(status, Some(0), "{told}");
+    assert_eq!(told.matches("nothing new, it was imported before").count(), 3, "{told}");
+
+    let stats = ["store", "stats", "--format", "json", "--data"].map(AsRef::as_ref).into_iter();
+    let stats = run(stats.chain([data.as_os_str()]));
+    let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
+    let rows = |kind: usize| {
+        let rows = |place: &str| stats["kinds"][kind][place].as_u64().unwrap();
+        rows("memory_rows") + rows("segment_rows")
+    };
+    assert_eq!([rows(0), rows(1), rows(2)], [325_859, 171_050, 762_964]);
+    println!("{stats:#}");
+
+    let lost =
+        r#"{ name =~ ".*ontroller.createNewOrder" } !<< { name = "PreserveController.preserve" }"#;
+    let made =
+        r#"{ name =~ ".*ontroller.createNewOrder" } << { name = "PreserveController.preserve" }"#;
+    let count = |selector| {
+        let found = query(&data, &["traces", selector, "--limit", "1000", "--format", "json"]);
+        let found: Value = serde_json::from_str(&found).unwrap();
+        let traces = found["traces"].as_array().unwrap();
+        let spans = traces.iter().map(|trace| trace["spanSet"]["matched"].as_u64().unwrap());
+        (traces.len() as u64, spans.sum::<u64>())
+    };
+    assert_eq!(count(lost).1, 50);
+    assert_eq!(count(lost).1 + count(made).1, 336);
+    let trace = "8701bd0e9dfc73c3068edc8245662144";
+    let tree = query(&data, &["trace", trace]);
+    assert!(tree.starts_with(&format!("trace {trace}  109 spans\n")), "{tree}");
+    assert!(tree.contains("PreserveController.preserve  ts-preserve-service"), "{tree}");
+    let logs = format!("log {{ trace:id = \"{trace}\" }}");
+    let logs = query(&data, &["logs", &logs, "--limit", "50"]);
+    assert!(logs.contains("[preserve][Step 3][Check tickets num][Tickets Enough]"), "{logs}");
+    assert!(logs.contains("ERROR  ts-preserve-service"), "{logs}");
+
+    let contract = dir.path().join("contracts.yaml");
+    std::fs::write(
+        &contract,
+        r#"
+contracts:
+  - name: reservation-creates-order
+    when:   '{ name = "PreserveController.preserve" }'
+    key:    [trace:id]
+    expect: '{ name =~ ".*ontroller.createNewOrder" }'
+    within: 30s
+"#,
+    )
+    .unwrap();
+    let args = ["contracts".as_ref(), "run".as_ref(), contract.as_os_str(), "--data".as_ref()];
+    let output = run(args.into_iter().chain([data.as_os_str()]));
+    assert_eq!(output.status.code(), Some(1));
+    let judged = String::from_utf8(output.stdout).unwrap();
+    let line =
+        "reservation-creates-order (response): 336 activations: 286 fulfilled, 49 missed, 1 open";
+    assert!(judged.contains(line), "{judged}");
+
+    let server = Serve::on(&data).start();
+    let services = server.json("/api/services").await;
+    let services = services["data"].as_array().unwrap();
+    println!("{} services", services.len());
+    assert!(services.contains(&"ts-assurance-service".into()));
+    let edges = server.json("/api/dependencies?endTs=1675008000000&lookback=86400000").await;
+    for (parent, child, calls) in [
+        ("ts-auth-service", "ts-verification-code-service", 361),
+        ("ts-basic-service", "ts-price-service", 3123),
+    ] {
+        let edge = serde_json::json!({"parent": parent, "child": child, "callCount": calls});
+        assert!(edges["data"].as_array().unwrap().contains(&edge), "{edge}: {edges}");
+    }
+}

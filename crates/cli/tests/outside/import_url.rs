@@ -63,7 +63,10 @@ async fn what_the_server_refuses_is_told() {
     let (output, said) = import(&server.otlp, dir.path(), &["--format", "json"]).await;
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("file.pb: message 2, at byte "), "{said}");
-    assert!(said.contains("413 Payload Too Large: the body has more than 65536 bytes"), "{said}");
+    assert!(
+        said.contains("413 Payload Too Large: the request has more than 65536 bytes"),
+        "{said}"
+    );
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let figure = |name: &str| report[0][name].as_u64().unwrap();
     assert_eq!((figure("requests"), figure("before"), figure("refused")), (2, 0, 1));

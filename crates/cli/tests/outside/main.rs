@@ -25,6 +25,7 @@ mod limits;
 mod meaning;
 mod parts;
 mod query;
+mod receivers;
 mod series;
 mod start;
 mod store;

@@ -1,64 +1,26 @@
 //! OTLP/gRPC: the three `Export` methods.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use axum::body::HttpBody;
-use bytes::{Buf, BufMut, Bytes};
-use http_body::{Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use lacuna_signal::SignalKind;
 use lacuna_signal::otlp::Rejected;
-use parking_lot::Mutex;
 use tonic::body::Body;
-use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::{Code, Request, Response, Status};
+use tonic::metadata::MetadataMap;
+use tonic::server::NamedService;
+use tonic::{Code, Status};
 
-use crate::ingest::{Ingest, Refused, Room};
+use crate::ingest::{Accepted, Ingest, Refused, Room};
 use crate::telemetry::Limit;
 
+use super::body::{self, BodyError, Compression};
 use super::response_bytes;
-
-/// A codec that leaves messages as they are.
-#[derive(Debug, Clone, Copy, Default)]
-struct RawCodec;
-
-impl Codec for RawCodec {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for RawCodec {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buf.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for RawCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buf: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buf.copy_to_bytes(buf.remaining())))
-    }
-}
 
 /// One of OTLP's three collector services.
 macro_rules! service {
@@ -126,127 +88,152 @@ service!(
     "opentelemetry.proto.collector.metrics.v1.MetricsService"
 );
 
+/// A refusal, and the limit that it is for.
+struct Failure {
+    status: Status,
+    limit: Option<Limit>,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self { status, limit: None }
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            // RESOURCE_EXHAUSTED without a `RetryInfo` tells clients not to send it again.
+            BodyError::TooLarge(limit, max) => Self {
+                status: Status::resource_exhausted(body::too_large(limit, max)),
+                limit: Some(limit),
+            },
+            BodyError::Invalid(message) => Status::invalid_argument(message).into(),
+            BodyError::Refused(refused) => status(refused).into(),
+            BodyError::Stopped(message) => Status::unavailable(message).into(),
+        }
+    }
+}
+
 async fn export_call(
     ingest: Ingest,
     kind: SignalKind,
     request: http::Request<Body>,
 ) -> http::Response<Body> {
-    let limits = ingest.limits();
-    let too_large = Arc::new(AtomicBool::new(false));
-    let taken = Arc::new(Mutex::new(Taken { room: Some(ingest.room()), refused: None }));
-    let request = request.map(|body| limited(body, limits.body, Arc::clone(&too_large)));
-    let request =
-        request.map(|inner| Body::new(Metered { inner, read: 0, taken: Arc::clone(&taken) }));
-    let mut grpc = Grpc::new(RawCodec)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(limits.decompressed);
-    let response = grpc
-        .unary(Export { ingest: ingest.clone(), kind, taken: Arc::clone(&taken) }, request)
-        .await;
-    let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    if status.code() == Code::Ok {
-        return response;
-    }
-    ingest.note_refused_request(kind);
-    if let Some(refused) = taken.lock().refused.take() {
-        return self::status(refused).into_http();
-    }
-    // OTLP's clients send again what is OUT_OF_RANGE, tonic's word for a message that is too large.
-    // RESOURCE_EXHAUSTED without a `RetryInfo` tells them not to.
-    if too_large.load(Ordering::Relaxed) {
-        ingest.note_limit(kind, Limit::Body);
-        let message = format!("the message has more than {} bytes", limits.body);
-        return Status::resource_exhausted(format!("{message}: send smaller batches")).into_http();
-    }
-    let by_tonic = status.code() == Code::ResourceExhausted && status.details().is_empty();
-    if by_tonic || status.code() == Code::OutOfRange {
-        // It may have been over both; as it came is what its sender knows.
-        let as_it_came = !by_tonic && limits.body <= limits.decompressed;
-        ingest.note_limit(kind, if as_it_came { Limit::Body } else { Limit::Decompressed });
-        return Status::resource_exhausted(status.message()).into_http();
-    }
-    response
-}
-
-/// `body`, ending in an error beyond `most` bytes of its message, which is noted in `too_large`.
-fn limited(body: Body, most: usize, too_large: Arc<AtomicBool>) -> Body {
-    // Before the message stand a flag and its length, together 5 bytes.
-    let body = Limited::new(body, most.saturating_add(5)).map_err(move |error| {
-        if error.is::<LengthLimitError>() {
-            too_large.store(true, Ordering::Relaxed);
-        }
-        Status::from_error(error)
-    });
-    Body::new(body)
-}
-
-/// The room that a message has taken, until the message is whole.
-struct Taken {
-    room: Option<Room>,
-    refused: Option<Refused>,
-}
-
-/// A body for which room is taken as it comes; it ends in an error where there is none.
-struct Metered {
-    inner: Body,
-    read: usize,
-    taken: Arc<Mutex<Taken>>,
-}
-
-impl HttpBody for Metered {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = std::task::ready!(std::pin::Pin::new(&mut self.inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.read += data.len();
-            let read = self.read;
-            let mut taken = self.taken.lock();
-            if let Some(Err(refused)) = taken.room.as_mut().map(|room| room.cover(read)) {
-                taken.room = None;
-                taken.refused = Some(refused);
-                return Poll::Ready(Some(Err(Status::resource_exhausted("no room"))));
+    match export(&ingest, kind, request).await {
+        Ok(accepted) => success(&response_bytes(&accepted)),
+        Err(Failure { status, limit }) => {
+            ingest.note_refused_request(kind);
+            if let Some(limit) = limit {
+                ingest.note_limit(kind, limit);
             }
+            status.into_http()
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
-struct Export {
-    ingest: Ingest,
+async fn export(
+    ingest: &Ingest,
     kind: SignalKind,
-    taken: Arc<Mutex<Taken>>,
+    request: http::Request<Body>,
+) -> Result<Accepted, Failure> {
+    let limits = ingest.limits();
+    let compression = compression(request.headers())?;
+    let mut room = ingest.room();
+    let (compressed, message) = read_message(request.into_body(), limits.body, &mut room).await?;
+    let max = limits.decompressed;
+    let (message, room) = match (compressed, compression) {
+        (false, _) => (Compression::Identity.open(message, max, &mut room)?, room),
+        (true, Compression::Identity) => {
+            let why = "the message says that it is compressed, and grpc-encoding does not say how";
+            return Err(Status::internal(why).into());
+        }
+        // Not on a thread that serves connections.
+        (true, compression) => {
+            let open = move || (compression.open(message, max, &mut room), room);
+            let stopped = |error| BodyError::Stopped(format!("the decoder stopped: {error}"));
+            let (message, room) = tokio::task::spawn_blocking(open).await.map_err(stopped)?;
+            (message?, room)
+        }
+    };
+    Ok(ingest.accept(kind, message, Rejected::default(), room).await.map_err(status)?)
 }
 
-impl UnaryService<Bytes> for Export {
-    type Response = Vec<u8>;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, Status>> + Send>>;
+/// The encodings of messages that are taken.
+const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,zstd");
 
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let (ingest, kind) = (self.ingest.clone(), self.kind);
-        let room = self.taken.lock().room.take().unwrap_or_else(|| ingest.room());
-        Box::pin(async move {
-            let body = request.into_inner();
-            let accepted = ingest.accept(kind, body, Rejected::default(), room).await;
-            let accepted = accepted.map_err(status)?;
-            Ok(Response::new(response_bytes(&accepted)))
-        })
+fn compression(headers: &HeaderMap) -> Result<Compression, Status> {
+    let name = headers.get("grpc-encoding").map_or("", |value| value.to_str().unwrap_or("?"));
+    let known = Compression::named(name).filter(|found| *found != Compression::Deflate);
+    known.ok_or_else(|| {
+        let mut metadata = HeaderMap::new();
+        metadata.insert("grpc-accept-encoding", ENCODINGS);
+        let message = format!("grpc-encoding is `{name}`: expected gzip or zstd");
+        let metadata = MetadataMap::from_headers(metadata);
+        Status::with_metadata(Code::Unimplemented, message, metadata)
+    })
+}
+
+/// Before a message stand a flag, whether it is compressed, and its length in 4 bytes (gRPC over
+/// HTTP/2, "Length-Prefixed-Message").
+const PREFIX: usize = 5;
+
+/// The one message of a request, of at most `max` bytes, for which room is taken as they come;
+/// whether it is compressed.
+async fn read_message(body: Body, max: usize, room: &mut Room) -> Result<(bool, Bytes), Failure> {
+    let internal = |why: &str| Failure::from(Status::internal(why));
+    let mut body = body.into_data_stream();
+    let mut read = BytesMut::new();
+    let mut whole = None;
+    while let Some(chunk) = body.next().await {
+        read.extend_from_slice(&chunk?);
+        if let (None, Some((_, length))) = (whole, prefix(&read)) {
+            if length > max {
+                return Err(BodyError::TooLarge(Limit::Body, max).into());
+            }
+            let length = whole.insert(PREFIX + length);
+            // It takes memory when bytes come, not before.
+            read.reserve(length.saturating_sub(read.len()));
+        }
+        if whole.is_some_and(|whole| read.len() > whole) {
+            return Err(internal("there is more than one message in the request"));
+        }
+        room.cover(read.len()).map_err(BodyError::from)?;
     }
+    let (flag, _) = prefix(&read).ok_or_else(|| internal("there is no message in the request"))?;
+    if whole != Some(read.len()) {
+        return Err(internal("the request ends within its message"));
+    }
+    let compressed = match flag {
+        0 => false,
+        1 => true,
+        _ => return Err(internal("the flag before the message is neither 0 nor 1")),
+    };
+    Ok((compressed, read.freeze().split_off(PREFIX)))
+}
+
+/// The flag and the length before a message.
+fn prefix(read: &[u8]) -> Option<(u8, usize)> {
+    let [flag, length @ ..] = *read.first_chunk::<PREFIX>()?;
+    Some((flag, u32::from_be_bytes(length) as usize))
+}
+
+/// A call that succeeded with `message`.
+fn success(message: &[u8]) -> http::Response<Body> {
+    let mut framed = Vec::with_capacity(PREFIX + message.len());
+    framed.push(0);
+    // Answers are a few kilobytes at most.
+    framed.extend((message.len() as u32).to_be_bytes());
+    framed.extend_from_slice(message);
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Frame::data(Bytes::from(framed)), Frame::trailers(trailers)];
+    let frames = futures::stream::iter(frames.map(Ok::<_, Infallible>));
+    let mut response = http::Response::new(Body::new(StreamBody::new(frames)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-accept-encoding", ENCODINGS);
+    response
 }
 
 /// The gRPC status of a refusal (OTLP specification, "Failures" and "OTLP/gRPC Throttling").

@@ -1,7 +1,5 @@
 //! OTLP/HTTP: `POST /v1/traces`, `/v1/logs`, `/v1/metrics`, protobuf or JSON.
 
-use std::io::Read;
-
 use axum::Router;
 use axum::body::Body;
 use axum::body::HttpBody as _;
@@ -19,6 +17,7 @@ use prost::Message;
 use crate::ingest::{Accepted, Ingest, Refused, Room};
 use crate::telemetry::Limit;
 
+use super::body::{self, BodyError, Compression};
 use super::{response, response_bytes, signal_name};
 
 const PROTOBUF: &str = "application/x-protobuf";
@@ -44,7 +43,9 @@ pub fn router(ingest: Ingest) -> Router {
             let export = move |State(receiver): State<Receiver>, headers: HeaderMap, body: Body| {
                 receive(receiver, kind, headers, body)
             };
-            router.route(&format!("/v1/{}", signal_name(kind)), post(export))
+            let path = format!("/v1/{}", signal_name(kind));
+            // Written with a slash at the end, an endpoint is the same to most who configure it.
+            router.route(&path, post(export)).route(&format!("{path}/"), post(export))
         })
         .layer(DefaultBodyLimit::disable())
         .with_state(receiver)
@@ -69,12 +70,6 @@ struct Failure {
 impl Failure {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after: None, limit: None }
-    }
-
-    fn too_large(limit: Limit, max: usize) -> Self {
-        let when = if limit == Limit::Decompressed { " after decompression" } else { "" };
-        let message = format!("the body has more than {max} bytes{when}: send smaller batches");
-        Self { limit: Some(limit), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
     }
 
     fn retry(status: StatusCode, message: String, after: std::time::Duration) -> Self {
@@ -123,12 +118,11 @@ async fn accept(
     room: Room,
 ) -> Result<Accepted, Failure> {
     let (body, max) = (body?, receiver.ingest.limits().decompressed);
-    let compression = headers.get(CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?"));
-    let compression = compression.unwrap_or("identity").to_owned();
-    let plain = encoding == Encoding::Protobuf && ["", "identity"].contains(&compression.as_str());
+    let compression = compression(headers)?;
+    let plain = encoding == Encoding::Protobuf && compression == Compression::Identity;
     let prepare = move || -> Result<_, Failure> {
         let mut room = room;
-        let body = decompress(&compression, body, max, &mut room)?;
+        let body = compression.open(body, max, &mut room)?;
         let (body, rejected) = match encoding {
             Encoding::Protobuf => (body, otlp::Rejected::default()),
             Encoding::Json => otlp::decode_json(kind, &body)
@@ -139,12 +133,26 @@ async fn accept(
     let (body, rejected, room) = if plain {
         prepare()?
     } else {
-        tokio::task::spawn_blocking(prepare).await.map_err(|error| {
-            let message = format!("the decoder stopped: {error}");
-            Failure::retry(StatusCode::SERVICE_UNAVAILABLE, message, BROKEN_RETRY)
-        })??
+        let stopped = |error| BodyError::Stopped(format!("the decoder stopped: {error}"));
+        tokio::task::spawn_blocking(prepare).await.map_err(stopped)??
     };
     Ok(receiver.ingest.accept(kind, body, rejected, room).await?)
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit, max) => {
+                let message = body::too_large(limit, max);
+                Self { limit: Some(limit), ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, message) }
+            }
+            BodyError::Invalid(message) => Self::new(StatusCode::BAD_REQUEST, message),
+            BodyError::Refused(refused) => refused.into(),
+            BodyError::Stopped(message) => {
+                Self::retry(StatusCode::SERVICE_UNAVAILABLE, message, BROKEN_RETRY)
+            }
+        }
+    }
 }
 
 impl From<Refused> for Failure {
@@ -190,54 +198,18 @@ async fn read_body(body: Body, max: usize, room: &mut Room) -> Result<Bytes, Fai
         }
     }
     match busy {
-        _ if size > max => Err(Failure::too_large(Limit::Body, max)),
+        _ if size > max => Err(BodyError::TooLarge(Limit::Body, max).into()),
         Some(refused) => Err(refused.into()),
         None => Ok(whole.freeze()),
     }
 }
 
-fn decompress(name: &str, body: Bytes, max: usize, room: &mut Room) -> Result<Bytes, Failure> {
-    match name {
-        "" | "identity" if body.len() > max => Err(Failure::too_large(Limit::Decompressed, max)),
-        "" | "identity" => Ok(body),
-        "gzip" => inflate(name, flate2::read::MultiGzDecoder::new(&body[..]), max, room),
-        "deflate" => inflate(name, flate2::read::ZlibDecoder::new(&body[..]), max, room),
-        "zstd" => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(&body[..]);
-            inflate(name, decoder.map_err(|error| invalid(name, &error))?, max, room)
-        }
-        other => Err(Failure::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            format!("Content-Encoding is `{other}`: expected gzip, zstd or deflate"),
-        )),
-    }
-}
-
-fn invalid(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(StatusCode::BAD_REQUEST, format!("the body is not valid {name}: {error}"))
-}
-
-/// All that `reader` gives, at most `max` bytes; room for it is taken as it comes.
-fn inflate(
-    name: &str,
-    mut reader: impl Read,
-    max: usize,
-    room: &mut Room,
-) -> Result<Bytes, Failure> {
-    const STEP: usize = 1 << 20;
-    let mut out = Vec::new();
-    loop {
-        let step = STEP.min(max + 1 - out.len());
-        let read = reader.by_ref().take(step as u64).read_to_end(&mut out);
-        let read = read.map_err(|error| invalid(name, &error))?;
-        if out.len() > max {
-            return Err(Failure::too_large(Limit::Decompressed, max));
-        }
-        room.cover(out.len())?;
-        if read < step {
-            return Ok(Bytes::from(out));
-        }
-    }
+fn compression(headers: &HeaderMap) -> Result<Compression, Failure> {
+    let name = headers.get(CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
+    Compression::named(name).ok_or_else(|| {
+        let message = format!("Content-Encoding is `{name}`: expected gzip, zstd or deflate");
+        Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    })
 }
 
 fn success_response(encoding: Encoding, kind: SignalKind, accepted: &Accepted) -> Response {

@@ -1,9 +1,11 @@
 //! The receiving side of OTLP (OpenTelemetry protocol specification 1.x).
 //!
-//! Requests stay bytes until the one decoder of `lacuna-signal` walks them: gRPC goes through a
-//! codec that hands the message on as it is, HTTP bodies are read whole. A success is answered
+//! Requests stay bytes until the one decoder of `lacuna-signal` walks them: gRPC messages and HTTP
+//! bodies are read whole and decompressed, each step within the room that was taken. A success is answered
 //! only when the store has said that the request is durable.
 
+mod body;
+pub mod cors;
 pub mod grpc;
 pub mod http;
 

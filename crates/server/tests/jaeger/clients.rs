@@ -1,5 +1,6 @@
 //! What Jaeger's UI and Grafana's Jaeger data source ask, whole answers to it, and whether each answer is
-//! one that the client takes. Where the requests come from stands in their files.
+//! one that the client takes. The requests are put together from the clients' sources, not captured from
+//! running ones: each file says from which sources, and how.
 
 use http::StatusCode;
 use insta::assert_json_snapshot;
@@ -10,7 +11,7 @@ use crate::harness::Server;
 use crate::schemas;
 
 #[derive(Deserialize)]
-struct Recorded {
+struct Reconstructed {
     requests: Vec<Request>,
 }
 
@@ -22,9 +23,9 @@ struct Request {
 }
 
 async fn replay(client: &str, file: &str) {
-    let recorded: Recorded = serde_json::from_str(file).unwrap();
+    let client_asks: Reconstructed = serde_json::from_str(file).unwrap();
     let server = Server::new();
-    for Request { name, schema, uri } in recorded.requests {
+    for Request { name, schema, uri } in client_asks.requests {
         let answer = server.get(&uri).await;
         assert_eq!(answer.status, StatusCode::OK, "{client} {name}: {}", answer.text);
         let json: Value = answer.json();

@@ -1,7 +1,7 @@
 //! A gRPC client that sends bytes as they are, so that they may be wrong.
 
 use bytes::{Buf, BufMut};
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Status};
 
 #[derive(Default)]
@@ -43,8 +43,21 @@ impl Decoder for Raw {
 
 /// Calls `path` of the server at `url` with `message` as the message's bytes.
 pub async fn call(url: &str, path: &str, message: Vec<u8>) -> Result<Vec<u8>, Status> {
+    call_with(url, path, message, None).await
+}
+
+/// [`call`], the message compressed.
+pub async fn call_with(
+    url: &str,
+    path: &str,
+    message: Vec<u8>,
+    compression: Option<CompressionEncoding>,
+) -> Result<Vec<u8>, Status> {
     let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).unwrap();
     let mut client = tonic::client::Grpc::new(endpoint.connect().await.unwrap());
+    if let Some(compression) = compression {
+        client = client.send_compressed(compression);
+    }
     client.ready().await.unwrap();
     let path = path.parse().unwrap();
     Ok(client.unary(Request::new(message), path, Raw).await?.into_inner())
