@@ -28,8 +28,13 @@ record-demo: ## Record demo/incident.otlp.jsonl.zst from the real pipeline
 	@$(SERVICES) up >/dev/null
 	@eval "$$($(SERVICES) env)" && scripts/record-demo
 
-soak: ## Hundreds of kills of the store under load; takes minutes
+SOAK_MINUTES ?= 10
+
+soak: ## Hundreds of kills of the store, a recorded day, a whole server under load for SOAK_MINUTES
 	cargo test --release -p lacuna-store --test crash -- --ignored --nocapture
+	cargo test --release -p lacuna --test outside -- --ignored --nocapture the_whole_day
+	cargo build --release -p lacuna -p lacuna-bench
+	$(BENCH) soak $(BENCH_LACUNA) --minutes $(SOAK_MINUTES)
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
