@@ -8,6 +8,7 @@ mod client;
 mod commands;
 mod demo;
 mod input;
+mod judge;
 mod output;
 mod remote;
 mod report;

@@ -8,7 +8,7 @@ use lacuna_signal::Batch;
 use lacuna_signal::finding::{Finding, Instance, Verdict};
 use serde::Serialize;
 
-use crate::monitor::{ContractStatus, Monitor, Options};
+use crate::monitor::{ContractStatus, Gap, Monitor, Options};
 use crate::spec::ContractSet;
 
 /// Rows that are held back until the services' clocks have been learnt from them.
@@ -19,6 +19,8 @@ pub const LEARN_CLOCKS: usize = 50_000;
 pub struct Report {
     /// The contracts, in order.
     pub contracts: Vec<ContractReport>,
+    /// Where evidence is missing, so that obligations are unknown.
+    pub gaps: Vec<Gap>,
     /// The greatest end of any event: what is due later is open.
     pub data_end: Option<Timestamp>,
 }
@@ -93,12 +95,12 @@ impl History {
         Self { monitor: Monitor::new(contracts, options), from: None }
     }
 
-    /// Only obligations that are opened at `from` or later are to be told; what is observed from
-    /// before decides them. As far before as is returned signals should be observed; `None` asks
-    /// for all.
-    pub fn count_from(&mut self, from: Timestamp) -> Option<Duration> {
+    /// Only obligations that are opened at `from` or later are to be told, by what the whole of the
+    /// data says of them. So all of it is to be observed from its beginning: whether a key was
+    /// activated or balanced before, which services outcomes come from, and whether they were there
+    /// before, may lie anywhere in it.
+    pub fn count_from(&mut self, from: Timestamp) {
         self.from = Some(from);
-        self.monitor.lookback()
     }
 
     /// The data ends at `end` at the latest: what ends later is from a clock that is ahead.
@@ -131,7 +133,9 @@ impl History {
         self.settle();
         let contracts =
             self.monitor.status().into_iter().map(|status| self.contract(status, limit));
-        let report = Report { contracts: contracts.collect(), data_end: self.monitor.watermark() };
+        let contracts = contracts.collect();
+        let (gaps, data_end) = (self.monitor.gaps(), self.monitor.watermark());
+        let report = Report { contracts, gaps, data_end };
         (report, self.monitor.findings())
     }
 

@@ -15,5 +15,5 @@ pub mod mine;
 pub mod monitor;
 pub mod spec;
 
-pub use monitor::{CheckpointError, Clock, ContractStatus, Episode, Monitor, Options};
+pub use monitor::{CheckpointError, Clock, ContractStatus, Episode, Gap, Monitor, Options};
 pub use spec::{Contract, ContractSet, Kind, LoadError, LoadErrors, Per};

@@ -167,12 +167,12 @@ fn a_cause_that_was_given_up_makes_no_phantom() {
 }
 
 /// Scenario: history is asked for from a moment on, and shown what came before too.
-/// Guarantees: only what was opened from then on counts, judged by all; how much is needed is said.
+/// Guarantees: only what was opened from then on counts, judged by all.
 #[test]
 fn history_from_a_moment_on_knows_what_came_before() {
-    let run = |set: &ContractSet| {
-        let mut history = History::new(set);
-        let lookback = history.count_from(at(10_000));
+    for set in [rule("within: 10s"), rule("")] {
+        let mut history = History::new(&set);
+        history.count_from(at(10_000));
         history.observe(&batch(&[
             ev(1, "a", "k", 9_000, 9_000),
             ev(2, "b", "k", 11_000, 11_000),
@@ -183,10 +183,89 @@ fn history_from_a_moment_on_knows_what_came_before() {
         let told: Vec<_> = report.contracts[0].instances.iter().map(|i| i.key[0].clone()).collect();
         assert_eq!((report.contracts[0].activations, told), (2, vec!["l".to_owned()]));
         assert_eq!(findings.iter().map(|finding| finding.count).sum::<u64>(), 1);
-        lookback
+    }
+}
+
+/// Two contracts of one outcome, and one of another service's.
+fn three() -> ContractSet {
+    let one = |name: &str, expect: &str, more: &str| {
+        format!(
+            "  - name: {name}\n    when: '{{ name = \"a\" }}'\n    expect: '{{ name = \"{expect}\" \
+             }}'\n    key: [span.key]\n    within: 1s\n{more}"
+        )
     };
-    assert_eq!(run(&rule("within: 10s")), Some(Duration::from_secs(20)));
-    assert_eq!(run(&rule("")), None);
+    let text = format!(
+        "contracts:\n{}{}{}",
+        one("paid", "b", ""),
+        one("paid-once", "b", "    kind: exactly\n    severity: critical\n"),
+        one("mailed", "m", "")
+    );
+    ContractSet::parse("f.yaml", &text).unwrap()
+}
+
+/// Scenario: the service that two contracts' outcomes come from falls silent, comes back, and falls
+/// silent again; also across a restart in the first silence.
+/// Guarantees: one finding for the gap, with both contracts and all obligations, resolved when the
+/// service is back, and opened anew by the next gap; history tells both times.
+#[test]
+fn a_gap_is_one_finding_whatever_the_number_of_contracts() {
+    let first = [batch(&[
+        ev(1, "b", "early", 0, 1).from("pay"),
+        ev(2, "m", "early", 0, 1).from("mail"),
+        ev(3, "a", "k1", 10_000, 10_000),
+        ev(4, "a", "k2", 11_000, 11_000),
+        ev(5, "m", "k1", 10_500, 10_500).from("mail"),
+        ev(6, "m", "k2", 11_500, 11_500).from("mail"),
+        ev(7, "x", "", 90_000, 90_000),
+    ])];
+    let second = [
+        batch(&[ev(8, "y", "", 100_000, 100_000).from("pay"), ev(9, "x", "", 150_000, 150_000)]),
+        batch(&[
+            ev(10, "a", "k3", 160_000, 160_000),
+            ev(11, "m", "k3", 160_500, 160_500).from("mail"),
+            ev(12, "x", "", 250_000, 250_000),
+        ]),
+    ];
+    let set = three();
+    let gap = |monitor: &mut Monitor| {
+        let mut findings = monitor.review();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        findings.remove(0)
+    };
+    let mut monitor = Monitor::new(&set, Options::default());
+    monitor.observe(&first[0]);
+    let found = gap(&mut monitor);
+    assert_eq!((found.kind, found.status), (FindingKind::EvidenceGap, Status::Open));
+    assert_eq!((found.count, found.source.as_str()), (4, "gap/spans/pay"));
+    assert_eq!(
+        (found.contracts, found.services),
+        (vec!["paid".to_owned(), "paid-once".to_owned()], vec!["pay".to_owned()])
+    );
+    assert_eq!(
+        found.title,
+        "pay sent no spans: nothing can be said about 4 of 4 outcomes of 2 contracts"
+    );
+    assert_eq!((found.examples.len(), found.severity.name()), (4, "critical"));
+    let mut again = Monitor::restore(&set, Options::default(), &monitor.checkpoint()).unwrap();
+    again.resume(&found.fingerprint, &lacuna_contract::Episode::default());
+    for monitor in [&mut monitor, &mut again] {
+        assert_eq!((gap(monitor).status, gap(monitor).count), (Status::Open, 4));
+        monitor.observe(&second[0]);
+        assert_eq!(gap(monitor).status, Status::Resolved);
+        monitor.observe(&second[1]);
+        let next = gap(monitor);
+        assert_eq!((next.status, next.count, next.first_seen), (Status::Open, 2, at(160_000)));
+        assert_eq!(next.fingerprint, found.fingerprint);
+        assert_eq!(monitor.finding(&found.fingerprint), Some(next));
+    }
+    let report = history::run(&set, first.iter().chain(&second));
+    let told = |gap: &lacuna_contract::Gap| (gap.from, gap.to, gap.obligations);
+    assert_eq!(
+        report.gaps.iter().map(told).collect::<Vec<_>>(),
+        [(at(1), Some(at(100_000)), 4), (at(100_000), None, 2)]
+    );
+    assert_eq!(report.gaps[0].contracts, ["paid", "paid-once"]);
+    assert!(!report.has_violations());
 }
 
 /// Scenario: one span ends far in the future.

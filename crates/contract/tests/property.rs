@@ -328,6 +328,10 @@ fn crowd() -> impl Strategy<Value = Vec<Ev>> {
     })
 }
 
+fn at(millis: i64) -> jiff::Timestamp {
+    jiff::Timestamp::from_nanosecond(i128::from(common::EPOCH + millis * common::MS)).unwrap()
+}
+
 fn said(instances: Vec<lacuna_signal::finding::Instance>) -> Vec<Said> {
     let mut said: Vec<Said> = instances
         .into_iter()
@@ -351,6 +355,7 @@ proptest! {
         scale in prop::sample::select(&[1i64, 1, 1_000][..]),
         cuts in prop::collection::vec(1usize..6, 1..30),
         lateness in 0u64..80,
+        from in 0i64..200,
         restarts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..4), 0..4),
     ) {
         let (case, events) = scaled(&case, events, scale);
@@ -400,8 +405,24 @@ proptest! {
         // And so does history.
         let report = history::run(&set, &batches);
         let unfulfilled: Vec<Said> =
-            expected.into_iter().filter(|(_, _, v, _)| *v != Verdict::Fulfilled).collect();
-        prop_assert_eq!(said(report.contracts[0].instances.clone()), unfulfilled);
+            expected.iter().filter(|(_, _, v, _)| *v != Verdict::Fulfilled).cloned().collect();
+        prop_assert_eq!(said(report.contracts[0].instances.clone()), unfulfilled.clone());
+        // Every unknown one is in a gap, and nothing else is.
+        let unknown = unfulfilled.iter().filter(|(_, _, v, _)| *v == Verdict::Unknown).count();
+        let of_gaps: u64 = report.gaps.iter().map(|gap| gap.obligations).sum();
+        prop_assert_eq!(of_gaps > 0, unknown > 0);
+        prop_assert!(of_gaps >= unknown as u64);
+        // From a moment on it is what the whole says of what was opened since.
+        let from = from * scale;
+        let mut history = history::History::new(&set);
+        history.count_from(at(from));
+        batches.iter().for_each(|batch| history.observe(batch));
+        let (report, _) = history.finish(usize::MAX);
+        let since = |said: &&Said| said.1 >= from;
+        let later: Vec<Said> = unfulfilled.iter().filter(since).cloned().collect();
+        prop_assert_eq!(said(report.contracts[0].instances.clone()), later);
+        let opened = expected.iter().filter(since).count();
+        prop_assert_eq!(report.contracts[0].activations, opened as u64);
     }
 
     /// Live, only what an event or the time may have changed is judged. A monitor that is restored

@@ -23,6 +23,7 @@ use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
+use lacuna_contract::Contract;
 use lacuna_signal::finding::{Acknowledgement, Finding, Instance, Status};
 use lacuna_store::Store;
 use serde::{Deserialize, Serialize};
@@ -126,11 +127,10 @@ async fn findings(
     query: Asked<FindingsQuery>,
 ) -> Result<axum::Json<Findings>, Failure> {
     let query = asked(query)?;
-    let source = query.contract.map(|name| format!("contract/{name}"));
     let mut findings = api.live.findings();
     findings.retain(|finding| {
         query.status.is_none_or(|status| finding.status == status)
-            && source.as_ref().is_none_or(|source| finding.source == *source)
+            && query.contract.as_ref().is_none_or(|name| finding.contracts.contains(name))
             && query.acknowledged.is_none_or(|wanted| finding.acknowledged.is_some() == wanted)
     });
     let findings = findings.into_iter().map(|finding| finding.linked(&api.base)).collect();
@@ -271,21 +271,26 @@ impl Api {
             let book = self.live.desk().book();
             book.entries().get(fingerprint).and_then(|entry| entry.since)
         };
-        let name = finding.source.trim_start_matches("contract/");
-        let (contract, (instances, cut)) = {
+        // Those of episodes before stand first.
+        let most = if since.is_some() { usize::MAX } else { limit };
+        let wanted = |verdict| Some(verdict) == finding.verdict;
+        let mut cut = false;
+        let mut instances: Vec<(Option<Arc<Contract>>, Instance)> = Vec::new();
+        {
             let monitor = self.live.monitor();
-            let contract = monitor.contracts().find(|contract| contract.name == name).cloned();
-            let wanted = |verdict| Some(verdict) == finding.verdict;
-            // Those of episodes before stand first.
-            let most = if since.is_some() { usize::MAX } else { limit };
-            (contract, monitor.instances(name, wanted, most).unwrap_or_default())
-        };
-        let of_episode = |instance: &Instance| since.is_none_or(|s| instance.activated_at > s);
-        let mut instances: Vec<Instance> = instances.into_iter().filter(of_episode).collect();
-        let cut = cut || instances.len() > limit;
+            for name in &finding.contracts {
+                let contract = monitor.contracts().find(|contract| contract.name == *name).cloned();
+                let (found, more) = monitor.instances(name, wanted, most).unwrap_or_default();
+                cut |= more;
+                instances.extend(found.into_iter().map(|instance| (contract.clone(), instance)));
+            }
+        }
+        instances.retain(|(_, instance)| since.is_none_or(|s| instance.activated_at > s));
+        instances.sort_by_key(|(_, instance)| instance.activated_at);
+        cut |= instances.len() > limit;
         instances.truncate(limit);
         let mut warnings = Vec::new();
-        let mut with = |mut instance: Instance| {
+        let mut with = |(contract, mut instance): (Option<Arc<Contract>>, Instance)| {
             instance.link(&self.base);
             let steps = match contract.as_ref().filter(|_| evidence) {
                 None => None,

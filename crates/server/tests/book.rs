@@ -20,6 +20,7 @@ fn finding(name: &str, status: Status, count: u64) -> Finding {
         fingerprint: fingerprint(&[name]),
         kind: FindingKind::SilentFailure,
         source: format!("contract/{name}"),
+        contracts: vec![name.to_owned()],
         title: name.to_owned(),
         description: String::new(),
         severity: Severity::Warning,

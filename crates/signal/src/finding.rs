@@ -180,6 +180,9 @@ pub struct Finding {
     pub verdict: Option<Verdict>,
     /// Services that it concerns.
     pub services: Vec<String>,
+    /// Contracts that it concerns, the one that it concerns most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contracts: Vec<String>,
     /// How many instances violate, of this episode: since it last opened.
     pub count: u64,
     /// How many instances there were in the same time, violating or not.

@@ -5,15 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lacuna_contract::history::{ContractReport, History, Report};
+use lacuna_contract::Gap;
+use lacuna_contract::history::{ContractReport, Report};
 use lacuna_contract::mine::{MineOptions, Miner, Proof, to_yaml};
 use lacuna_contract::spec::DataCheck;
 use lacuna_contract::{ContractSet, LoadErrors};
-use lacuna_store::TimeRange;
 use miette::miette;
 
 use crate::client::Tls;
 use crate::input::print_json;
+use crate::judge::judge;
 use crate::output::Format;
 use crate::source::Source;
 use crate::times::{Window, duration};
@@ -92,13 +93,7 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         Command::Run { paths, source, window, limit, format } => {
             let range = window.range()?;
             let (contracts, _) = load(&paths)?;
-            let mut history = History::new(&contracts);
-            let wider = with_what_decides(range, &mut history);
-            if source.input.is_empty() {
-                // Of files nobody knows by whose clock they are; what a server took in is of now.
-                history.end_by(Timestamp::now());
-            }
-            let read = source.read(wider, |batch| history.observe(batch)).await?;
+            let (history, read) = judge(&contracts, &source, range).await?;
             let (report, _) = history.finish(limit);
             match format {
                 Format::Text => print_report(&report),
@@ -148,22 +143,6 @@ fn load(paths: &[PathBuf]) -> Result<(ContractSet, usize), Failure> {
         return Err(miette!("{}: no contract files there (*.yaml, *.yml)", names.join(", ")));
     }
     Ok((contracts, files))
-}
-
-/// `range`, and before it what decides of the obligations that are opened in it; only those count.
-fn with_what_decides(range: TimeRange, history: &mut History) -> TimeRange {
-    if range.start == TimeRange::ALL.start {
-        return range;
-    }
-    let Ok(from) = Timestamp::from_nanosecond(i128::from(range.start)) else { return range };
-    let start = match history.count_from(from) {
-        Some(before) => {
-            let before = i64::try_from(before.as_nanos()).unwrap_or(i64::MAX);
-            range.start.saturating_sub(before)
-        }
-        None => TimeRange::ALL.start,
-    };
-    TimeRange { start, ..range }
 }
 
 /// Signals that contracts may be held against.
@@ -247,6 +226,19 @@ fn print_report(report: &Report) {
         }
         print_instances(contract);
     }
+    report.gaps.iter().for_each(print_gap);
+}
+
+fn print_gap(gap: &Gap) {
+    let Gap { service, from, .. } = gap;
+    let until = gap.to.map_or("the end".to_owned(), |to| to.to_string());
+    output::line(&format!(
+        "gap: {} sent no {} from {from} to {until}: {} of {} unknown",
+        if service.is_empty() { "a service without a name" } else { service },
+        gap.signal.name(),
+        output::count(gap.obligations, "obligation"),
+        gap.contracts.join(", ")
+    ));
 }
 
 /// Instances of one verdict that a person is shown.

@@ -5,12 +5,12 @@ mod print;
 use std::path::PathBuf;
 
 use lacuna_contract::ContractSet;
-use lacuna_contract::history::History;
 use lacuna_server::story::{KeyPart, Search, Story, of_store, verdicts};
 use lacuna_store::TimeRange;
 use miette::{IntoDiagnostic, miette};
 
 use crate::input::{failed, open_store, print_json};
+use crate::judge::judge;
 use crate::output::Format;
 use crate::remote::{Remote, escape};
 use crate::source::{Source, range_query};
@@ -50,8 +50,7 @@ pub async fn run(mut args: Args) -> Result<Outcome, Failure> {
     key.iter_mut().for_each(|part| part.learn(&contracts));
     let mut story = gather(&args, key, range).await?;
     if !contracts.is_empty() {
-        let mut history = History::new(&contracts);
-        args.source.read(range, |batch| history.observe(batch)).await?;
+        let (mut history, _) = judge(&contracts, &args.source, range).await?;
         history.settle();
         // What the server's contracts said is replaced: these were asked for.
         story.events.retain(|event| !event.is_verdict());

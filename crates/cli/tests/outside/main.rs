@@ -17,6 +17,7 @@ mod durability;
 mod episodes;
 mod explore;
 mod export;
+mod from;
 mod history;
 mod import;
 mod import_url;

@@ -52,7 +52,7 @@ fn nanos(seconds: &str) -> i64 {
 }
 
 /// As reports write it.
-fn time(seconds: &str) -> String {
+pub fn time(seconds: &str) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(nanos(seconds))).unwrap().to_string()
 }
 
@@ -65,7 +65,7 @@ fn typed(text: &str) -> Any {
 }
 
 /// An event as a line of OTLP/JSON.
-fn line(event: &str) -> Vec<u8> {
+pub fn line(event: &str) -> Vec<u8> {
     let mut words = event.split_whitespace();
     let mut next = || words.next().unwrap_or_else(|| panic!("`{event}` is no event"));
     let (number, service, name, times) = (next().parse().unwrap(), next(), next(), next());

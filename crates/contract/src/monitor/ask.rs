@@ -16,19 +16,31 @@ impl Monitor {
         self.machines.iter().map(Machine::open).sum()
     }
 
-    /// All findings: one a contract and verdict, those that no longer hold as resolved.
+    /// All findings: one a contract and verdict, and one a gap in the evidence; those that no longer
+    /// hold as resolved.
     pub fn findings(&mut self) -> Vec<Finding> {
-        let (presence, watermark) = (&self.presence, self.watermark);
+        let (presence, watermark, gaps) = (&self.presence, self.watermark, &self.gaps);
         let machines = self.machines.iter_mut();
-        machines.flat_map(|machine| machine.findings(presence, watermark, |_| true)).collect()
+        let found =
+            machines.flat_map(|machine| machine.findings(presence, watermark, gaps, |_| true));
+        let mut findings: Vec<Finding> = found.collect();
+        findings.extend(self.gap_findings(|_| true));
+        findings
     }
 
     /// The finding with this fingerprint.
     pub fn finding(&mut self, fingerprint: &str) -> Option<Finding> {
-        let (presence, watermark) = (&self.presence, self.watermark);
-        self.machines.iter_mut().find_map(|machine| {
+        let (presence, watermark, gaps) = (&self.presence, self.watermark, &self.gaps);
+        let found = self.machines.iter_mut().find_map(|machine| {
             let verdict = machine.verdict_of(fingerprint)?;
-            machine.findings(presence, watermark, |wanted| wanted == verdict).pop()
+            machine.findings(presence, watermark, gaps, |wanted| wanted == verdict).pop()
+        });
+        found.or_else(|| {
+            let source = self.gap_of(fingerprint)?;
+            let (presence, watermark, gaps) = (&self.presence, self.watermark, &self.gaps);
+            let machines = self.machines.iter_mut();
+            machines.for_each(|machine| machine.refresh_digest(presence, watermark, gaps));
+            self.gap_findings(|wanted| *wanted == source).pop()
         })
     }
 

@@ -15,7 +15,7 @@ use super::{Monitor, Options, gap};
 use crate::spec::{Contract, ContractSet};
 
 /// The version of the bytes: another one is not read.
-const VERSION: u64 = 4;
+const VERSION: u64 = 5;
 
 /// Why a checkpoint is of no use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,7 @@ impl Monitor {
         self.watermark.put(&mut out);
         self.presence.put(&mut out);
         self.skew.put(&mut out);
+        self.gaps.raised.put(&mut out);
         (self.machines.len() as u64).put(&mut out);
         for machine in &self.machines {
             machine.contract.meaning().put(&mut out);
@@ -104,6 +105,7 @@ impl Monitor {
         monitor.presence = Presence::get(&mut from)?;
         monitor.presence.ask_for(gap(contracts));
         monitor.skew = Code::get(&mut from)?;
+        monitor.gaps.raised = Code::get(&mut from)?;
         for _ in 0..from.length()? {
             let meaning = String::get(&mut from)?;
             let mut state = Get(from.bytes()?);

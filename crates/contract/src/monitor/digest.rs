@@ -10,18 +10,19 @@ use lacuna_signal::finding::{
 
 use super::codec::code;
 use super::episode::Standing;
+use super::gap::{Gaps, Source, by_gaps};
 use super::judge::{self, Side};
 use super::machine::Machine;
 use super::presence::Presence;
 use super::report::{Obligation, timestamp};
 use super::words::{quiet_cause, words};
-use crate::spec::{Contract, Kind};
+use crate::spec::Contract;
 
 /// What a finding said when it was last open.
 #[derive(Debug, Clone)]
 pub(super) struct Raised {
-    first: i64,
-    last: i64,
+    pub(super) first: i64,
+    pub(super) last: i64,
 }
 
 code!(Raised { first, last });
@@ -33,6 +34,10 @@ pub(super) struct Digest {
     pub(super) revision: u64,
     groups: BTreeMap<Verdict, Group>,
     pub(super) episodes: BTreeMap<Verdict, Standing>,
+    /// What is unknown because of gaps, by what was silent.
+    pub(super) gaps: BTreeMap<Source, Group>,
+    /// Of that, how many obligations are known by their number only.
+    pub(super) unseen: u64,
 }
 
 impl Digest {
@@ -43,22 +48,22 @@ impl Digest {
 
 /// The obligations of one verdict, of the last episode.
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     /// How many are remembered.
-    count: u64,
+    pub(super) count: u64,
     /// First and last activation.
-    first: i64,
-    last: i64,
+    pub(super) first: i64,
+    pub(super) last: i64,
     /// Of how many the services of the cause were silent.
     quiet: u64,
     /// The newest, newest first.
-    examples: Vec<Instance>,
+    pub(super) examples: Vec<Instance>,
 }
 
 /// What a finding says at the moment.
 pub(super) struct State {
     pub(super) count: u64,
-    first: i64,
+    pub(super) first: i64,
     pub(super) last: i64,
     /// Whether what was silent has been heard since.
     pub(super) back: bool,
@@ -105,23 +110,39 @@ fn name(contract: &Contract, verdict: Verdict) -> String {
 impl Machine {
     /// The verdict whose finding has this fingerprint.
     pub(super) fn verdict_of(&self, fingerprint: &str) -> Option<Verdict> {
-        Verdict::ALL.into_iter().find(|verdict| name(&self.contract, *verdict) == fingerprint)
+        let mut told = Verdict::ALL.into_iter().filter(|verdict| self.is_told(*verdict));
+        told.find(|verdict| name(&self.contract, *verdict) == fingerprint)
     }
 
-    pub(super) fn refresh_digest(&mut self, presence: &Presence, watermark: i64) {
+    /// Whether there are findings of a verdict of this contract: what is unknown because of a gap is
+    /// told with the gap.
+    pub(super) fn is_told(&self, verdict: Verdict) -> bool {
+        is_found(verdict) && !(verdict == Verdict::Unknown && by_gaps(&self.contract))
+    }
+
+    pub(super) fn refresh_digest(&mut self, presence: &Presence, watermark: i64, gaps: &Gaps) {
         if self.digest.revision == self.revision {
             return;
         }
+        let sources = self.sources(presence);
         let silent =
             |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
         let context = self.context(watermark, &silent);
         let mut newest: BTreeMap<Verdict, Newest<'_>> = BTreeMap::new();
+        let mut unknown: BTreeMap<&Source, Newest<'_>> = BTreeMap::new();
+        let mut seen = 0;
         for slot in self.bad.iter().copied() {
             for obligation in self.obligations_of(slot, &context) {
-                let verdict = obligation.verdict;
-                if !matches!(verdict, Verdict::Fulfilled | Verdict::Open)
-                    && obligation.judged.activated > self.digest.since(verdict)
-                {
+                let (verdict, activated) = (obligation.verdict, obligation.judged.activated);
+                if verdict == Verdict::Unknown && by_gaps(&self.contract) {
+                    seen += 1;
+                    for (source, _) in sources.iter().filter(|(_, first)| *first < activated) {
+                        if activated > gaps.since(source) {
+                            let newest = unknown.entry(source).or_insert_with(Newest::none);
+                            newest.take(slot, obligation.clone());
+                        }
+                    }
+                } else if is_found(verdict) && activated > self.digest.since(verdict) {
                     let newest = newest.entry(verdict).or_insert_with(Newest::none);
                     let quiet =
                         judge::cause_was_silent(&self.contract, &obligation.judged, &context);
@@ -130,23 +151,29 @@ impl Machine {
                 }
             }
         }
-        let group = |(verdict, newest): (Verdict, Newest<'_>)| {
+        let group = |newest: Newest<'_>| {
             let examples = newest.list.iter().map(|(_, slot, o)| self.instance(*slot, o)).collect();
             let Newest { count, first, last, quiet, .. } = newest;
-            (verdict, Group { count, first, last, quiet, examples })
+            Group { count, first, last, quiet, examples }
         };
-        let groups: BTreeMap<Verdict, Group> = newest.into_iter().map(group).collect();
+        let groups: BTreeMap<Verdict, Group> =
+            newest.into_iter().map(|(verdict, newest)| (verdict, group(newest))).collect();
+        let unknown =
+            unknown.into_iter().map(|(source, newest)| (source.clone(), group(newest))).collect();
         for (verdict, episode) in &mut self.digest.episodes {
             let count = groups.get(verdict).map_or(0, |group| group.count);
             let all = self.counts[*verdict as usize];
             episode.before.get_or_insert(all.saturating_sub(count));
         }
+        let all = if by_gaps(&self.contract) { self.counts[Verdict::Unknown as usize] } else { 0 };
+        self.digest.unseen = all.saturating_sub(seen);
+        self.digest.gaps = unknown;
         (self.digest.revision, self.digest.groups) = (self.revision, groups);
     }
 
     /// What the finding of `verdict` says; `None` if there is none and was none. The digest must be
     /// fresh.
-    pub(super) fn state(&self, presence: &Presence, verdict: Verdict) -> Option<State> {
+    pub(super) fn state(&self, verdict: Verdict) -> Option<State> {
         let episode = self.digest.episodes.get(&verdict);
         let group = self.digest.groups.get(&verdict);
         // Those that were forgotten are known by their number only.
@@ -163,8 +190,7 @@ impl Machine {
             .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         let raised = self.raised.get(&verdict).map(|raised| (raised.first, raised.last));
         let (first, last) = span.or(raised)?;
-        let back = verdict == Verdict::Unknown && self.back_since(presence, last);
-        Some(State { count, first, last, back })
+        Some(State { count, first, last, back: false })
     }
 
     /// One finding for each verdict that speaks against the system, and one for missing evidence;
@@ -173,32 +199,24 @@ impl Machine {
         &mut self,
         presence: &Presence,
         watermark: i64,
+        gaps: &Gaps,
         wanted: impl Fn(Verdict) -> bool,
     ) -> Vec<Finding> {
-        self.refresh_digest(presence, watermark);
+        self.refresh_digest(presence, watermark, gaps);
         let mut findings = Vec::new();
-        for verdict in Verdict::ALL.into_iter().filter(|v| is_found(*v) && wanted(*v)) {
-            let Some(state) = self.state(presence, verdict) else { continue };
+        for verdict in Verdict::ALL.into_iter().filter(|v| wanted(*v)) {
+            if !self.is_told(verdict) {
+                continue;
+            }
+            let Some(state) = self.state(verdict) else { continue };
             let group = self.digest.groups.get(&verdict);
             let examples = group.map(|group| group.examples.clone()).unwrap_or_default();
             let over = self.digest.episodes.get(&verdict).is_some_and(|e| e.over.is_some());
-            let resolved = over || state.count == 0 || state.back;
+            let resolved = over || state.count == 0;
             findings.push(self.finding(verdict, &state, examples, resolved));
             self.raised.insert(verdict, Raised { first: state.first, last: state.last });
         }
         findings
-    }
-
-    /// Whether what was silent when the obligation of `time` was open has sent anything since. It
-    /// is asked of that time and not of now: that traffic goes quiet later, while no obligation is
-    /// concerned, is no new gap.
-    fn back_since(&self, presence: &Presence, time: i64) -> bool {
-        let silent = |side| self.evidence.silent(&self.contract, presence, side, time, i64::MAX);
-        match self.contract.kind {
-            Kind::Precedence => !silent(Side::When),
-            Kind::Balance => !silent(Side::Expect) && !silent(Side::When),
-            _ => !silent(Side::Expect),
-        }
     }
 
     /// Whether the outcome's services are silent at the data's end.
@@ -251,6 +269,7 @@ impl Machine {
             key: contract.key_names(),
             verdict: Some(verdict),
             services,
+            contracts: vec![contract.name.clone()],
             count,
             concerned,
             rate: Finding::rate_of(count, concerned),

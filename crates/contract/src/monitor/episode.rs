@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use lacuna_signal::finding::{Finding, Verdict};
 
 use super::digest::{State, is_found};
+use super::gap::Gaps;
 use super::machine::Machine;
 use super::presence::Presence;
 use super::{Monitor, nanos};
@@ -41,6 +42,40 @@ impl Standing {
         let before = (since == i64::MIN).then_some(0);
         Self { since, over: None, grew: wall, seen: None, before }
     }
+
+    /// What becomes of an episode by what its finding says now, and whether another one has begun.
+    /// `quiet` is how long all must have been well, `wall` the wall clock, and `well` says whether
+    /// it was.
+    pub(super) fn turn(
+        known: Option<Self>,
+        state: &State,
+        quiet: i64,
+        wall: Option<i64>,
+        well: impl FnOnce() -> bool,
+    ) -> (Option<Self>, bool) {
+        let holds = state.count > 0 && !state.back;
+        match known {
+            None if holds => (Some(Self::new(i64::MIN, wall)), false),
+            Some(Self { over: Some(over), .. }) if holds && state.last > over => {
+                (Some(Self::new(over, wall)), true)
+            }
+            None | Some(Self { over: Some(_), .. }) => (known, false),
+            Some(mut episode) => {
+                let grew = |(count, last)| state.count > count || state.last > last;
+                if episode.seen.is_some_and(grew) {
+                    episode.grew = wall;
+                }
+                episode.seen = Some((state.count, state.last));
+                episode.over = if state.count == 0 {
+                    Some(episode.since)
+                } else {
+                    let over = state.back || well() || is_stale(&episode, quiet, wall);
+                    over.then_some(state.last)
+                };
+                (Some(episode), false)
+            }
+        }
+    }
 }
 
 /// Without any traffic that would show that all is well, an episode is over after so much wall time
@@ -56,41 +91,25 @@ impl Machine {
         watermark: i64,
         quiet: i64,
         wall: Option<i64>,
+        gaps: &Gaps,
     ) {
-        self.refresh_digest(presence, watermark);
+        self.refresh_digest(presence, watermark, gaps);
         for verdict in Verdict::ALL.into_iter().filter(|verdict| is_found(*verdict)) {
-            let Some(state) = self.state(presence, verdict) else { continue };
+            let Some(state) = self.state(verdict).filter(|_| self.is_told(verdict)) else {
+                continue;
+            };
             let known = self.digest.episodes.get(&verdict).copied();
-            let holds = state.count > 0 && !state.back;
-            match known {
-                None if holds => {
-                    let episode = Standing::new(i64::MIN, wall);
-                    self.digest.episodes.insert(verdict, episode);
-                }
-                Some(Standing { over: Some(over), .. }) if holds && state.last > over => {
-                    self.digest.episodes.insert(verdict, Standing::new(over, wall));
-                    // It counts from here on.
-                    self.digest.revision = 0;
-                }
-                None | Some(Standing { over: Some(_), .. }) => {}
-                Some(mut episode) => {
-                    let grew = |(count, last)| state.count > count || state.last > last;
-                    if episode.seen.is_some_and(grew) {
-                        episode.grew = wall;
-                    }
-                    episode.seen = Some((state.count, state.last));
-                    episode.over = if state.count == 0 {
-                        Some(episode.since)
-                    } else {
-                        let well = self.is_well(&state, watermark, quiet)
-                            || is_stale(&episode, quiet, wall);
-                        (state.back || well).then_some(state.last)
-                    };
-                    self.digest.episodes.insert(verdict, episode);
-                }
+            let well = || self.is_well(&state, watermark, quiet);
+            let (next, anew) = Standing::turn(known, &state, quiet, wall, well);
+            if let Some(next) = next {
+                self.digest.episodes.insert(verdict, next);
+            }
+            if anew {
+                // It counts from here on.
+                self.digest.revision = 0;
             }
         }
-        self.refresh_digest(presence, watermark);
+        self.refresh_digest(presence, watermark, gaps);
     }
 
     /// Whether an obligation was fulfilled that began `quiet` or more after the last violation, and
@@ -122,22 +141,28 @@ impl Monitor {
         for machine in &mut self.machines {
             let within = machine.contract.within.unwrap_or(0);
             let quiet = after.max(within.saturating_mul(2));
-            machine.turn_episodes(&self.presence, self.watermark, quiet, self.wall);
+            machine.turn_episodes(&self.presence, self.watermark, quiet, self.wall, &self.gaps);
         }
+        self.turn_gaps(after);
         self.findings()
     }
 
     /// Takes over where another process had come with the finding of this fingerprint, unless
     /// [`Self::review`] has spoken of it already.
     pub fn resume(&mut self, fingerprint: &str, episode: &Episode) {
+        let since = episode.since.map_or(i64::MIN, nanos);
+        let mut standing = Standing::new(since, episode.grew.map(nanos));
+        standing.over = episode.over.map(nanos);
         for machine in &mut self.machines {
             if let Some(verdict) = machine.verdict_of(fingerprint) {
-                let since = episode.since.map_or(i64::MIN, nanos);
-                let mut standing = Standing::new(since, episode.grew.map(nanos));
-                standing.over = episode.over.map(nanos);
                 machine.digest.episodes.entry(verdict).or_insert(standing);
                 machine.digest.revision = 0;
             }
+        }
+        if let Some(source) = self.gap_of(fingerprint) {
+            // What was forgotten before has been counted.
+            standing.before = None;
+            self.resume_gap(source, standing);
         }
     }
 }

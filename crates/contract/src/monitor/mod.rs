@@ -16,6 +16,7 @@ mod episode;
 mod event;
 mod events;
 mod evidence;
+mod gap;
 mod judge;
 mod key;
 mod long;
@@ -42,10 +43,11 @@ use lacuna_signal::{Batch, SignalKind};
 
 pub use checkpoint::CheckpointError;
 pub use episode::Episode;
+pub use gap::Gap;
 pub use report::{ContractStatus, Health};
 pub use skew::Clock;
 
-use crate::spec::{Contract, ContractSet, Kind};
+use crate::spec::{Contract, ContractSet};
 pub(crate) use event::{NUMBER, TEXT, TRUTH, kind_of};
 use machine::{Machine, Time};
 use presence::Presence;
@@ -99,6 +101,7 @@ pub struct Monitor {
     options: Options,
     machines: Vec<Machine>,
     presence: Presence,
+    gaps: gap::Gaps,
     skew: Skew,
     /// Batches that are held back, and how many rows they have.
     held: Vec<Batch>,
@@ -128,6 +131,7 @@ impl Monitor {
             options,
             machines,
             presence: Presence::new(gap(contracts)),
+            gaps: gap::Gaps::default(),
             skew: Skew::default(),
             held: Vec::new(),
             held_rows: 0,
@@ -280,16 +284,6 @@ impl Monitor {
         }
     }
 
-    /// How far before a time signals must be known for the contracts' obligations from then on to be
-    /// judged right: `None` if all of the past may matter.
-    pub fn lookback(&self) -> Option<Duration> {
-        let unbounded = |machine: &Machine| {
-            machine.contract.kind == Kind::Precedence && machine.contract.within.is_none()
-        };
-        let none = self.machines.iter().any(unbounded);
-        (!none).then(|| self.twice_the_longest())
-    }
-
     /// From now on only obligations count, and are told, that were opened at `time` or later. To be
     /// called when all has been observed and settled.
     pub fn count_from(&mut self, time: Timestamp) {
@@ -385,12 +379,9 @@ impl Monitor {
     /// How far back a new monitor must be fed so that every obligation that may still be open is
     /// known again: the longest deadline, twice, and the lateness.
     pub fn horizon(&self) -> Duration {
-        self.twice_the_longest().saturating_add(self.options.lateness)
-    }
-
-    fn twice_the_longest(&self) -> Duration {
         let longest = self.machines.iter().filter_map(|machine| machine.contract.within).max();
-        Duration::from_nanos(longest.unwrap_or(0).unsigned_abs()).saturating_mul(2)
+        let longest = Duration::from_nanos(longest.unwrap_or(0).unsigned_abs());
+        longest.saturating_mul(2).saturating_add(self.options.lateness)
     }
 
     /// Whether any verdict changed since the last call.

@@ -100,6 +100,29 @@ impl Presence {
         doubt
     }
 
+    /// When the first came that is known of a service.
+    pub(super) fn first(&self, kind: SignalKind, service: &str) -> Option<i64> {
+        self.tracks.get(&(kind, service) as &dyn TrackKey).map(|track| track.first)
+    }
+
+    /// The last before and the first after a time around which the service sent nothing; `None` if
+    /// it did, or never had.
+    pub(super) fn hole(
+        &self,
+        kind: SignalKind,
+        service: &str,
+        time: i64,
+    ) -> Option<(i64, Option<i64>)> {
+        let track = self.tracks.get(&(kind, service) as &dyn TrackKey)?;
+        let at = track.spans.partition_point(|(_, last)| *last < time);
+        let next = track.spans.get(at).map(|(first, _)| *first);
+        if next.is_some_and(|next| next <= time) {
+            return None;
+        }
+        let (_, last) = track.spans.get(at.checked_sub(1)?)?;
+        Some((*last, next))
+    }
+
     /// Whether the service sent anything before `time`.
     pub(super) fn before(&self, kind: SignalKind, service: &str, time: i64) -> bool {
         self.tracks.get(&(kind, service) as &dyn TrackKey).is_some_and(|track| track.first < time)

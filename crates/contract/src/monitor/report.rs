@@ -94,6 +94,7 @@ pub(super) fn timestamp(nanos: i64) -> Timestamp {
 }
 
 /// One obligation, its verdict as last settled.
+#[derive(Clone)]
 pub(super) struct Obligation<'a> {
     pub(super) verdict: Verdict,
     pub(super) judged: Judged,

@@ -15,6 +15,7 @@ use crate::spec::{Contract, Kind, Role};
 const MAX_TRACES: usize = 8;
 
 /// What an obligation is about.
+#[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
     Small(Option<TraceId>, u32),
     Activation(&'a Events, &'a Event),
@@ -128,19 +129,12 @@ pub(super) fn words(
             format!("{name}: {of} keys do not balance"),
             format!("{when} and {expect} must agree for each key{within}, and do not."),
         ),
-        Verdict::Unknown if contract.kind == Kind::Precedence => (
+        // Of others it is told with the gap.
+        Verdict::Unknown => (
             format!("{name}: nothing can be said about {of} outcomes"),
             format!(
                 "No {when} is known that precedes these {expect}{within}, but not all that came \
                  before is known: the time before is cut off, or keys were forgotten."
-            ),
-        ),
-        Verdict::Unknown => (
-            format!("{name}: nothing can be said about {of} outcomes"),
-            format!(
-                "The services that {expect} comes from sent no such signal at all over these \
-                 obligations' time, though they did before: look at the service, its exporter and \
-                 its sampling before at the outcomes."
             ),
         ),
         _ => match contract.kind {

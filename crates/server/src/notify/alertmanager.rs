@@ -54,6 +54,11 @@ impl Alert {
         if let Some(contract) = finding.source.strip_prefix("contract/") {
             labels.insert("contract", contract.to_owned());
         }
+        if finding.kind == FindingKind::EvidenceGap
+            && let Some(service) = finding.services.first()
+        {
+            labels.insert("service", service.clone());
+        }
         if let Some(verdict) = finding.verdict {
             labels.insert("verdict", verdict.name().to_owned());
         }
@@ -61,6 +66,7 @@ impl Alert {
             ("summary", finding.title.clone()),
             ("description", finding.description.clone()),
             ("services", finding.services.join(", ")),
+            ("contracts", finding.contracts.join(", ")),
             ("count", finding.count.to_string()),
         ]);
         if let Some(url) = &finding.runbook_url {
