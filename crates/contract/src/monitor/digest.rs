@@ -10,13 +10,13 @@ use lacuna_signal::finding::{
 
 use super::codec::code;
 use super::episode::Standing;
-use super::gap::{Gaps, Source, by_gaps};
+use super::gap::{Gaps, Source, in_gap, only_gaps};
 use super::judge::{self, Side};
 use super::machine::Machine;
 use super::presence::Presence;
 use super::report::{Obligation, timestamp};
 use super::words::{quiet_cause, words};
-use crate::spec::Contract;
+use crate::spec::{Contract, Kind};
 
 /// What a finding said when it was last open.
 #[derive(Debug, Clone)]
@@ -102,6 +102,12 @@ pub(super) fn is_found(verdict: Verdict) -> bool {
     !matches!(verdict, Verdict::Fulfilled | Verdict::Open)
 }
 
+/// Whether obligations of one verdict are told in part by the contract's finding and in part by those
+/// of gaps: then nothing is known of those that were forgotten.
+fn mixed(contract: &Contract, verdict: Verdict) -> bool {
+    verdict == Verdict::Unknown && contract.kind == Kind::Balance
+}
+
 /// The fingerprint of what is found of a contract and verdict.
 fn name(contract: &Contract, verdict: Verdict) -> String {
     fingerprint(&["contract", &contract.name, verdict.name()])
@@ -117,7 +123,7 @@ impl Machine {
     /// Whether there are findings of a verdict of this contract: what is unknown because of a gap is
     /// told with the gap.
     pub(super) fn is_told(&self, verdict: Verdict) -> bool {
-        is_found(verdict) && !(verdict == Verdict::Unknown && by_gaps(&self.contract))
+        is_found(verdict) && !(verdict == Verdict::Unknown && only_gaps(&self.contract))
     }
 
     pub(super) fn refresh_digest(&mut self, presence: &Presence, watermark: i64, gaps: &Gaps) {
@@ -134,7 +140,9 @@ impl Machine {
         for slot in self.bad.iter().copied() {
             for obligation in self.obligations_of(slot, &context) {
                 let (verdict, activated) = (obligation.verdict, obligation.judged.activated);
-                if verdict == Verdict::Unknown && by_gaps(&self.contract) {
+                if verdict == Verdict::Unknown
+                    && in_gap(&self.contract, &obligation.judged, &context)
+                {
                     seen += 1;
                     for (source, _) in sources.iter().filter(|(_, first)| *first < activated) {
                         if activated > gaps.since(source) {
@@ -162,10 +170,14 @@ impl Machine {
             unknown.into_iter().map(|(source, newest)| (source.clone(), group(newest))).collect();
         for (verdict, episode) in &mut self.digest.episodes {
             let count = groups.get(verdict).map_or(0, |group| group.count);
-            let all = self.counts[*verdict as usize];
+            let all = match mixed(&self.contract, *verdict) {
+                true => count,
+                false => self.counts[*verdict as usize],
+            };
             episode.before.get_or_insert(all.saturating_sub(count));
         }
-        let all = if by_gaps(&self.contract) { self.counts[Verdict::Unknown as usize] } else { 0 };
+        let only = only_gaps(&self.contract);
+        let all = if only { self.counts[Verdict::Unknown as usize] } else { 0 };
         self.digest.unseen = all.saturating_sub(seen);
         self.digest.gaps = unknown;
         (self.digest.revision, self.digest.groups) = (self.revision, groups);
@@ -178,8 +190,11 @@ impl Machine {
         let group = self.digest.groups.get(&verdict);
         // Those that were forgotten are known by their number only.
         let before = episode.and_then(|episode| episode.before).unwrap_or(0);
-        let count = self.counts[verdict as usize].saturating_sub(before);
-        let count = count.max(group.map_or(0, |group| group.count));
+        let remembered = group.map_or(0, |group| group.count);
+        let count = match mixed(&self.contract, verdict) {
+            true => remembered,
+            false => self.counts[verdict as usize].saturating_sub(before).max(remembered),
+        };
         let since = self.digest.since(verdict);
         let forgotten = self.forgotten.get(&verdict).filter(|(_, last)| count > 0 && *last > since);
         let forgotten =

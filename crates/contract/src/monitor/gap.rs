@@ -13,7 +13,7 @@ use super::codec::{Code, Damaged, Get};
 use super::digest::{Group, Raised, State};
 use super::episode::Standing;
 use super::evidence::kind_of;
-use super::judge::Side;
+use super::judge::{Context, Judged, Side};
 use super::machine::Machine;
 use super::presence::Presence;
 use super::report::timestamp;
@@ -80,10 +80,19 @@ impl Gaps {
     }
 }
 
-/// Whether what is unknown of a contract is so because of gaps. A precedence is never: the outcome
-/// that it is about has come.
-pub(super) fn by_gaps(contract: &Contract) -> bool {
-    contract.kind != Kind::Precedence
+/// Whether an obligation that is unknown is so because of a gap, and not because the time before is
+/// not known. A precedence never is: the outcome that it is about has come.
+pub(super) fn in_gap(contract: &Contract, judged: &Judged, context: &Context<'_>) -> bool {
+    match contract.kind {
+        Kind::Precedence => false,
+        Kind::Balance => (context.silent)(Side::Expect, judged.activated, judged.deadline),
+        _ => true,
+    }
+}
+
+/// Whether all that is unknown of a contract is so because of gaps.
+pub(super) fn only_gaps(contract: &Contract) -> bool {
+    !matches!(contract.kind, Kind::Precedence | Kind::Balance)
 }
 
 impl Machine {
@@ -109,9 +118,6 @@ impl Machine {
         watermark: i64,
         gaps: &mut BTreeMap<(i64, Source), Gap>,
     ) {
-        if !by_gaps(&self.contract) {
-            return;
-        }
         let sources = self.sources(presence);
         let silent =
             |side, from, to| self.evidence.silent(&self.contract, presence, side, from, to);
@@ -119,7 +125,9 @@ impl Machine {
         for slot in &self.unknown {
             for obligation in self.obligations_of(*slot, &context) {
                 let at = obligation.judged.activated;
-                if obligation.verdict != Verdict::Unknown {
+                if obligation.verdict != Verdict::Unknown
+                    || !in_gap(&self.contract, &obligation.judged, &context)
+                {
                     continue;
                 }
                 for (source, _) in sources.iter().filter(|(_, first)| *first < at) {
@@ -159,7 +167,8 @@ impl Monitor {
 
     /// The gap whose finding has this fingerprint, of those that are or were, or may come.
     pub(super) fn gap_of(&self, fingerprint: &str) -> Option<Source> {
-        let known = self.machines.iter().filter(|machine| by_gaps(&machine.contract));
+        let known =
+            self.machines.iter().filter(|machine| machine.contract.kind != Kind::Precedence);
         let known =
             known.flat_map(|machine| machine.sources(&self.presence)).map(|(source, _)| source);
         let raised = self.gaps.raised.keys().cloned();

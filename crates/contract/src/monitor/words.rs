@@ -129,6 +129,13 @@ pub(super) fn words(
             format!("{name}: {of} keys do not balance"),
             format!("{when} and {expect} must agree for each key{within}, and do not."),
         ),
+        Verdict::Unknown if contract.kind == Kind::Balance => (
+            format!("{name}: nothing can be said about {of} keys"),
+            format!(
+                "{when} and {expect} do not agree for these keys{within}, but not all that came \
+                 before is known: the time before is cut off."
+            ),
+        ),
         // Of others it is told with the gap.
         Verdict::Unknown => (
             format!("{name}: nothing can be said about {of} outcomes"),
