@@ -158,10 +158,10 @@ fn redis(arguments: Arguments, function: ItemFn) -> syn::Result<Tokens> {
                 #[allow(unused_imports)]
                 use ::lacuna_instrument::by_hand::Split as _;
                 #[allow(unused_imports)]
-                use ::lacuna_instrument::redis::{Outcome as _, Reason as _};
+                use ::lacuna_instrument::redis::by_hand::{Outcome as _, Reason as _};
                 match (&::lacuna_instrument::by_hand::Returned(__result)).split() {
                     ::std::result::Result::Ok(__value) => {
-                        (&::lacuna_instrument::redis::Value(__value)).outcome()
+                        (&::lacuna_instrument::redis::by_hand::Value(__value)).outcome()
                     }
                     ::std::result::Result::Err(__error) => ::std::result::Result::Err(
                         (&&&&&::lacuna_instrument::by_hand::Failed(__error)).reason(),

@@ -80,6 +80,11 @@ impl Metrics {
         self.used.record(taken.elapsed().as_secs_f64(), &[name]);
     }
 
+    /// A connection was waited for, or was at hand.
+    pub(crate) fn waited(&self, for_it: Duration, name: KeyValue) {
+        self.wait.record(for_it.as_secs_f64(), &[name]);
+    }
+
     /// A connection was opened. Not for PostgreSQL: `sqlx` has no hook around connecting.
     #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     pub(crate) fn opened(&self, took: Duration, name: &KeyValue) {
@@ -185,11 +190,10 @@ impl<'p> Wait<'p> {
     pub(crate) fn finish(&mut self, timed_out: bool, failed: Option<impl FnOnce(&mut Leaf)>) {
         self.pending.fetch_sub(1, Ordering::Relaxed);
         if let Some(started) = self.started {
-            let name = [self.pool.name()];
-            metrics().wait.record(started.elapsed().as_secs_f64(), &name);
             if timed_out {
-                metrics().timeouts.add(1, &name);
+                metrics().timeouts.add(1, &[self.pool.name()]);
             }
+            metrics().waited(started.elapsed(), self.pool.name());
         }
         if let (Some(span), Some(failed)) = (&mut self.span, failed) {
             failed(span);

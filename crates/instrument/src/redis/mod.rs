@@ -39,6 +39,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! [`Transaction::run_in`] runs on a connection of a [`ConnectionPool`].
+//!
 //! Where the value is known only from `EXEC`'s reply, as with `SPOP`, end with
 //! [`Multi::commit_with`], which reads it from the replies.
 //!
@@ -54,6 +56,11 @@
 //! }
 //! ```
 
+/// For the expansion of `#[trace_redis_transaction]`.
+#[doc(hidden)]
+pub mod by_hand {
+    pub use super::manual::{Outcome, Reason, Value};
+}
 mod command;
 mod connection;
 mod errors;
@@ -69,8 +76,6 @@ mod watched;
 
 pub use connection::ExclusiveConnection;
 pub use lacuna_instrument_macros::trace_redis_transaction;
-#[doc(hidden)]
-pub use manual::{Outcome, Reason, Value};
 pub use manual::{TransactionResult, trace_by_hand};
 pub use outcome::{TransactionError, TransactionOutcome};
 pub use pool::{ConnectionPool, PoolError, PooledConnection};

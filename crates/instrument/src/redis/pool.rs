@@ -21,8 +21,9 @@ const WAIT: Duration = Duration::from_secs(30);
 /// Hands out connections that their holder owns alone. Cloning the pool shares it; a connection that
 /// was taken is nobody else's until it is dropped.
 ///
-/// Waiting for a connection is a span `redis.connection`, opening one a span `redis.connect`; the
-/// pool's connections and waits are the metrics `db.client.connection.*`.
+/// Waiting for a connection is a span `redis.connection` (where it is at hand, there is none), opening
+/// one a span `redis.connect`; the pool's connections and waits are the metrics
+/// `db.client.connection.*`.
 ///
 /// ```no_run
 /// # async fn run() -> redis::RedisResult<()> {
@@ -161,6 +162,18 @@ impl ConnectionPool {
     ) -> Result<PooledConnection, PoolError> {
         let shared = &self.shared;
         shared.registered.get_or_init(|| pool::register(shared));
+        let place = shared.places.clone().try_acquire_owned().ok();
+        let idle = place.as_ref().and_then(|_| shared.idle());
+        let place = match (place, idle) {
+            // A wait that is none: a measurement, and no span.
+            (Some(place), Some(slot)) => {
+                if switch::metrics(Part::Redis) {
+                    pool::metrics().waited(Duration::ZERO, shared.name());
+                }
+                return Ok(shared.lend(slot, place).await);
+            }
+            (place, _) => place,
+        };
         let deadline = match (deadline, deadline_in(self.wait)) {
             (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
             (theirs, ours) => theirs.or(ours),
@@ -168,7 +181,7 @@ impl ConnectionPool {
         let mut wait = Wait::start(&**shared, &shared.pending, "redis.connection", || {
             shared.server.attributes()
         });
-        let taken = self.take(deadline).await;
+        let taken = self.take(deadline, place).await;
         let error = taken.as_ref().err();
         wait.end(|wait| {
             let exhausted = matches!(error, Some(PoolError::Exhausted { .. }));
@@ -177,15 +190,24 @@ impl ConnectionPool {
         taken
     }
 
-    async fn take(&self, deadline: Deadline) -> Result<PooledConnection, PoolError> {
+    async fn take(
+        &self,
+        deadline: Deadline,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<PooledConnection, PoolError> {
         let started = Instant::now();
-        let shared = self.shared.clone();
-        let exhausted = || PoolError::Exhausted { size: shared.size, waited: started.elapsed() };
-        // The semaphore is never closed.
-        let place = within(deadline, shared.places.clone().acquire_owned()).await;
-        let place = place.map_err(|_| exhausted())?.map_err(|_| exhausted())?;
-        let idle = shared.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let slot = match idle {
+        let shared = &self.shared;
+        let place = match place {
+            Some(place) => place,
+            None => {
+                let exhausted =
+                    || PoolError::Exhausted { size: shared.size, waited: started.elapsed() };
+                let place = within(deadline, shared.places.clone().acquire_owned()).await;
+                // The semaphore is never closed.
+                place.map_err(|_| exhausted())?.map_err(|_| exhausted())?
+            }
+        };
+        let slot = match shared.idle() {
             Some(slot) => slot,
             None => {
                 let opener = Opener {
@@ -201,9 +223,20 @@ impl ConnectionPool {
                 Arc::new(tokio::sync::Mutex::new(opened.map_err(PoolError::Connect)?))
             }
         };
+        Ok(shared.lend(slot, place).await)
+    }
+}
+
+impl Shared {
+    /// The connection that came back last.
+    fn idle(&self) -> Option<Slot> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    async fn lend(self: &Arc<Self>, slot: Slot, place: OwnedSemaphorePermit) -> PooledConnection {
         let taken = switch::metrics(Part::Redis).then(Instant::now);
         let connection = slot.lock_owned().await;
-        Ok(PooledConnection { connection, shared, taken, _place: place })
+        PooledConnection { connection, shared: self.clone(), taken, _place: place }
     }
 }
 
