@@ -116,7 +116,8 @@ fn attributes(fields: &[(Ident, Option<Expr>)]) -> Tokens {
             })
         }
     });
-    quote!(::std::vec![#(#pairs),*])
+    // With the type: without fields, nothing else says it.
+    quote!(<::std::vec::Vec<::lacuna_instrument::opentelemetry::KeyValue>>::from([#(#pairs),*]))
 }
 
 fn wrap(mut function: ItemFn, call: impl FnOnce(Tokens, Tokens) -> Tokens) -> syn::Result<Tokens> {
