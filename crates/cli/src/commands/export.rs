@@ -12,6 +12,7 @@ use miette::miette;
 
 use sink::Sink;
 
+use super::import::stop::Stop;
 use crate::client::Tls;
 use crate::input::{open_store, scan};
 use crate::remote::{Remote, escape};
@@ -75,9 +76,23 @@ pub async fn run(args: Args) -> Result<Outcome, Failure> {
         out: out.clone(),
         sink: sink::open(&args.out, args.zstd_level).map_err(failed)?,
         rows: 0,
+        stop: None,
+    };
+    // What has no name yet is removed when the command ends by itself, so it must. A pipe holds
+    // nothing, and whoever does not read from one could keep the command from looking.
+    export.stop = export.sink.is_unfinished().then(Stop::listen);
+    let stop = export.stop.clone();
+    let asked = async {
+        match stop {
+            Some(stop) => stop.wait().await,
+            None => std::future::pending().await,
+        }
     };
     let whole = match &args.url {
-        Some(url) => from_server(url, &args, selector.as_ref(), &mut export).await?,
+        Some(url) => tokio::select! {
+            whole = from_server(url, &args, selector.as_ref(), &mut export) => whole?,
+            () = asked => return Err(interrupted(&out)),
+        },
         None => from_folder(&args, selector.as_ref(), &mut export)?,
     };
     export.sink.finish().map_err(failed)?;
@@ -95,11 +110,19 @@ struct Export {
     out: String,
     sink: Sink,
     rows: usize,
+    stop: Option<Stop>,
+}
+
+fn interrupted(out: &str) -> Failure {
+    miette!("interrupted: {out} is not written")
 }
 
 impl Export {
     fn take(&mut self, batch: &Batch) -> Result<(), Failure> {
         for start in (0..batch.num_rows()).step_by(self.step) {
+            if self.stop.as_ref().is_some_and(Stop::asked) {
+                return Err(interrupted(&self.out));
+            }
             let part = batch.slice(start, self.step.min(batch.num_rows() - start));
             self.rows += part.num_rows();
             write(&part, self.format, &mut self.sink, &self.out)?;

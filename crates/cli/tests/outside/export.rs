@@ -8,11 +8,12 @@ use opentelemetry_proto::tonic::trace::v1::span::{Event, Link};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use prost::Message;
 
+use crate::support::DEADLINE;
 use crate::support::export::Exported;
 use crate::support::otlp::{
     Encoding, MILLI, SECOND, attribute, headers, log, logs, metrics, now, span, trace_id, traces,
 };
-use crate::support::server::{Serve, Server, run};
+use crate::support::server::{Serve, Server, lacuna, run};
 
 fn value(value: Value) -> Option<AnyValue> {
     Some(AnyValue { value: Some(value) })
@@ -314,4 +315,29 @@ async fn damage_is_told_and_is_a_finding() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("a part may be missing"), "{said}");
     assert!(server.stop().await.success());
+}
+
+/// Scenario: an export to a file is interrupted while a server sends, and while one has not answered.
+/// Guarantees: it ends with status 2 and says so, and leaves neither the file nor a part of it.
+#[tokio::test]
+async fn ctrl_c_leaves_no_half_export() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("day.jsonl");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let mut command = lacuna(["export", "--url", url.as_str(), "--out"]);
+    command.arg(&out).stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    // It asks once the file is begun.
+    let asking = silent.accept().await.unwrap();
+    assert!(dir.path().join("day.jsonl.tmp").exists());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let output = tokio::time::timeout(DEADLINE, output).await.unwrap().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("interrupted") && said.contains("day.jsonl"), "{said}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    drop(asking);
 }

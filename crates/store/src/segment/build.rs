@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
 use lacuna_signal::SignalKind;
-use lacuna_signal::schema::parse_attribute_column;
 
 use super::blocks::BlockWriter;
 use super::cluster::{self, Placed};
 use super::codec::Codec;
 use super::gather::{Group, Tried};
 use super::index::{self, CallBytes, Directory};
+use super::layout::Layout;
 use super::postings::PostingsBuilder;
 use super::table::{self, put_varint};
 use super::{GROUP_ROWS, INDEX_EXTENSION, PAGE_ROWS, file_path};
@@ -39,7 +38,8 @@ pub fn write(
     let Some(bounds) = TimeBounds::of(order.iter().map(|placed| placed.time)) else {
         return Ok(None);
     };
-    let schema = union_schema(kind, parts);
+    let layout = Layout::of(kind, parts)?;
+    let schema = layout.schema.clone();
     let data_path = file_path(folder, meta.id, codec.extension());
     let data = files.create(&data_path).map_err(|e| StoreError::io(&data_path, "create", e))?;
     let out = BlockWriter::new(data);
@@ -50,7 +50,7 @@ pub fn write(
     for (number, slice) in order.chunks(GROUP_ROWS).enumerate() {
         let group = Group::new(parts, slice)?;
         let mut columns = schema.fields().iter().map(|field| {
-            let cells = group.column(field, &mut tried)?;
+            let cells = layout.cells(&group, field, &mut tried)?;
             values.add(field.name(), &cells, number * GROUP_ROWS);
             about.add(field.name(), &cells);
             Ok(cells)
@@ -112,25 +112,4 @@ fn trace_table(order: &[Placed]) -> table::Built {
         table.push(hash, &record);
     }
     table.finish()
-}
-
-/// The columns of all `parts`: fixed ones first, then attributes by name.
-fn union_schema(kind: SignalKind, parts: &[Arc<dyn Part>]) -> SchemaRef {
-    let schemas: Vec<SchemaRef> = parts.iter().map(|part| part.schema()).collect();
-    let mut fields: Vec<Field> = Vec::new();
-    for fixed in kind.fixed_fields() {
-        let have = schemas.iter().filter(|s| s.field_with_name(fixed.name()).is_ok()).count();
-        if have > 0 {
-            let nullable = fixed.is_nullable() || have < schemas.len();
-            fields.push(fixed.as_ref().clone().with_nullable(nullable));
-        }
-    }
-    let all = schemas.iter().flat_map(|schema| schema.fields().iter());
-    let names: std::collections::BTreeSet<&str> = all.map(|field| field.name().as_str()).collect();
-    let attributes = names.into_iter().filter_map(|name| {
-        let (_, ty, _) = parse_attribute_column(name)?;
-        Some(Field::new(name, ty.data_type(), true))
-    });
-    fields.extend(attributes);
-    Arc::new(Schema::new(fields))
 }

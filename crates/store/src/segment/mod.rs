@@ -8,6 +8,7 @@ pub mod codec;
 mod flat;
 pub mod gather;
 pub mod index;
+mod layout;
 mod pages;
 pub mod parquet;
 pub mod postings;

@@ -11,7 +11,7 @@ use arrow::datatypes::{Float64Type, Int64Type};
 use hashbrown::HashSet;
 use lacuna_signal::Value;
 use lacuna_signal::schema::{self, AttrType, parse_attribute_column};
-use lacuna_signal::value::{AttributeList, base64, double_text};
+use lacuna_signal::value::{AttributeList, any_element, base64, double_text};
 
 use super::PAGE_ROWS;
 use super::cells::Cells;
@@ -147,7 +147,7 @@ fn is_measurement(cells: &Cells) -> bool {
 }
 
 /// Takes the texts of a column's values.
-trait Texts {
+pub trait Texts {
     /// The value of `row` is `text`.
     fn put(&mut self, row: usize, text: &[u8]);
 }
@@ -226,7 +226,8 @@ impl Texts for Sink<'_> {
     }
 }
 
-fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut impl Texts) {
+/// Gives the texts of the values of `column`, which are of type `ty`, to `sink`; nulls have none.
+pub fn column_texts(column: &dyn Array, ty: AttrType, sink: &mut impl Texts) {
     let rows = (0..column.len()).filter(|row| column.is_valid(*row));
     match ty {
         AttrType::Str | AttrType::Any => {
@@ -303,7 +304,14 @@ fn overflow_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
     for row in 0..lists.len() {
         let list = AttributeList::in_row(lists, row);
         for (key, value) in list.iter().flat_map(AttributeList::iter) {
-            // The key carries its scope as the name of a text column does.
+            // The key carries its scope as the name of a text column does. A selector also finds an
+            // array by an element.
+            if let Value::Any(text) = value {
+                any_element(text, |element| {
+                    put_value(base, row, key, *element, entries);
+                    false
+                });
+            }
             put_value(base, row, key, value, entries);
         }
     }

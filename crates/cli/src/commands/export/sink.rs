@@ -68,6 +68,11 @@ impl Drop for Unfinished {
 }
 
 impl Sink {
+    /// Whether there is a file that has not got its name yet.
+    pub fn is_unfinished(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Writes the end of a packed file, and gives it its name.
     pub fn finish(self) -> io::Result<()> {
         match self.packed {

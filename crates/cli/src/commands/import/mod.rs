@@ -4,7 +4,7 @@ mod folder;
 mod identity;
 mod journal;
 mod server;
-mod stop;
+pub mod stop;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

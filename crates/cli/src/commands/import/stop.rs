@@ -1,4 +1,4 @@
-//! Being asked to end, wherever an import waits.
+//! Being asked to end, wherever an import waits or an export is.
 
 use std::future::pending;
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Stop {
     pub fn listen() -> Self {
         let (ask, asked) = watch::channel(false);
         tokio::spawn(async move {
-            // Without signals, the import can only be killed, which does no harm either.
+            // Without signals, the command can only be killed, which does no harm either.
             if end_asked_for().await.is_ok() {
                 ask.send_replace(true);
             }
