@@ -37,6 +37,8 @@ enum ServiceError {
     Slots(#[from] redis::RedisError),
     #[error(transparent)]
     Transparent(redis::RedisError),
+    #[error("no connection")]
+    Pool(#[from] lacuna_instrument::redis::PoolError),
     #[error("not my batch")]
     Batch,
 }
@@ -239,6 +241,9 @@ async fn a_redis_error_inside_a_services_own_keeps_its_reason() {
         wrapped(broken(BrokenPipe).into()).await.unwrap_err();
         wrapped(broken(TimedOut).into()).await.unwrap_err();
         wrapped(ServiceError::Transparent(broken(BrokenPipe))).await.unwrap_err();
+        let waited = std::time::Duration::from_secs(1);
+        let exhausted = lacuna_instrument::redis::PoolError::Exhausted { size: 1, waited };
+        wrapped(exhausted.into()).await.unwrap_err();
         boxed().await.unwrap_err();
         late().await.unwrap_err();
         in_part(&mut connection, &key).await.unwrap_err();
@@ -256,6 +261,7 @@ async fn a_redis_error_inside_a_services_own_keeps_its_reason() {
         "connection_lost",
         "timeout",
         "connection_lost",
+        "pool_exhausted",
         "connection_lost",
         "timeout",
         "partly_applied",

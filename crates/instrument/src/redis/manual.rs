@@ -1,6 +1,7 @@
 //! Transactions that are run by hand, made visible by `#[trace_redis_transaction]`.
 
 use super::outcome::{TransactionError, TransactionOutcome};
+use super::pool::PoolError;
 use super::record::Record;
 use crate::by_hand::Failed;
 use opentelemetry::KeyValue;
@@ -141,6 +142,9 @@ fn of_link(error: &(dyn Error + 'static)) -> Option<TransactionError> {
     }
     if let Some(error) = error.downcast_ref::<RedisError>() {
         return Some(of_redis(error));
+    }
+    if let Some(&PoolError::Exhausted { size, waited }) = error.downcast_ref() {
+        return Some(TransactionError::PoolExhausted { size, waited });
     }
     if let Some(error) = error.downcast_ref::<ServerError>() {
         return Some(RedisError::from(error.clone()).into());
