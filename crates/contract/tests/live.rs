@@ -68,6 +68,31 @@ fn a_stalled_source_does_not_stop_deadlines() {
     assert_eq!(count(&monitor, Verdict::Missed), 1);
 }
 
+/// Scenario: an activation comes, the process is killed, and another one starts ten minutes later; the
+/// outcome, which its sender could not deliver, comes again ten seconds after that.
+/// Guarantees: though it is idle and the deadline long over, nothing was ever missed; what does not
+/// come within the lateness is.
+#[test]
+fn what_could_not_come_while_nobody_listened_is_waited_for() {
+    let set = contract(RESPONSE);
+    let options = || Options { idle: Duration::from_secs(10), ..Options::default() };
+    let mut monitor = Monitor::new(&set, options());
+    monitor.advance_wall_clock(at(0));
+    monitor.observe(&batch(&[ev(1, "a", "k", 0, 10), ev(2, "a", "lost", 0, 10)]));
+    let mut monitor = Monitor::restore(&set, options(), &monitor.checkpoint()).unwrap();
+    monitor.resume_at(at(600_000));
+    for second in 600..611 {
+        monitor.advance_wall_clock(at(second * 1_000));
+    }
+    monitor.observe(&batch(&[ev(3, "x", "", 609_000, 609_500)]));
+    monitor.observe(&batch(&[ev(4, "b", "k", 20, 30)]));
+    monitor.advance_wall_clock(at(629_999));
+    assert_eq!((count(&monitor, Verdict::Fulfilled), count(&monitor, Verdict::Open)), (1, 1));
+    monitor.advance_wall_clock(at(630_000));
+    assert_eq!(monitor.status()[0].reached["missed"], 1);
+    assert_eq!((count(&monitor, Verdict::Fulfilled), count(&monitor, Verdict::Missed)), (1, 1));
+}
+
 #[test]
 fn a_clock_that_is_ahead_settles_nothing() {
     let mut monitor = Monitor::new(&contract(RESPONSE), Options::default());

@@ -330,29 +330,6 @@ impl Events {
         true
     }
 
-    /// Gives up open obligations whose deadline is `due`, the oldest first and `most` at most: how many
-    /// it were, and whether no obligation is left that could have been told of by its activation.
-    pub(super) fn give_up(
-        &mut self,
-        contract: &Contract,
-        due: impl Fn(i64) -> bool,
-        most: u64,
-    ) -> (u64, bool) {
-        let (list, within) = match obligations(contract) {
-            Obligations::Expects => (&mut self.expects, 0),
-            _ => (&mut self.whens, contract.within.unwrap_or(0)),
-        };
-        let mut gone = 0;
-        list.retain(|kept| {
-            let open = kept.verdict == Some(Verdict::Open);
-            let goes = gone < most && open && due(kept.event.start.saturating_add(within));
-            gone += u64::from(goes);
-            !goes
-        });
-        (0..gone).for_each(|_| self.tally.forget(Verdict::Open));
-        (gone, self.whens.is_empty() && obligations(contract) == Obligations::Whens)
-    }
-
     /// Start of the first event of either side.
     pub(super) fn first(&self) -> Option<i64> {
         let first = |list: &[Kept]| Some(list.first()?.event.start);

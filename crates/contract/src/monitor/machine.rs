@@ -264,8 +264,11 @@ impl Machine {
     /// Puts a key without open obligations in the queue of those that may be forgotten. The mark says
     /// that it stands there.
     pub(super) fn queue_if_settled(&mut self, slot: u32) {
+        if self.table.mark(slot) {
+            return;
+        }
         let Some(tally) = self.table.get(slot).map(Body::tally) else { return };
-        if tally.open == 0 && !self.table.mark(slot) {
+        if tally.open == 0 {
             self.table.set_mark(slot, true);
             let queue = if tally.bad > 0 { &mut self.settled_bad } else { &mut self.settled };
             queue.push_back(slot);

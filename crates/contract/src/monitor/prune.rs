@@ -195,6 +195,31 @@ fn fold(events: &mut Events, keep: usize, notes: &mut Notes) {
     }
 }
 
+impl Events {
+    /// Gives up open obligations whose deadline is `due`, the oldest first and `most` at most: how many
+    /// it were, and whether no obligation is left that could have been told of by its activation.
+    pub(super) fn give_up(
+        &mut self,
+        contract: &Contract,
+        due: impl Fn(i64) -> bool,
+        most: u64,
+    ) -> (u64, bool) {
+        let (list, within) = match obligations(contract) {
+            Obligations::Expects => (&mut self.expects, 0),
+            _ => (&mut self.whens, contract.within.unwrap_or(0)),
+        };
+        let mut gone = 0;
+        list.retain(|kept| {
+            let open = kept.verdict == Some(Verdict::Open);
+            let goes = gone < most && open && due(kept.event.start.saturating_add(within));
+            gone += u64::from(goes);
+            !goes
+        });
+        (0..gone).for_each(|_| self.tally.forget(Verdict::Open));
+        (gone, self.whens.is_empty() && obligations(contract) == Obligations::Whens)
+    }
+}
+
 /// The start of the newest cause that a key of a precedence has.
 pub(super) fn newest_cause(events: &Events) -> i64 {
     events.whens.last().map_or(i64::MIN, |kept| kept.event.start)
