@@ -71,14 +71,22 @@ fn print_cpu(what: &str, before: &BTreeMap<String, Duration>, spans: u64) {
     println!("{what}: {total:.2} us of CPU a span:{line}");
 }
 
+/// Bytes of the sums of calls in side index `path`: second of the five numbers that end its directory.
+fn sums_of_calls(path: &Path) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    let numbers = bytes.len() - 32 - 5 * 8;
+    u64::from_le_bytes(bytes[numbers + 8..numbers + 16].try_into().unwrap())
+}
+
 /// Bytes a span of the data files by column, largest first, and of the indexes.
 fn print_columns(dir: &Path, spans: u64) {
     let mut columns: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    let (mut data, mut index) = (0, 0);
+    let (mut data, mut index, mut sums) = (0, 0, 0);
     for entry in std::fs::read_dir(dir.join("segments")).unwrap().flatten() {
         let size = entry.metadata().unwrap().len();
         if entry.path().extension().is_some_and(|e| e == "index") {
             index += size;
+            sums += sums_of_calls(&entry.path());
             continue;
         }
         data += size;
@@ -94,6 +102,7 @@ fn print_columns(dir: &Path, spans: u64) {
     }
     let each = |bytes: f64| bytes / spans as f64;
     println!("data {:.1} B/span, index {:.1} B/span", each(data as f64), each(index as f64));
+    println!("of the index, sums of calls {:.3} B/span", each(sums as f64));
     let mut columns: Vec<_> = columns.into_iter().collect();
     columns.sort_by_key(|(_, (packed, _))| -packed);
     for (name, (packed, raw)) in columns.iter().take(24) {
