@@ -47,7 +47,7 @@ bench-monitor: bench-build ## Contracts: events/s, memory, ingest with and witho
 	$(BENCH) ingest $(BENCH_LACUNA) --spans 1000000 --contracts bench/contracts $(BENCH_ARGS)
 
 # What the instrumentation costs. Both need Redis, the second PostgreSQL and Kafka too.
-bench-instrument: ## A span of each part against one by hand; share of a Redis transaction
+bench-instrument: ## A span of each part against one by hand; share of round trips to Redis, PostgreSQL, Kafka
 	@$(SERVICES) up >/dev/null
 	@eval "$$($(SERVICES) env)" && $(CARGO) bench -p lacuna-instrument --all-features --bench cost
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use failsafe::backoff::{self, Constant};
 use failsafe::failure_policy::{self, ConsecutiveFailures};
 use lacuna_instrument::breaker::Breaker;
-use lacuna_instrument::kafka::{self, Event, TracedContext};
+use lacuna_instrument::kafka::{self, Broker, Event, TracedContext};
 use opentelemetry::trace::FutureExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -74,6 +74,7 @@ pub struct Publisher {
     producer: FutureProducer<TracedContext>,
     namespace: Namespace,
     breaker: Breaker<ConsecutiveFailures<Constant>>,
+    broker: Option<Broker>,
 }
 
 impl Publisher {
@@ -97,7 +98,8 @@ impl Publisher {
             "publish",
             failsafe::Config::new().failure_policy(policy),
         );
-        Ok(Self { producer, namespace: backends.namespace.namespace.clone(), breaker })
+        let broker = Broker::only_of(&backends.kafka_brokers);
+        Ok(Self { producer, namespace: backends.namespace.namespace.clone(), breaker, broker })
     }
 
     /// Sends the event and waits until the broker has it. `key` decides its partition. While Kafka
@@ -110,6 +112,7 @@ impl Publisher {
             .key(key)
             .event_id(&event.event_id)
             .correlation_id(&event.correlation_id)
+            .broker(self.broker.as_ref())
             .attribute("batch_id", event.batch_id.clone());
         let sent = self.breaker.call(kafka::produce(&self.producer, record, QUEUE_TIMEOUT)).await;
         match sent {
@@ -187,7 +190,9 @@ impl Subscription {
             .create_with_context(context)?;
         let topics: Vec<String> = self.event_types.iter().map(|t| namespace.topic(t)).collect();
         consumer.subscribe(&topics.iter().map(String::as_str).collect::<Vec<_>>())?;
-        let spans = kafka::Consumer::new(group).client_id(client_id);
+        let spans = kafka::Consumer::new(group)
+            .client_id(client_id)
+            .broker(Broker::only_of(&backends.kafka_brokers));
         let consumer = Arc::new(consumer);
         let task = tokio::spawn(async move {
             loop {

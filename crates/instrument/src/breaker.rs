@@ -32,7 +32,7 @@ use crate::switch::{self, Part};
 use failsafe::{Config, Error, FailurePolicy, Instrument, StateMachine};
 use opentelemetry::context::FutureExt;
 use opentelemetry::metrics::Counter;
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::trace::{SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -211,8 +211,7 @@ impl Ends<'_> {
     fn with(mut self, result: &'static str, error: Option<String>) {
         self.result = result;
         if let (Some(cx), Some(error)) = (&self.cx, error) {
-            cx.span().set_attribute(KeyValue::new("error.type", result));
-            cx.span().set_status(Status::error(error));
+            span::fail(cx, result, error);
         }
     }
 }

@@ -49,6 +49,10 @@ mod jsonlog;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 mod metrics;
+#[cfg(any(feature = "kafka", feature = "http"))]
+mod moment;
+#[cfg(any(feature = "kafka", feature = "http"))]
+mod names;
 pub mod openmetrics;
 mod otlp;
 pub mod outcome;

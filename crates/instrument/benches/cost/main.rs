@@ -1,5 +1,5 @@
 //! What the crate costs: a span of each part beside the same span by hand on the bare OpenTelemetry
-//! SDK, a part that is off beside none, and a Redis transaction with all on beside all off.
+//! SDK, a part that is off beside none, and round trips to real servers with all on beside all off.
 //!
 //! `cargo bench -p lacuna-instrument --all-features --bench cost`. Spans end in a processor that drops
 //! them: this is the service's own side, not the exporter's thread. The bare side has a provider of
@@ -8,7 +8,7 @@
 
 mod by_hand;
 mod measure;
-mod transaction;
+mod round_trips;
 
 use by_hand::{Bare, Instant};
 use lacuna_instrument::breaker::Breaker;
@@ -40,11 +40,22 @@ async fn main() {
         .unwrap();
     // As in a service: every span runs under a request with a correlation id.
     let cx = correlation::with(&Context::new(), "7b13b452-b676-48d5-b270-ba4920053cfe");
-    spans().with_context(cx).await;
-    match std::env::var("REDIS_URL") {
-        Ok(url) => transaction::share(&url).await,
-        Err(_) => println!("\nREDIS_URL is not set: the Redis transaction was not measured"),
-    }
+    let work = async {
+        spans().await;
+        match std::env::var("REDIS_URL") {
+            Ok(url) => round_trips::redis(&url).await,
+            Err(_) => println!("\nREDIS_URL is not set: the Redis transaction was not measured"),
+        }
+        match std::env::var("DATABASE_URL") {
+            Ok(url) => round_trips::postgres(&url).await,
+            Err(_) => println!("\nDATABASE_URL is not set: the query was not measured"),
+        }
+        match std::env::var("KAFKA_BROKERS") {
+            Ok(brokers) => round_trips::kafka(&brokers).await,
+            Err(_) => println!("\nKAFKA_BROKERS is not set: the record was not measured"),
+        }
+    };
+    work.with_context(cx).await;
     telemetry.shutdown().await.unwrap();
 }
 

@@ -1,21 +1,23 @@
 //! The client's side: a CLIENT span around one request.
 
 use super::headers::inject;
-use super::names::{OTHER, bare, method_name, name_of};
+use super::names::{OTHER, bare, method_name};
+use super::record::{ByLabels, span_name, status as labels_of};
 use super::server::HTTP_SECONDS;
 use crate::metrics::meter;
+use crate::moment::seconds;
 use crate::span;
-use crate::switch::{self, Part};
+use crate::switch::{self, Level, Part};
 use http::{HeaderMap, Uri};
 use opentelemetry::context::FutureExt;
-use opentelemetry::metrics::Histogram;
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use std::borrow::Cow;
 use std::error::Error;
+use std::hash::{Hash, Hasher};
 use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::SystemTime;
 
 /// A request about to be sent, by any client library.
 #[derive(Debug, Clone)]
@@ -55,28 +57,30 @@ impl<'r> ClientRequest<'r> {
         let (spans, measured) = (switch::spans(Part::Http), switch::metrics(Part::Http));
         if !spans && !measured {
             let mut headers = HeaderMap::new();
-            Context::map_current(|cx| inject(cx, &mut headers));
+            if switch::get(Part::Propagation) != Level::Off {
+                Context::map_current(|cx| inject(cx, &mut headers));
+            }
             return send(headers).await;
         }
         let uri: Option<Uri> = self.url.parse().ok();
         let method = method_name(&self.method);
         // With room for what the span, its end and the context add.
         let mut attributes = Vec::with_capacity(12);
-        attributes.push(KeyValue::new("http.request.method", method));
-        if let Some(uri) = &uri {
-            if let Some(host) = uri.host() {
-                attributes.push(KeyValue::new("server.address", Arc::<str>::from(bare(host))));
-            }
-            let port = uri.port_u16().or(match uri.scheme_str() {
-                Some("https") => Some(443),
-                Some("http") => Some(80),
-                _ => None,
-            });
-            attributes.extend(port.map(|p| KeyValue::new("server.port", i64::from(p))));
-        }
-        let labels = if measured { attributes.clone() } else { vec![] };
+        let to = To {
+            method,
+            address: uri.as_ref().and_then(Uri::host).map(|host| bare(host).into()),
+            port: uri.as_ref().and_then(|uri| {
+                uri.port_u16().or(match uri.scheme_str() {
+                    Some("https") => Some(443),
+                    Some("http") => Some(80),
+                    _ => None,
+                })
+            }),
+        };
         let mut cx = Context::current();
+        let started = SystemTime::now();
         if spans {
+            to.describe(&mut attributes);
             if let Some(uri) = &uri {
                 attributes.push(KeyValue::new("url.full", without_secrets(uri)));
             }
@@ -84,31 +88,27 @@ impl<'r> ClientRequest<'r> {
                 let original = self.method.into_owned();
                 attributes.push(KeyValue::new("http.request.method_original", original));
             }
-            let name = match self.template {
-                Some(template) => {
-                    let name = format!("{} {template}", name_of(method));
-                    attributes.push(KeyValue::new("url.template", template.into_owned()));
-                    name.into()
-                }
-                None => Cow::Borrowed(name_of(method)),
-            };
-            cx = span::start(name, SpanKind::Client, attributes, &cx);
+            let name = span_name(method, self.template.as_deref());
+            if let Some(template) = self.template {
+                attributes.push(KeyValue::new("url.template", template.into_owned()));
+            }
+            let builder = SpanBuilder::from_name(name)
+                .with_kind(SpanKind::Client)
+                .with_start_time(started)
+                .with_attributes(attributes);
+            cx = span::build(builder, &cx);
         }
-        let started = measured.then(Instant::now);
-        let mut ends = Ends { cx: spans.then(|| cx.clone()), labels, started, answered: false };
+        let span = spans.then(|| cx.clone());
+        let mut ends = Ends { cx: span, to, started, measured, answered: false };
         let mut headers = HeaderMap::new();
         inject(&cx, &mut headers);
         let sent = send(headers);
         let result = if spans { sent.with_context(cx).await } else { sent.await };
 
-        let code = result.as_ref().ok().map(status);
-        let error: Option<Cow<'static, str>> = match (&result, code) {
-            (Err(error), _) => Some(transport_error(error).into()),
-            (Ok(_), Some(code)) if code >= 400 => Some(code.to_string().into()),
-            _ => None,
-        };
-        let code = code.map(|c| KeyValue::new("http.response.status_code", i64::from(c)));
-        ends.end(code, error, if result.is_err() { "the request had no answer" } else { "" });
+        match &result {
+            Ok(answer) => ends.answered(status(answer)),
+            Err(error) => ends.failed(transport_error(error), "the request had no answer"),
+        }
         result
     }
 }
@@ -160,34 +160,74 @@ fn without_secrets(uri: &Uri) -> String {
     }
 }
 
+/// Where a request goes, as a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct To {
+    method: &'static str,
+    // Shared text: the span and the labels take copies.
+    address: Option<Arc<str>>,
+    port: Option<u16>,
+}
+
+impl Hash for To {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The methods of one host are few.
+        self.address.hash(state);
+    }
+}
+
+impl To {
+    fn describe(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.push(KeyValue::new("http.request.method", self.method));
+        let address = self.address.clone();
+        attributes.extend(address.map(|address| KeyValue::new("server.address", address)));
+        attributes.extend(self.port.map(|p| KeyValue::new("server.port", i64::from(p))));
+    }
+}
+
 /// A request under way. Ends also when the future is dropped before the answer.
 struct Ends {
     cx: Option<Context>,
-    labels: Vec<KeyValue>,
-    started: Option<Instant>,
+    to: To,
+    started: SystemTime,
+    measured: bool,
     answered: bool,
 }
 
 impl Ends {
-    fn end(
-        &mut self,
-        code: Option<KeyValue>,
-        error: Option<Cow<'static, str>>,
-        text: &'static str,
-    ) {
+    fn answered(&mut self, code: u16) {
         self.answered = true;
+        let is_error = code >= 400;
+        let now = SystemTime::now();
         if let Some(cx) = &self.cx {
-            code.iter().for_each(|kv| cx.span().set_attribute(kv.clone()));
-            if let Some(error) = &error {
-                span::fail(cx, error.clone(), text);
+            cx.span().set_attribute(KeyValue::new("http.response.status_code", i64::from(code)));
+            if is_error {
+                span::fail(cx, code.to_string(), "");
             }
-            cx.span().end();
+            cx.span().end_with_timestamp(now);
         }
-        if let Some(started) = self.started {
-            let mut labels = std::mem::take(&mut self.labels);
-            labels.extend(code);
-            labels.extend(error.map(|e| KeyValue::new("error.type", e)));
-            duration().record(started.elapsed().as_secs_f64(), &labels);
+        if self.measured {
+            durations().record(&self.to, code, seconds(self.started, now), || {
+                let mut labels = vec![];
+                self.to.describe(&mut labels);
+                labels.extend(labels_of(code, is_error));
+                labels
+            });
+        }
+    }
+
+    fn failed(&mut self, error: &'static str, text: &'static str) {
+        self.answered = true;
+        let now = SystemTime::now();
+        if let Some(cx) = &self.cx {
+            span::fail(cx, error, text);
+            cx.span().end_with_timestamp(now);
+        }
+        if self.measured {
+            let mut labels = vec![];
+            self.to.describe(&mut labels);
+            labels.push(KeyValue::new("error.type", error));
+            durations().record_once(seconds(self.started, now), &labels);
         }
     }
 }
@@ -195,21 +235,22 @@ impl Ends {
 impl Drop for Ends {
     fn drop(&mut self) {
         if !self.answered {
-            let text = "the request was dropped before it was answered";
-            self.end(None, Some(span::CANCELLED.into()), text);
+            self.failed(span::CANCELLED, "the request was dropped before it was answered");
         }
     }
 }
 
-fn duration() -> &'static Histogram<f64> {
-    static DURATION: OnceLock<Histogram<f64>> = OnceLock::new();
-    DURATION.get_or_init(|| {
-        meter()
+/// By where requests went and the status that came back.
+fn durations() -> &'static ByLabels<To> {
+    static DURATIONS: OnceLock<ByLabels<To>> = OnceLock::new();
+    DURATIONS.get_or_init(|| {
+        let histogram = meter()
             .f64_histogram("http.client.request.duration")
             .with_unit("s")
             .with_description("Duration of HTTP client requests")
             .with_boundaries(HTTP_SECONDS.to_vec())
-            .build()
+            .build();
+        ByLabels::new(histogram)
     })
 }
 

@@ -29,6 +29,7 @@
 mod client;
 mod headers;
 mod names;
+mod record;
 mod server;
 
 pub use client::ClientRequest;

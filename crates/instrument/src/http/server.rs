@@ -1,21 +1,23 @@
 //! The server's side: a SERVER span for each request.
 
 use super::headers::extract;
-use super::names::{OTHER, host_and_port, method_name, name_of};
-use crate::metrics::meter;
+use super::names::{OTHER, host_and_port, method_name};
+use super::record::{ByLabels, span_name, status as labels_of};
+use crate::metrics::{ByName, meter};
+use crate::moment::seconds;
 use crate::span;
 use crate::switch::{self, Level, Part};
 use http::{Request, Response, StatusCode};
-use opentelemetry::metrics::{Histogram, UpDownCounter};
-use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
+use opentelemetry::metrics::UpDownCounter;
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use pin_project_lite::pin_project;
-use std::borrow::Cow;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::SystemTime;
 use tower::{Layer, Service};
 
 /// Bucket bounds in seconds, from the advice for `http.server.request.duration`.
@@ -116,15 +118,58 @@ where
     }
 }
 
+/// What a request asks for, as a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Asked {
+    method: &'static str,
+    scheme: &'static str,
+    route: Option<Arc<str>>,
+}
+
+impl Hash for Asked {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The methods of one route are few.
+        self.route.hash(state);
+    }
+}
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        // Routes are few, and each is copied once.
+        static ROUTES: OnceLock<ByName<Arc<str>>> = OnceLock::new();
+        let route = request.extensions().get::<axum::extract::MatchedPath>();
+        let known = |route: &str| ROUTES.get_or_init(ByName::default).get(route, || route.into());
+        Self {
+            method: method_name(request.method().as_str()),
+            scheme: match request.uri().scheme_str() {
+                Some("https") => "https",
+                _ => "http",
+            },
+            route: route.map(|route| known(route.as_str())),
+        }
+    }
+
+    fn method_and_scheme(&self) -> [KeyValue; 2] {
+        let method = KeyValue::new("http.request.method", self.method);
+        [method, KeyValue::new("url.scheme", self.scheme)]
+    }
+
+    fn describe(&self, attributes: &mut Vec<KeyValue>) {
+        attributes.extend(self.method_and_scheme());
+        attributes.extend(self.route.clone().map(|route| KeyValue::new("http.route", route)));
+    }
+}
+
 /// A request being handled. Ends when it is dropped; without an answer, as cancelled.
 #[derive(Debug)]
 struct Exchange {
     /// The span's context; `None` with spans off.
     span: Option<Context>,
     measured: bool,
-    started: Instant,
-    attributes: Vec<KeyValue>,
-    answered: bool,
+    started: SystemTime,
+    asked: Asked,
+    /// The status, or why there is none.
+    end: Result<u16, &'static str>,
 }
 
 impl Exchange {
@@ -135,97 +180,98 @@ impl Exchange {
         spans: bool,
         measured: bool,
     ) -> (Context, Self) {
-        let method = method_name(request.method().as_str());
-        let route = request.extensions().get::<axum::extract::MatchedPath>();
-        let scheme = match request.uri().scheme_str() {
-            Some("https") => "https",
-            _ => "http",
-        };
-        let mut attributes = Vec::with_capacity(8);
-        attributes.push(KeyValue::new("http.request.method", method));
-        attributes.push(KeyValue::new("url.scheme", scheme));
+        let asked = Asked::of(request);
         if measured {
-            metrics().active.add(1, &attributes);
+            metrics().active.add(1, &asked.method_and_scheme());
         }
-        if let Some(route) = route {
-            attributes.push(KeyValue::new("http.route", Arc::<str>::from(route.as_str())));
-        }
-        let cx = if spans {
-            // With room for what the end and the context add.
-            let mut a = Vec::with_capacity(16);
-            a.extend_from_slice(&attributes);
-            a.push(KeyValue::new("url.path", request.uri().path().to_owned()));
-            a.push(KeyValue::new("network.protocol.version", version(request.version())));
-            if method == OTHER {
-                let original = request.method().as_str().to_owned();
-                a.push(KeyValue::new("http.request.method_original", original));
-            }
-            let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
-            if let Some(agent) = header("user-agent") {
-                a.push(KeyValue::new("user_agent.original", agent.to_owned()));
-            }
-            // HTTP/2 has the authority in place of the header.
-            let authority = request.uri().authority().map(http::uri::Authority::as_str);
-            if let Some(host) = authority.or_else(|| header("host")) {
-                let (address, port) = host_and_port(host);
-                a.push(KeyValue::new("server.address", address.to_owned()));
-                a.extend(port.map(|p| KeyValue::new("server.port", i64::from(p))));
-            }
-            // No route: the method alone, since paths are unbounded.
-            let name = match route {
-                Some(route) => format!("{} {}", name_of(method), route.as_str()).into(),
-                None => Cow::Borrowed(name_of(method)),
-            };
-            span::start(name, SpanKind::Server, a, &parent)
-        } else {
-            parent
-        };
+        let started = SystemTime::now();
+        let cx = if spans { asked.span(request, started, &parent) } else { parent };
         let span = spans.then(|| cx.clone());
-        let started = Instant::now();
-        (cx, Self { span, measured, started, attributes, answered: false })
+        (cx, Self { span, measured, started, asked, end: Err(span::CANCELLED) })
     }
 
     fn answered(&mut self, status: StatusCode) {
-        self.answered = true;
-        let mut added =
-            vec![KeyValue::new("http.response.status_code", i64::from(status.as_u16()))];
-        if status.is_server_error() {
-            added.push(KeyValue::new("error.type", status.as_u16().to_string()));
-        }
-        if let Some(cx) = &self.span {
-            cx.span().set_attributes(added.clone());
-            // A 4xx is the client's error: the server did its work.
-            if status.is_server_error() {
-                cx.span().set_status(Status::error(""));
-            }
-        }
-        self.attributes.extend(added);
+        self.end = Ok(status.as_u16());
     }
 
     fn failed(&mut self) {
-        self.answered = true;
-        self.attributes.push(KeyValue::new("error.type", "service"));
-        if let Some(cx) = &self.span {
-            span::fail(cx, "service", "the service failed without an answer");
+        self.end = Err("service");
+    }
+}
+
+impl Asked {
+    fn span<B>(&self, request: &Request<B>, started: SystemTime, parent: &Context) -> Context {
+        // With room for what the end and the context add.
+        let mut a = Vec::with_capacity(16);
+        self.describe(&mut a);
+        a.push(KeyValue::new("url.path", request.uri().path().to_owned()));
+        a.push(KeyValue::new("network.protocol.version", version(request.version())));
+        if self.method == OTHER {
+            let original = request.method().as_str().to_owned();
+            a.push(KeyValue::new("http.request.method_original", original));
         }
+        let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
+        if let Some(agent) = header("user-agent") {
+            a.push(KeyValue::new("user_agent.original", agent.to_owned()));
+        }
+        // HTTP/2 has the authority in place of the header.
+        let authority = request.uri().authority().map(http::uri::Authority::as_str);
+        if let Some(host) = authority.or_else(|| header("host")) {
+            let (address, port) = host_and_port(host);
+            a.push(KeyValue::new("server.address", address.to_owned()));
+            a.extend(port.map(|p| KeyValue::new("server.port", i64::from(p))));
+        }
+        // No route: the method alone, since paths are unbounded.
+        let builder = SpanBuilder::from_name(span_name(self.method, self.route.as_deref()))
+            .with_kind(SpanKind::Server)
+            .with_start_time(started)
+            .with_attributes(a);
+        span::build(builder, parent)
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.answered {
-            self.attributes.push(KeyValue::new("error.type", span::CANCELLED));
-        }
+        let now = SystemTime::now();
+        // A 4xx is the client's error: the server did its work.
+        let is_error = |code: u16| (500..600).contains(&code);
         if let Some(cx) = &self.span {
-            if !self.answered {
-                let text = "the request was dropped before it was answered";
-                span::fail(cx, span::CANCELLED, text);
+            match self.end {
+                Ok(code) => {
+                    let status = KeyValue::new("http.response.status_code", i64::from(code));
+                    cx.span().set_attribute(status);
+                    if is_error(code) {
+                        span::fail(cx, code.to_string(), "");
+                    }
+                }
+                Err(span::CANCELLED) => {
+                    let text = "the request was dropped before it was answered";
+                    span::fail(cx, span::CANCELLED, text);
+                }
+                Err(why) => span::fail(cx, why, "the service failed without an answer"),
             }
-            cx.span().end();
+            cx.span().end_with_timestamp(now);
         }
-        if self.measured {
-            metrics().active.add(-1, &self.attributes[..2]);
-            metrics().duration.record(self.started.elapsed().as_secs_f64(), &self.attributes);
+        if !self.measured {
+            return;
+        }
+        metrics().active.add(-1, &self.asked.method_and_scheme());
+        let lasted = seconds(self.started, now);
+        match self.end {
+            Ok(code) => {
+                metrics().duration.record(&self.asked, code, lasted, || {
+                    let mut labels = vec![];
+                    self.asked.describe(&mut labels);
+                    labels.extend(labels_of(code, is_error(code)));
+                    labels
+                });
+            }
+            Err(why) => {
+                let mut labels = vec![];
+                self.asked.describe(&mut labels);
+                labels.push(KeyValue::new("error.type", why));
+                metrics().duration.record_once(lasted, &labels);
+            }
         }
     }
 }
@@ -241,7 +287,8 @@ fn version(version: http::Version) -> &'static str {
 
 struct Metrics {
     active: UpDownCounter<i64>,
-    duration: Histogram<f64>,
+    /// By what was asked and the status of the answer.
+    duration: ByLabels<Asked>,
 }
 
 fn metrics() -> &'static Metrics {
@@ -254,12 +301,14 @@ fn metrics() -> &'static Metrics {
                 .with_unit("{request}")
                 .with_description("Requests being handled")
                 .build(),
-            duration: meter
-                .f64_histogram("http.server.request.duration")
-                .with_unit("s")
-                .with_description("Duration of HTTP server requests")
-                .with_boundaries(HTTP_SECONDS.to_vec())
-                .build(),
+            duration: ByLabels::new(
+                meter
+                    .f64_histogram("http.server.request.duration")
+                    .with_unit("s")
+                    .with_description("Duration of HTTP server requests")
+                    .with_boundaries(HTTP_SECONDS.to_vec())
+                    .build(),
+            ),
         }
     })
 }

@@ -1,17 +1,18 @@
 //! Committing a message's offset: `kafka.commit`.
 
 use super::produce::{error_type, messaging};
-use super::record::metrics;
+use super::record::{committed_of, metrics};
+use crate::moment::seconds;
 use crate::span;
 use crate::switch::{self, Part};
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::consumer::{CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 /// Commits the offset of `message` in a CLIENT span `kafka.commit`. With [`CommitMode::Sync`] it
 /// blocks until the broker answered: in async code use [`commit_and_wait`]. With [`CommitMode::Async`]
@@ -71,22 +72,29 @@ where
 struct Committing<'m> {
     cx: Option<Context>,
     topic: &'m str,
-    started: Option<Instant>,
+    started: SystemTime,
+    measured: bool,
 }
 
 impl<'m> Committing<'m> {
     fn begin(message: &'m impl Message) -> Self {
-        let cx = switch::spans(Part::Kafka).then(|| {
+        let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
+        // Off, not even the clock is read.
+        let started = if spans || measured { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
+        let cx = spans.then(|| {
             let partition = message.partition();
             let mut a = messaging(message.topic(), "commit", "settle");
             a.push(KeyValue::new("messaging.destination.partition.id", partition.to_string()));
             a.push(KeyValue::new("messaging.kafka.offset", message.offset()));
             a.push(KeyValue::new("kafka.partition", i64::from(partition)));
             a.push(KeyValue::new("kafka.offset", message.offset()));
-            Context::map_current(|parent| span::start("kafka.commit", SpanKind::Client, a, parent))
+            let builder = SpanBuilder::from_name("kafka.commit")
+                .with_kind(SpanKind::Client)
+                .with_start_time(started)
+                .with_attributes(a);
+            Context::map_current(|parent| span::build(builder, parent))
         });
-        let started = switch::metrics(Part::Kafka).then(Instant::now);
-        Self { cx, topic: message.topic(), started }
+        Self { cx, topic: message.topic(), started, measured }
     }
 
     fn answered(&mut self, error: Option<&KafkaError>) {
@@ -94,28 +102,37 @@ impl<'m> Committing<'m> {
     }
 
     fn end(&mut self, failure: Option<(String, String)>) {
-        if let Some(started) = self.started.take() {
-            let mut a = messaging(self.topic, "commit", "settle");
-            if let Some((error, _)) = &failure {
-                let error = KeyValue::new("error.type", error.clone());
-                let topic = KeyValue::new("messaging.destination.name", self.topic.to_owned());
-                metrics().refused.add(1, &[topic, error.clone()]);
-                a.push(error);
-            }
-            metrics().operation.record(started.elapsed().as_secs_f64(), &a);
+        let (cx, measured) = (self.cx.take(), std::mem::take(&mut self.measured));
+        if cx.is_none() && !measured {
+            return;
         }
-        if let Some(cx) = self.cx.take() {
+        let now = SystemTime::now();
+        if measured {
+            let taken = seconds(self.started, now);
+            match &failure {
+                None => committed_of(self.topic).record(taken),
+                Some((error, _)) => {
+                    let error = KeyValue::new("error.type", error.clone());
+                    let topic = KeyValue::new("messaging.destination.name", self.topic.to_owned());
+                    metrics().refused.add(1, &[topic, error.clone()]);
+                    let mut a = messaging(self.topic, "commit", "settle");
+                    a.push(error);
+                    metrics().operation.record(taken, &a);
+                }
+            }
+        }
+        if let Some(cx) = cx {
             if let Some((error, text)) = failure {
                 span::fail(&cx, error, text);
             }
-            cx.span().end();
+            cx.span().end_with_timestamp(now);
         }
     }
 }
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
-        if self.cx.is_some() || self.started.is_some() {
+        if self.cx.is_some() || self.measured {
             let text = "the commit was dropped before the broker answered";
             self.end(Some((span::CANCELLED.to_owned(), text.to_owned())));
         }

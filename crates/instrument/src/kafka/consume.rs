@@ -1,10 +1,13 @@
 //! Handling a message: `kafka.consume.<event_type>`.
 
+use super::broker::Broker;
 use super::headers::{EVENT_ID, EVENT_TYPE, texts};
 use super::incoming::Incoming;
-use super::produce::messaging;
-use super::record::metrics;
+use super::record::{Taken, metrics, processing};
 use crate::correlation::{self, CORRELATION_ID};
+use crate::metrics::ByName;
+use crate::moment::seconds;
+use crate::names::Names;
 use crate::span::{self, Leaf};
 use crate::switch::{self, Level, Part};
 use opentelemetry::context::FutureExt;
@@ -13,7 +16,7 @@ use opentelemetry::{Context, KeyValue};
 use rdkafka::Message;
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 /// Which span is the consume span's parent. The link to the producer is there either way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,20 +35,35 @@ pub struct Consumer {
     // Shared texts: every message's span takes a copy.
     group: Arc<str>,
     client_id: Option<Arc<str>>,
+    broker: Option<Broker>,
     parent: Parent,
+    /// The instruments, bound, by topic.
+    topics: Arc<ByName<Arc<Taken>>>,
 }
 
 impl Consumer {
     /// Messages of the consumer group `group`, with the producer as parent.
     pub fn new(group: impl Into<String>) -> Self {
         let group: String = group.into();
-        Self { group: group.into(), client_id: None, parent: Parent::Producer }
+        Self {
+            group: group.into(),
+            client_id: None,
+            broker: None,
+            parent: Parent::Producer,
+            topics: Arc::default(),
+        }
     }
 
     /// The consumer's `client.id`, as `messaging.client.id`.
     pub fn client_id(mut self, id: impl Into<String>) -> Self {
         let id: String = id.into();
         self.client_id = Some(id.into());
+        self
+    }
+
+    /// The only broker that the consumer knows, as `server.address` and `server.port`.
+    pub fn broker(mut self, broker: impl Into<Option<Broker>>) -> Self {
+        self.broker = broker.into();
         self
     }
 
@@ -137,19 +155,23 @@ impl<M: Message> StartConsume<'_, M> {
         let Incoming { parent, link } =
             Incoming::read(headers, self.consumer.parent, Context::current(), id);
 
-        if measured && self.retry == 0 {
-            let mut a = messaging(message.topic(), "consume", "receive");
-            a.push(KeyValue::new("messaging.consumer.group.name", self.consumer.group.clone()));
-            metrics().consumed.add(1, &a);
-        }
+        let taken = measured.then(|| {
+            let bind = || Taken::bind(message.topic(), &self.consumer.group);
+            let taken = self.consumer.topics.get(message.topic(), bind);
+            if self.retry == 0 {
+                taken.consumed.add(1);
+            }
+            taken
+        });
         if !spans && !measured {
             return ConsumeSpan { cx: Some(parent), handled: None, spans, ended: true };
         }
         let place = Place {
-            topic: message.topic().into(),
+            topic: taken.as_ref().map_or_else(|| message.topic().into(), |t| t.topic.clone()),
             partition: message.partition(),
             offset: message.offset(),
         };
+        let started = SystemTime::now();
         let cx = if spans {
             let event_type: Arc<str> = match (self.event_type, event_type) {
                 (Some(event_type), _) => event_type.into(),
@@ -169,6 +191,9 @@ impl<M: Message> StartConsume<'_, M> {
             if let Some(id) = &self.consumer.client_id {
                 a.push(KeyValue::new("messaging.client.id", id.clone()));
             }
+            if let Some(broker) = &self.consumer.broker {
+                broker.describe(&mut a);
+            }
             if let Some(id) = self.event_id.as_deref().or(event_id) {
                 let id: Arc<str> = id.into();
                 a.push(KeyValue::new("event_id", id.clone()));
@@ -186,8 +211,10 @@ impl<M: Message> StartConsume<'_, M> {
             }
             a.extend(self.attributes);
 
-            let builder = SpanBuilder::from_name(format!("kafka.consume.{event_type}"))
+            static NAMES: Names = Names::new("kafka.consume.");
+            let builder = SpanBuilder::from_name(NAMES.name(&event_type))
                 .with_kind(SpanKind::Consumer)
+                .with_start_time(started)
                 .with_attributes(a)
                 .with_links(link.into_iter().collect());
             span::build(builder, &parent)
@@ -195,7 +222,7 @@ impl<M: Message> StartConsume<'_, M> {
             parent
         };
         let group = self.consumer.group.clone();
-        let handled = Handled { place, group, started: measured.then(Instant::now) };
+        let handled = Handled { place, group, started, taken };
         ConsumeSpan { cx: Some(cx), handled: Some(handled), spans, ended: false }
     }
 }
@@ -221,7 +248,9 @@ impl Place {
 struct Handled {
     place: Place,
     group: Arc<str>,
-    started: Option<Instant>,
+    started: SystemTime,
+    /// `None` with metrics off.
+    taken: Option<Arc<Taken>>,
 }
 
 /// A message being handled. Ends by [`ConsumeSpan::run`], [`ConsumeSpan::succeed`] or
@@ -332,19 +361,24 @@ impl ConsumeSpan {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        if let Some(Handled { place, group, started: Some(started) }) = &self.handled {
-            let mut a = messaging(&place.topic, "process", "process");
-            a.push(KeyValue::new("messaging.consumer.group.name", group.clone()));
-            if let Some((error_type, _)) = &failure {
-                a.push(KeyValue::new("error.type", *error_type));
+        let Some(Handled { place, group, started, taken }) = &self.handled else { return };
+        let now = SystemTime::now();
+        if let Some(taken) = taken {
+            let lasted = seconds(*started, now);
+            match &failure {
+                None => taken.processed(group, lasted),
+                Some((error_type, _)) => {
+                    let mut a = processing(&place.topic, group);
+                    a.push(KeyValue::new("error.type", *error_type));
+                    metrics().process.record(lasted, &a);
+                }
             }
-            metrics().process.record(started.elapsed().as_secs_f64(), &a);
         }
         if let Some(cx) = self.cx.as_ref().filter(|_| self.spans) {
             if let Some((error_type, message)) = failure {
                 span::fail(cx, error_type, message);
             }
-            cx.span().end();
+            cx.span().end_with_timestamp(now);
         }
     }
 }

@@ -54,6 +54,7 @@
 //! }
 //! ```
 
+mod broker;
 mod commit;
 mod consume;
 mod context;
@@ -64,6 +65,7 @@ mod produce;
 mod record;
 mod statistics;
 
+pub use broker::Broker;
 pub use commit::{commit, commit_and_wait};
 pub use consume::{ConsumeSpan, Consumer, Parent, StartConsume};
 pub use context::TracedContext;

@@ -1,11 +1,14 @@
 //! Sending an event: `kafka.produce.<event_type>`.
 
+use super::broker::Broker;
 use super::headers::{EVENT_ID, EVENT_TYPE, inject_with};
-use super::record::metrics;
+use super::record::{metrics, sent_to};
 use crate::correlation::{self, CORRELATION_ID};
+use crate::moment::seconds;
+use crate::names::Names;
 use crate::span;
 use crate::switch::{self, Level, Part};
-use opentelemetry::trace::{SpanKind, TraceContextExt};
+use opentelemetry::trace::{SpanBuilder, SpanKind, TraceContextExt};
 use opentelemetry::{Context, KeyValue};
 use rdkafka::client::ClientContext;
 use rdkafka::error::KafkaError;
@@ -14,7 +17,7 @@ use rdkafka::producer::future_producer::Delivery;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::AsyncRuntime;
 use std::fmt::Display;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 /// What is sent.
 #[derive(Debug, Clone)]
@@ -27,6 +30,7 @@ pub struct Event<'a> {
     event_id: Option<&'a str>,
     correlation_id: Option<&'a str>,
     client_id: Option<&'a str>,
+    broker: Option<&'a Broker>,
     partition: Option<i32>,
     headers: Option<OwnedHeaders>,
     attributes: Vec<KeyValue>,
@@ -43,6 +47,7 @@ impl<'a> Event<'a> {
             event_id: None,
             correlation_id: None,
             client_id: None,
+            broker: None,
             partition: None,
             headers: None,
             attributes: vec![],
@@ -71,6 +76,12 @@ impl<'a> Event<'a> {
     /// The producer's `client.id`, as `messaging.client.id`: `rdkafka` does not tell it.
     pub fn client_id(mut self, id: &'a str) -> Self {
         self.client_id = Some(id);
+        self
+    }
+
+    /// The only broker that the producer knows, as `server.address` and `server.port`.
+    pub fn broker(mut self, broker: impl Into<Option<&'a Broker>>) -> Self {
+        self.broker = broker.into();
         self
     }
 
@@ -110,6 +121,9 @@ impl<'a> Event<'a> {
         }
         if let Some(id) = self.client_id {
             a.push(KeyValue::new("messaging.client.id", id.to_owned()));
+        }
+        if let Some(broker) = self.broker {
+            broker.describe(&mut a);
         }
         a.append(&mut self.attributes);
         a
@@ -160,13 +174,19 @@ where
     if let Some(id) = event.correlation_id {
         cx = correlation::with(&cx, id);
     }
-    let spans = switch::spans(Part::Kafka);
+    let (spans, measured) = (switch::spans(Part::Kafka), switch::metrics(Part::Kafka));
+    // Off, not even the clock is read.
+    let started = if spans || measured { SystemTime::now() } else { SystemTime::UNIX_EPOCH };
     if spans {
-        let name = format!("kafka.produce.{}", event.event_type);
-        cx = span::start(name, SpanKind::Producer, event.span_attributes(), &cx);
+        static NAMES: Names = Names::new("kafka.produce.");
+        let builder = SpanBuilder::from_name(NAMES.name(event.event_type))
+            .with_kind(SpanKind::Producer)
+            .with_start_time(started)
+            .with_attributes(event.span_attributes());
+        cx = span::build(builder, &cx);
     }
-    let started = switch::metrics(Part::Kafka).then(Instant::now);
-    let mut sending = Sending { cx: spans.then(|| cx.clone()), topic: event.topic, started };
+    let span = spans.then(|| cx.clone());
+    let mut sending = Sending { cx: span, topic: event.topic, started, measured };
 
     let headers = event.record_headers(&cx);
     let mut record =
@@ -187,7 +207,8 @@ where
 struct Sending<'t> {
     cx: Option<Context>,
     topic: &'t str,
-    started: Option<Instant>,
+    started: SystemTime,
+    measured: bool,
 }
 
 impl Sending<'_> {
@@ -212,21 +233,37 @@ impl Sending<'_> {
     }
 
     fn end(&mut self, error: Option<String>) {
-        if let Some(cx) = self.cx.take() {
-            cx.span().end();
+        let (cx, measured) = (self.cx.take(), std::mem::take(&mut self.measured));
+        if cx.is_none() && !measured {
+            return;
         }
-        if let Some(started) = self.started.take() {
-            let mut a = messaging(self.topic, "send", "send");
-            a.extend(error.map(|e| KeyValue::new("error.type", e)));
-            metrics().sent.add(1, &a);
-            metrics().operation.record(started.elapsed().as_secs_f64(), &a);
+        let now = SystemTime::now();
+        if let Some(cx) = cx {
+            cx.span().end_with_timestamp(now);
+        }
+        if !measured {
+            return;
+        }
+        let taken = seconds(self.started, now);
+        match error {
+            None => {
+                let sent = sent_to(self.topic);
+                sent.records.add(1);
+                sent.operation.record(taken);
+            }
+            Some(error) => {
+                let mut a = messaging(self.topic, "send", "send");
+                a.push(KeyValue::new("error.type", error));
+                metrics().sent.add(1, &a);
+                metrics().operation.record(taken, &a);
+            }
         }
     }
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        if self.cx.is_some() || self.started.is_some() {
+        if self.cx.is_some() || self.measured {
             let text = "the send was dropped before the broker answered";
             self.failed(span::CANCELLED.to_owned(), text.to_owned());
         }

@@ -1,9 +1,9 @@
 //! Messages that are handled.
 
-use super::common::{attribute, is_child_of, memory, named, one, own_trace, spans_of, unique};
+use super::common::{attribute, is_child_of, memory, named, one, own_trace, spans_of, unique, url};
 use super::{TYPE, consumer, receive, send};
 use lacuna_instrument::correlation;
-use lacuna_instrument::kafka::{Consumer, Parent, commit_and_wait, trace_kafka_operation};
+use lacuna_instrument::kafka::{Broker, Consumer, Parent, commit_and_wait, trace_kafka_operation};
 use opentelemetry::trace::{SpanKind, Status, TraceContextExt};
 use rdkafka::Message as _;
 use rdkafka::message::{OwnedHeaders, OwnedMessage};
@@ -15,8 +15,12 @@ async fn one_trace_runs_from_the_producer_through_the_handler() {
     let trace = send(&topic, b"{}").await;
     let stream = Arc::new(consumer(&topic, &topic));
     let message = receive(&stream).await;
-    let span =
-        Consumer::new("els").client_id("els-1").start(&message).attribute("batch_id", "7").begin();
+    let span = Consumer::new("els")
+        .broker(Broker::only_of(&url("KAFKA_BROKERS")))
+        .client_id("els-1")
+        .start(&message)
+        .attribute("batch_id", "7")
+        .begin();
     let handled: Result<(), String> = span
         .run(async {
             tracing::info_span!("handler").in_scope(|| tracing::info!("kafka handler line"));
@@ -26,6 +30,8 @@ async fn one_trace_runs_from_the_producer_through_the_handler() {
         .await;
     handled.unwrap();
 
+    let brokers = url("KAFKA_BROKERS");
+    let (address, port) = brokers.rsplit_once(':').unwrap();
     let spans = spans_of(trace);
     let produced = one(&spans, &format!("kafka.produce.{TYPE}"));
     assert_eq!(produced.span_kind, SpanKind::Producer);
@@ -48,6 +54,8 @@ async fn one_trace_runs_from_the_producer_through_the_handler() {
             ("messaging.kafka.offset", "0"),
             ("messaging.kafka.message.key", "batch-7"),
             ("messaging.message.body.size", "2"),
+            ("server.address", address),
+            ("server.port", port),
         ] {
             assert_eq!(attribute(span, key).as_deref(), Some(value), "{key} of {}", span.name);
         }

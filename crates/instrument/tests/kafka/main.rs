@@ -9,7 +9,7 @@ mod group;
 mod produce;
 
 use common::{own_trace, url};
-use lacuna_instrument::kafka::{Event, TracedContext, produce};
+use lacuna_instrument::kafka::{Broker, Event, TracedContext, produce};
 use opentelemetry::context::FutureExt;
 use opentelemetry::trace::TraceId;
 use rdkafka::ClientConfig;
@@ -67,7 +67,8 @@ async fn send(topic: &str, payload: &[u8]) -> TraceId {
         .event_id("e-1")
         .correlation_id("c-1")
         .partition(0);
-    let event = event.client_id("test-producer").attribute("batch_id", "7");
+    let broker = Broker::only_of(&url("KAFKA_BROKERS"));
+    let event = event.broker(broker.as_ref()).client_id("test-producer").attribute("batch_id", "7");
     produce(&producer(), event, PATIENCE).with_context(cx).await.unwrap();
     trace
 }
