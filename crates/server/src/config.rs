@@ -112,8 +112,10 @@ impl Config {
         if let Some(limit) = self.memory_limit {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
             // Three eighths of it for rows and for requests from their admission on; the rest is for
-            // writing and merging segments, for queries, and for what the allocator holds back.
+            // writing and merging segments, for answers (a quarter), and for what the allocator holds
+            // back.
             options.memory_bytes = limit / 8 * 3;
+            options.query_bytes = limit / 4;
             options.flush_bytes = options.flush_bytes.min(limit / 16 * 3);
             options.queue_bytes = options.queue_bytes.min(limit / 8);
         }

@@ -6,6 +6,7 @@
 //! ([`telemetry`]). It uses `lacuna-signal`, `lacuna-store` and `lacuna-contract`.
 
 pub mod api;
+mod body;
 pub mod book;
 pub mod config;
 mod connections;

@@ -137,7 +137,7 @@ impl Server {
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).with_gate(gate.clone()).router())
-            .merge(crate::series::router(store.clone()))
+            .merge(crate::series::router(store.clone(), gate.clone()))
             .merge(search::router(store.clone(), gate));
         let mut tasks = channels;
         tasks.extend([

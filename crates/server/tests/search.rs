@@ -447,3 +447,49 @@ async fn arrays_are_found_by_an_element_and_by_what_is_shown() {
         store.flush().unwrap();
     }
 }
+
+/// Answers keep to the memory for answers: cut, and said so, or refused for the moment.
+#[tokio::test]
+async fn answers_keep_to_their_memory() {
+    let mut options = Options::default();
+    options.query_bytes = 1 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), options).unwrap();
+    let text = "x".repeat(4096);
+    let record = |i: u64| json!({"timeUnixNano": (START + i).to_string(), "body": {"stringValue": format!("{i} {text}")}});
+    let records: Vec<Value> = (0..2_000).map(record).collect();
+    let logs = json!({"resourceLogs": [{"scopeLogs": [{"logRecords": records}]}]});
+    let (body, _) = decode_json(SignalKind::Logs, &serde_json::to_vec(&logs).unwrap()).unwrap();
+    let rows = decode(SignalKind::Logs, body.clone()).unwrap().batch;
+    store.append_wait(SignalKind::Logs, body, rows).unwrap();
+    let spans: Vec<Span> =
+        (0..500).map(|i| Span(1, i + 1, None, "many", i, 1, json!({"text": text}))).collect();
+    append(&store, &request("web", &spans));
+
+    for format in ["json", "otlp"] {
+        let path = format!("/api/v1/logs?limit=2000&format={format}");
+        let found = get(&store, &path).await.json();
+        assert_eq!(found["cut"], true, "{format}");
+        let list = match format {
+            "json" => &found["logs"],
+            _ => &found["resourceLogs"][0]["scopeLogs"][0]["logRecords"],
+        };
+        let list = list.as_array().unwrap();
+        assert!((20..300).contains(&list.len()), "{format}: {}", list.len());
+    }
+    let few = get(&store, "/api/v1/logs?limit=2").await.json();
+    assert!(few["logs"][0]["body"].as_str().unwrap().starts_with("1999 "));
+    let trace = get(&store, "/api/v2/traces/1").await.json();
+    assert_eq!(trace["status"], "PARTIAL");
+    assert_eq!(store.answering_bytes(), 0, "all was given back");
+    // Another answer has it all.
+    let other = store.question().unwrap();
+    assert!(other.hold((1 << 20) - 100));
+    for path in ["/api/v1/logs", "/api/search", "/api/v2/traces/1", "/api/v2/search/tags"] {
+        let Answer(status, body) = get(&store, path).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {body:?}");
+        assert!(String::from_utf8_lossy(&body).contains("the memory for answers is used up"));
+    }
+    drop(other);
+    assert_eq!(get(&store, "/api/search").await.0, StatusCode::OK);
+}

@@ -66,6 +66,8 @@ counters! {
     segment_bytes_written,
     /// Rows that scans and searches looked at.
     rows_read,
+    /// Answers that were cut, or refused, for want of memory for answers.
+    answers_short,
     /// Damaged places found, in any file.
     corruptions,
     /// Bytes of an unfinished write cut off the log at start.

@@ -20,6 +20,9 @@ pub enum BusyReason {
     /// The file system is full, or has less left than
     /// [`Options::disk_reserve_bytes`](crate::Options::disk_reserve_bytes).
     DiskFull,
+    /// Answers that are being put together fill
+    /// [`Options::query_bytes`](crate::Options::query_bytes).
+    Answers,
 }
 
 impl std::fmt::Display for BusyReason {
@@ -29,6 +32,7 @@ impl std::fmt::Display for BusyReason {
             Self::Memory => "the memory budget is used up",
             Self::DiskBudget => "the disk budget is used up",
             Self::DiskFull => "the disk is full",
+            Self::Answers => "the memory for answers is used up",
         })
     }
 }

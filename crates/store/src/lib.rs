@@ -36,6 +36,7 @@ mod options;
 mod packed;
 mod part;
 mod query;
+mod question;
 mod recover;
 mod report;
 mod rows;

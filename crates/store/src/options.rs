@@ -24,6 +24,10 @@ pub struct Options {
     /// above it. What the process takes besides does not grow with the load: a flush and a merge
     /// some 100 bytes for each of their rows, queries what their answers have. Default 512 MiB.
     pub memory_bytes: usize,
+    /// Memory for answers, in bytes: what verbs gather for questions
+    /// ([`Store::question`](crate::Store::question)), all together. Answers are cut there. Default
+    /// 256 MiB.
+    pub query_bytes: usize,
     /// When rows in memory reach this many bytes they are written to a segment. Default 256 MiB.
     pub flush_bytes: usize,
     /// Rows are written to a segment at the latest this long after they came. Default 10 min.
@@ -71,6 +75,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             memory_bytes: 512 << 20,
+            query_bytes: 256 << 20,
             flush_bytes: 256 << 20,
             flush_after: Duration::from_secs(600),
             queue_bytes: 64 << 20,

@@ -81,6 +81,19 @@ impl RowSet {
         kept
     }
 
+    /// The first `count` rows, and the others.
+    pub fn split(&self, count: usize) -> (Self, Self) {
+        let (mut first, mut rest) = (Self::default(), Self::default());
+        let mut left = count;
+        for range in &self.ranges {
+            let middle = range.start + range.len().min(left) as u32;
+            left -= (middle - range.start) as usize;
+            first.push(range.start..middle);
+            rest.push(middle..range.end);
+        }
+        (first, rest)
+    }
+
     /// Rows in either.
     pub fn or(&self, other: &Self) -> Self {
         Self::from_unsorted(self.ranges.iter().chain(&other.ranges).cloned().collect())
@@ -116,6 +129,9 @@ mod tests {
             let (x, y) = (rows(&a), rows(&b));
             prop_assert_eq!(rows(&a.and(&b)), &x & &y);
             prop_assert_eq!(rows(&a.or(&b)), &x | &y);
+            let (first, rest) = a.split(b.len());
+            prop_assert_eq!(first.len(), a.len().min(b.len()));
+            prop_assert_eq!(first.or(&rest), a.clone());
             prop_assert_eq!(a.len(), x.len());
             prop_assert_eq!(a.is_empty(), x.is_empty());
             prop_assert!(a.ranges().windows(2).all(|w| w[0].end < w[1].start));

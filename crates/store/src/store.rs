@@ -18,6 +18,7 @@ use crate::lock::Lock;
 use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::part::Part;
+use crate::question::{Charge, Question};
 use crate::recover;
 use crate::report::Recovery;
 use crate::segment::codec::Codec;
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub closed_logs: ClosedFiles,
     /// Bytes of requests that were admitted and are not committed yet.
     pub reserved: Arc<AtomicUsize>,
+    /// Bytes that answers hold.
+    pub answering: Arc<AtomicUsize>,
     pub drain: Drain,
     pub queue: Queue,
     pub tidy: Wake,
@@ -78,6 +81,7 @@ impl Shared {
             manifest: Mutex::default(),
             closed_logs: ClosedFiles::default(),
             reserved: Arc::default(),
+            answering: Arc::default(),
             drain: Drain::default(),
             queue: Queue::default(),
             tidy: Wake::default(),
@@ -136,6 +140,8 @@ struct Handle {
 #[derive(Clone)]
 pub struct Store {
     handle: Arc<Handle>,
+    /// What the verbs of this handle gather is counted for it.
+    question: Option<Arc<Question>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -171,7 +177,7 @@ impl Store {
             _lock: Some(lock),
         };
         // From here on, dropping `store` ends the threads that were started.
-        let store = Self { handle: Arc::new(handle) };
+        let store = Self { handle: Arc::new(handle), question: None };
         store.start("commit", {
             let shared = shared.clone();
             move || shared.commit_loop(writer)
@@ -216,6 +222,40 @@ impl Store {
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.handle.shared
+    }
+
+    /// A handle for answering one question: what its verbs gather is counted against
+    /// [`Options::query_bytes`](crate::Options::query_bytes) until the last clone of it is dropped, and
+    /// an answer for which there is no more room is cut. Verbs of other handles are not counted.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if hardly any room is left.
+    pub fn question(&self) -> Result<Self, StoreError> {
+        let shared = self.shared();
+        let limit = shared.options.query_bytes;
+        let question = Question::ask(&shared.answering, limit, &shared.meters)?;
+        Ok(Self { handle: Arc::clone(&self.handle), question: Some(Arc::new(question)) })
+    }
+
+    /// Counts `bytes` that an answer takes besides what verbs gather, until the question ends; whether
+    /// there is room for them. Without a question there is.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> bool {
+        let mut charge = self.charge();
+        let room = charge.set(bytes);
+        if room {
+            charge.keep();
+        }
+        room
+    }
+
+    /// Bytes that answers hold now, all together.
+    pub fn answering_bytes(&self) -> usize {
+        self.shared().answering.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn charge(&self) -> Charge<'_> {
+        Charge::new(self.question.as_deref())
     }
 
     /// Makes room for a request whose body has `bytes`. A receiver asks before it decodes, so that a

@@ -42,6 +42,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::NotImplemented(_) => StatusCode::NOT_IMPLEMENTED,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Source(SourceError::Busy(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Source(SourceError::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Source(_) | Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -73,7 +74,8 @@ impl ApiError {
 
     fn log(&self) -> StatusCode {
         let status = self.status();
-        if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+        let expected = [StatusCode::NOT_IMPLEMENTED, StatusCode::SERVICE_UNAVAILABLE];
+        if status.is_server_error() && !expected.contains(&status) {
             tracing::error!(error = %self, "Jaeger query failed");
         }
         status
@@ -90,6 +92,9 @@ fn error_response(status: StatusCode, body: &impl Serialize) -> Response {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, plain);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 

@@ -40,6 +40,8 @@ const DEFAULT_RATE_PER: i64 = 600 * SECOND;
 const MAX_STEPS: i64 = 11_000;
 /// Spans that one answer is computed from, at most: about 150 MB of them.
 const MAX_SPANS: usize = 5_000_000;
+/// What one of them takes: itself, and when quantiles are asked for, its duration and count.
+const CALL_BYTES: usize = size_of::<Call>() + 2 * size_of::<u64>();
 const ERROR: u8 = 2;
 
 /// What a point says.
@@ -207,11 +209,12 @@ fn collect(
     let service = attribute_column(Scope::Resource, AttrType::Str, SERVICE_NAME);
     let columns = [service.as_str(), NAME, START_TIME, DURATION, STATUS_CODE];
     let mut series = Series::new();
-    let mut count = 0;
+    let (mut count, mut room) = (0, true);
     let mut key = (String::new(), None);
     let warnings = source.scan_spans(&selector, range, &columns, &mut |batch| {
         count += batch.num_rows();
-        if count > MAX_SPANS {
+        room = source.hold(batch.num_rows() * CALL_BYTES);
+        if count > MAX_SPANS || !room {
             return ControlFlow::Break(());
         }
         let rows = SpanRows::new(batch);
@@ -235,6 +238,13 @@ fn collect(
         }
         ControlFlow::Continue(())
     })?;
+    if !room {
+        let why = format!(
+            "more than {count} spans, for which there is no memory now; ask again, or for a shorter \
+             lookback or ratePer"
+        );
+        return Err(SourceError::Busy(why).into());
+    }
     if count > MAX_SPANS {
         let why = format!("more than {MAX_SPANS} spans; ask for a shorter lookback or ratePer");
         return Err(SourceError::TooMuch(why).into());

@@ -8,7 +8,6 @@
 //! they are sent; no tree of values is built.
 
 mod adjust;
-mod body;
 mod error;
 mod filter;
 mod found;
@@ -94,7 +93,11 @@ impl JaegerApi {
         work: impl FnOnce(&Arc<dyn TraceSource>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let source = Arc::clone(&self.source);
-        let done = tokio::task::spawn_blocking(move || work(&source)).await;
+        let done = tokio::task::spawn_blocking(move || {
+            let question = source.question()?;
+            work(&question.unwrap_or(source))
+        });
+        let done = done.await;
         done.unwrap_or_else(|error| Err(ApiError::Internal(error.to_string())))
     }
 

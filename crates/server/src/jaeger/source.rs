@@ -1,6 +1,7 @@
 //! What the query API asks of a store.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use lacuna_signal::selector::{Selector, SpanKind};
 use lacuna_signal::{Batch, SignalKind, TraceId};
@@ -14,6 +15,9 @@ pub enum SourceError {
     /// is the way out.
     #[error("{0}")]
     TooMuch(String),
+    /// Not now: the memory for answers is used up.
+    #[error("{0}")]
+    Busy(String),
     /// The source failed.
     #[error("{0}")]
     Failed(Box<dyn std::error::Error + Send + Sync>),
@@ -96,6 +100,19 @@ pub struct TraceLogs {
 ///
 /// Spans of a trace are whole whatever the time range by which the trace was found.
 pub trait TraceSource: Send + Sync + 'static {
+    /// The source for one question, whose memory is counted as long as it lives; `None` if this one
+    /// counts nothing.
+    fn question(&self) -> Result<Option<Arc<dyn TraceSource>>, SourceError> {
+        Ok(None)
+    }
+
+    /// Counts `bytes` of a question's memory besides what the other verbs gather; whether there is room
+    /// for them.
+    fn hold(&self, bytes: usize) -> bool {
+        let _ = bytes;
+        true
+    }
+
     /// All spans of a trace.
     fn trace(&self, id: TraceId) -> Result<Trace, SourceError>;
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use lacuna_signal::selector::{Selector, SpanKind};
 use lacuna_signal::{Batch, SignalKind, TraceId};
@@ -23,7 +24,10 @@ const TRACE_LOGS: usize = 10_000;
 
 impl From<StoreError> for SourceError {
     fn from(error: StoreError) -> Self {
-        Self::failed(error)
+        match error {
+            busy @ StoreError::Busy { .. } => Self::Busy(busy.to_string()),
+            other => Self::failed(other),
+        }
     }
 }
 
@@ -33,6 +37,14 @@ fn read(found: Found<Batch>) -> Trace {
 }
 
 impl TraceSource for Store {
+    fn question(&self) -> Result<Option<Arc<dyn TraceSource>>, SourceError> {
+        Ok(Some(Arc::new(Store::question(self)?)))
+    }
+
+    fn hold(&self, bytes: usize) -> bool {
+        Store::hold(self, bytes)
+    }
+
     fn trace(&self, id: TraceId) -> Result<Trace, SourceError> {
         Ok(read(Store::trace(self, id, None)?))
     }

@@ -15,7 +15,6 @@ use lacuna_store::TimeRange;
 use serde::Serialize;
 
 use super::JaegerApi;
-use super::body;
 use super::error::{ApiError, Envelope, StructuredError, TRACE_NOT_FOUND};
 use super::found::{FoundTraces, V1Traces, load};
 use super::go;
@@ -27,7 +26,8 @@ use super::search::V1Search;
 use super::source::{Edges, Listed, Matches, Operation, SourceError, Trace, TraceSource};
 use super::transform;
 use super::ui::{UiTrace, kind_name, v1_trace_id};
-use crate::search::{PROTOBUF, protobuf, wants_protobuf};
+use crate::body::{self, Held};
+use crate::search::{NO_ROOM, PROTOBUF, protobuf, wants_protobuf};
 
 const MICROS: i64 = 1_000;
 const MILLIS: i64 = 1_000_000;
@@ -61,7 +61,7 @@ where
     T: Serialize + Send + 'static,
 {
     let sent = match result {
-        Ok(value) => body::json(value, query.pretty()).await,
+        Ok(value) => body::json(value, query.pretty()).await.map_err(ApiError::Internal),
         Err(error) => Err(error),
     };
     sent.unwrap_or_else(ApiError::into_v1)
@@ -160,7 +160,7 @@ async fn trace(
         Ok((id, raw)) => {
             api.ask(move |source| {
                 by_id(&**source, id, raw)?
-                    .map(|trace| Envelope::of(Some([trace])))
+                    .map(|trace| Held::new(Envelope::of(Some([trace])), Arc::clone(source)))
                     .ok_or_else(|| ApiError::NotFound(TRACE_NOT_FOUND.to_owned()))
             })
             .await
@@ -172,9 +172,12 @@ async fn trace(
 /// The same path in Tempo's API, whose clients ask for protobuf: OTLP's `TracesData`.
 async fn tempo_trace(api: &JaegerApi, id: &str) -> Result<Response, ApiError> {
     let id = go::parse_trace_id(id).map_err(ApiError::Bad)?;
-    let body = api.ask(move |source| {
+    let body = api.ask_heavy(move |source| {
         let trace = id.map(|id| load(&**source, id, true)).transpose()?.flatten();
         let trace = trace.ok_or_else(|| ApiError::NotFound(TRACE_NOT_FOUND.to_owned()))?;
+        if !source.hold(trace.spans.memory_size()) {
+            return Err(SourceError::Busy(NO_ROOM.to_owned()).into());
+        }
         protobuf(&trace.spans).map_err(ApiError::Internal)
     });
     Ok(([(CONTENT_TYPE, PROTOBUF)], body.await?).into_response())
@@ -192,7 +195,10 @@ fn by_id_params(id: &str, query: &Query) -> Result<(Option<TraceId>, bool), ApiE
 async fn search(State(api): State<JaegerApi>, RawQuery(raw): RawQuery) -> Response {
     let query = Query::parse(raw.as_deref());
     let result = match V1Search::parse(&query, api.now()) {
-        Ok(request) => api.ask(move |source| find(source, &request)).await,
+        Ok(request) => {
+            let find = move |source: &_| Ok(Held::new(find(source, &request)?, Arc::clone(source)));
+            api.ask(find).await
+        }
         Err(error) => Err(error),
     };
     respond(&query, result).await

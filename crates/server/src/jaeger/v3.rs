@@ -10,7 +10,6 @@ use axum::routing::get;
 use serde::Serialize;
 
 use super::JaegerApi;
-use super::body;
 use super::error::ApiError;
 use super::filter;
 use super::found::{FoundTraces, OneTrace, ResourceSpans, load};
@@ -20,6 +19,7 @@ use super::search::{Search, time_range};
 use super::source::{Edges, Listed, Matches, TraceSource};
 use super::summary::Summary;
 use super::ui::kind_name;
+use crate::body::{self, Held};
 use crate::lacking::note;
 
 /// The routes.
@@ -39,7 +39,7 @@ where
     T: Serialize + Send + 'static,
 {
     let sent = match result {
-        Ok(value) => body::json(value, false).await,
+        Ok(value) => body::json(value, false).await.map_err(ApiError::Internal),
         Err(error) => Err(error),
     };
     sent.unwrap_or_else(ApiError::into_v3)
@@ -145,7 +145,8 @@ async fn trace(
                 let trace = trace.ok_or_else(no_traces)?;
                 let resource_spans = OneTrace { spans: trace.spans, raw };
                 let result = TracesData { resource_spans };
-                Ok(Gateway { result, next_page_token: None, warnings: trace.warnings })
+                let answer = Gateway { result, next_page_token: None, warnings: trace.warnings };
+                Ok(Held::new(answer, Arc::clone(source)))
             })
             .await
         }

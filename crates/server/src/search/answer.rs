@@ -246,10 +246,15 @@ pub struct LogAnswer {
 impl LogAnswer {
     /// The records of `logs`, in their order.
     pub fn all(logs: &Batch) -> Vec<Self> {
+        Self::each(logs).collect()
+    }
+
+    /// The same, one by one.
+    pub fn each(logs: &Batch) -> impl Iterator<Item = Self> {
         let rows = LogRows::new(logs);
         let (own, resource) = (logs.attributes(Scope::Log), logs.attributes(Scope::Resource));
         let text = |(key, value): (&str, Value<'_>)| (key.to_owned(), value.to_text());
-        let record = |row| Self {
+        let record = move |row| Self {
             time: Timestamp::from_nanosecond(rows.time(row).into()).unwrap_or_default(),
             severity: rows.severity(row),
             severity_text: rows.severity_text(row).map(str::to_owned),
@@ -261,6 +266,6 @@ impl LogAnswer {
             attributes: own.of_row(row).map(text).collect(),
             resource: resource.of_row(row).map(text).collect(),
         };
-        (0..logs.num_rows()).map(record).collect()
+        (0..logs.num_rows()).map(record)
     }
 }

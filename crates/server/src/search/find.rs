@@ -17,6 +17,12 @@ use crate::lacking::{damage, note};
 const MAX_INSPECTED: u64 = 20_000;
 /// Selected spans in an answer, at most, over all its traces.
 const MAX_SPANS: usize = 100_000;
+/// What a selected span takes in an answer, twice, and a service of a trace, about.
+const SPAN_BYTES: usize = 2 << 10;
+/// See [`SPAN_BYTES`].
+const SERVICE_BYTES: usize = 128;
+/// Why an answer is cut short of its limits.
+const NO_MEMORY: &str = "only a part: there is no more memory for the answer now";
 /// Candidates that are asked for at once, at least.
 const PAGE: usize = 100;
 /// Traces too large to be read whole that are told of one by one.
@@ -113,6 +119,13 @@ pub fn traces(store: &Store, query: &Query, wanted: &Wanted) -> Result<TracesAns
                 let found = FoundTrace { id: *id, spans: trace.items, selected };
                 let trace = TraceAnswer::of(&found, &columns, most_spans);
                 spans_left -= trace.span_set.spans.len();
+                let told = trace.span_set.spans.len() * SPAN_BYTES
+                    + trace.service_stats.len() * SERVICE_BYTES;
+                if !store.hold(told) {
+                    answer.cut = true;
+                    note(&mut answer.warnings, [NO_MEMORY.to_owned()]);
+                    break 'pages;
+                }
                 answer.traces.push(trace);
             }
         }

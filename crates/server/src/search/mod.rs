@@ -23,14 +23,15 @@ use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 use lacuna_signal::otlp::to_json::OtlpJson;
 use lacuna_signal::selector::{Selector, SelectorError, parse_duration};
 use lacuna_signal::{Batch, SignalKind};
 use lacuna_store::{Store, StoreError, TimeRange};
 use serde::Serialize;
 
+use crate::body::{self, Held};
 use crate::gate::Gate;
 use crate::lacking::damage;
 use crate::times::parse_range;
@@ -39,7 +40,7 @@ pub use answer::{
     LogAnswer, LogsAnswer, Metrics, ServiceStats, SpanAnswer, SpanSet, TraceAnswer, TracesAnswer,
     any_value,
 };
-pub(crate) use by_id::{PROTOBUF, protobuf, wants_protobuf};
+pub(crate) use by_id::{NO_ROOM, PROTOBUF, protobuf, wants_protobuf};
 pub use find::{Wanted, traces};
 
 /// Traces, and selected spans of each, unless the request says otherwise: as Tempo's.
@@ -50,7 +51,7 @@ const DEFAULT_LOGS: usize = 100;
 /// Traces or log records at most.
 const MAX_LIMIT: usize = 10_000;
 
-/// The routes. Searches over whole traces wait at `gate`.
+/// The routes. Questions wait at `gate`, and what they gather counts as memory for answers.
 pub fn router(store: Store, gate: Gate) -> Router {
     Router::new()
         .route("/api/search", get(search))
@@ -72,16 +73,23 @@ struct Search {
 }
 
 /// Why there is no answer; in plain text, as Tempo says it.
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub StatusCode, pub String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        (self.0, self.1).into_response()
+        let mut response = (self.0, self.1).into_response();
+        if self.0 == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
+        if matches!(error, StoreError::Busy { .. }) {
+            return Self(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+        }
         tracing::error!(%error, "search failed");
         Self(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
     }
@@ -161,26 +169,31 @@ fn read_time(text: &str) -> Option<i64> {
     i64::try_from(time.as_nanosecond()).ok()
 }
 
-/// Runs `work` on a thread that may block, and writes its answer as JSON.
-async fn answer<T: Serialize + Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+/// Runs `work` on a thread that may block, as one of a few at once, and sends its answer as it is
+/// written. What it gathers of `store` counts until then.
+pub(crate) async fn answer<T: Serialize + Send + 'static>(
+    store: &Store,
+    gate: &Gate,
+    work: impl FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
 ) -> Response {
+    let (place, store) = (gate.enter().await, store.clone());
     let done = tokio::task::spawn_blocking(move || {
-        let value = work()?;
-        serde_json::to_vec(&value)
-            .map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        let _place = place;
+        let question = store.question()?;
+        Ok(Held::new(work(&question)?, question))
     });
+    let broken = |why: String| Failure(StatusCode::INTERNAL_SERVER_ERROR, why);
     match done.await {
-        Ok(Ok(body)) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
-        Ok(Err(failure)) => failure.into_response(),
-        Err(error) => Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Ok(Ok(value)) => {
+            body::json(value, false).await.unwrap_or_else(|why| broken(why).into_response())
+        }
+        Ok(Err(failure)) => Failure::into_response(failure),
+        Err(error) => broken(error.to_string()).into_response(),
     }
 }
 
 async fn search(State(Search { store, gate }): State<Search>, RawQuery(raw): RawQuery) -> Response {
-    let place = gate.enter().await;
-    answer(move || {
-        let _place = place;
+    answer(&store, &gate, move |store| {
         let params = Params::parse(raw.as_deref());
         let (query, mut warnings) = asked::query(&params)?;
         let wanted = Wanted {
@@ -188,36 +201,36 @@ async fn search(State(Search { store, gate }): State<Search>, RawQuery(raw): Raw
             traces: params.number("limit", DEFAULT_TRACES, MAX_LIMIT)?,
             spans: params.number("spss", DEFAULT_SPANS, MAX_LIMIT)?,
         };
-        let mut found = traces(&store, &query, &wanted)?;
+        let mut found = traces(store, &query, &wanted)?;
         warnings.append(&mut found.warnings);
         Ok(TracesAnswer { warnings, ..found })
     })
     .await
 }
 
-async fn logs(State(Search { store, .. }): State<Search>, RawQuery(raw): RawQuery) -> Response {
-    answer(move || {
+async fn logs(State(Search { store, gate }): State<Search>, RawQuery(raw): RawQuery) -> Response {
+    answer(&store, &gate, move |store| {
         let params = Params::parse(raw.as_deref());
         let selector = Selector::parse(params.get("q").unwrap_or("log { }"))?;
         if selector.kind() != SignalKind::Logs {
             return Err(bad("q selects spans: GET /api/search finds them; write log { … }"));
         }
+        let otlp = match params.get("format") {
+            None | Some("json") => false,
+            Some("otlp") => true,
+            Some(other) => {
+                return Err(bad(format!("format is `{other}`: expected json or otlp")));
+            }
+        };
         let limit = params.number("limit", DEFAULT_LOGS, MAX_LIMIT)?;
         let range = parse_range(params.get("from"), params.get("to"), jiff::Timestamp::now());
         let range = range.map_err(bad)?;
         let found = store.newest(SignalKind::Logs, Some(&selector), range, None, limit)?;
-        match params.get("format") {
-            None | Some("json") => {
-                let (logs, warnings) = (LogAnswer::all(&found.items), damage(&found.damaged));
-                Ok(Logs::Json(LogsAnswer { logs, cut: found.cut, warnings }))
-            }
-            Some("otlp") => Ok(Logs::Otlp(OtlpLogs {
-                cut: found.cut,
-                warnings: damage(&found.damaged),
-                logs: AsOtlp(found.items),
-            })),
-            Some(other) => Err(bad(format!("format is `{other}`: expected json or otlp"))),
-        }
+        let (cut, warnings) = (found.cut, damage(&found.damaged));
+        Ok(match otlp {
+            true => Logs::Otlp(OtlpLogs { cut, warnings, logs: AsOtlp(found.items) }),
+            false => Logs::Json(JsonLogs { logs: Records(found.items), cut, warnings }),
+        })
     })
     .await
 }
@@ -226,8 +239,24 @@ async fn logs(State(Search { store, .. }): State<Search>, RawQuery(raw): RawQuer
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Logs {
-    Json(LogsAnswer),
+    Json(JsonLogs),
     Otlp(OtlpLogs),
+}
+
+/// [`LogsAnswer`], of which one record at a time is made as it is written.
+#[derive(Serialize)]
+struct JsonLogs {
+    logs: Records,
+    cut: bool,
+    warnings: Vec<String>,
+}
+
+struct Records(Batch);
+
+impl Serialize for Records {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(LogAnswer::each(&self.0))
+    }
 }
 
 /// An OTLP/JSON request, and beside it what it lacks: who reads OTLP/JSON passes over members that it
@@ -246,27 +275,23 @@ struct AsOtlp(Batch);
 
 impl Serialize for AsOtlp {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        OtlpJson::new(SignalKind::Logs, std::slice::from_ref(&self.0)).serialize(serializer)
+        OtlpJson::new(self.0.kind(), std::slice::from_ref(&self.0)).serialize(serializer)
     }
 }
 
 async fn tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
-    let place = search.gate.enter().await;
-    answer(move || {
-        let _place = place;
+    answer(&search.store, &search.gate, move |store| {
         let params = Params::parse(raw.as_deref());
-        Ok(tags::names(&search.store, params.get("scope"), params.range()?, params.get("q"))?)
+        Ok(tags::names(store, params.get("scope"), params.range()?, params.get("q"))?)
     })
     .await
 }
 
 /// The first version of [`tag_names`]: one list.
 async fn all_tag_names(State(search): State<Search>, RawQuery(raw): RawQuery) -> Response {
-    let place = search.gate.enter().await;
-    answer(move || {
-        let _place = place;
+    answer(&search.store, &search.gate, move |store| {
         let params = Params::parse(raw.as_deref());
-        Ok(tags::names(&search.store, None, params.range()?, None)?.flat())
+        Ok(tags::names(store, None, params.range()?, None)?.flat())
     })
     .await
 }
@@ -286,12 +311,7 @@ async fn tag_values(
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Response {
-    let place = search.gate.enter().await;
-    answer(move || {
-        let _place = place;
-        values_of(&search.store, &name, raw.as_deref())
-    })
-    .await
+    answer(&search.store, &search.gate, move |store| values_of(store, &name, raw.as_deref())).await
 }
 
 /// The first version of [`tag_values`]: names have no scope, and values no type.
@@ -300,9 +320,7 @@ async fn all_tag_values(
     Path(name): Path<String>,
     RawQuery(raw): RawQuery,
 ) -> Response {
-    let place = search.gate.enter().await;
-    answer(move || {
-        let _place = place;
+    answer(&search.store, &search.gate, move |store| {
         let name = match name.as_str() {
             "name" | "status" | "kind" => name,
             "status.code" => "status".to_owned(),
@@ -310,7 +328,7 @@ async fn all_tag_values(
             "root.service.name" => "rootServiceName".to_owned(),
             _ => format!(".{name}"),
         };
-        Ok(values_of(&search.store, &name, raw.as_deref())?.flat())
+        Ok(values_of(store, &name, raw.as_deref())?.flat())
     })
     .await
 }

@@ -11,20 +11,22 @@ mod answer;
 
 use axum::Router;
 use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 use lacuna_signal::SignalKind;
 use lacuna_signal::selector::Selector;
-use lacuna_store::{Finding, Store, StoreError, TimeRange};
+use lacuna_store::{Series, Store, StoreError, TimeRange};
 use serde::Serialize;
 
 pub use self::answer::{
     BucketsAnswer, ExemplarAnswer, MetricAnswer, MetricsAnswer, PointAnswer, QuantileAnswer,
     ScopeAnswer, SeriesAnswer, SeriesListAnswer,
 };
+use crate::gate::Gate;
+use crate::lacking::damage;
+use crate::search::{Failure, answer};
 use crate::times::parse_range;
 
 /// Series, and metrics, unless the request says otherwise.
@@ -40,11 +42,18 @@ const MAX_POINTS: usize = 100_000;
 const COUNTED_POINTS: usize = 5_000_000;
 
 /// The routes.
-pub fn router(store: Store) -> Router {
+pub fn router(store: Store, gate: Gate) -> Router {
     Router::new()
         .route("/api/v1/metrics", get(metrics_route))
         .route("/api/v1/series", get(series_route))
-        .with_state(store)
+        .with_state(Shared { store, gate })
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    store: Store,
+    gate: Gate,
 }
 
 /// Metrics with points in `range`, at most `limit`.
@@ -54,7 +63,7 @@ pub fn router(store: Store) -> Router {
 pub fn metrics(store: &Store, range: TimeRange, limit: usize) -> Result<MetricsAnswer, StoreError> {
     let found = store.metric_series(range, limit, COUNTED_POINTS)?;
     let metrics = found.items.iter().map(MetricAnswer::of).collect();
-    Ok(MetricsAnswer { metrics, cut: found.cut, warnings: warnings(&found.damaged) })
+    Ok(MetricsAnswer { metrics, cut: found.cut, warnings: damage(&found.damaged) })
 }
 
 /// Series that `selector` selects in `range`, at most `limit`, and their newest `points` points.
@@ -70,17 +79,18 @@ pub fn series(
 ) -> Result<SeriesListAnswer, StoreError> {
     let found = store.series(selector, range, limit, points)?;
     let series = found.items.iter().map(SeriesAnswer::of).collect();
-    Ok(SeriesListAnswer { series, cut: found.cut, warnings: warnings(&found.damaged) })
-}
-
-fn warnings(damaged: &[Finding]) -> Vec<String> {
-    damaged.iter().map(|finding| format!("a part may be missing: {finding}")).collect()
+    Ok(SeriesListAnswer { series, cut: found.cut, warnings: damage(&found.damaged) })
 }
 
 /// The parameters of a request.
 struct Params(Vec<(String, String)>);
 
 impl Params {
+    fn parse(raw: Option<String>) -> Self {
+        let raw = raw.unwrap_or_default();
+        Self(form_urlencoded::parse(raw.as_bytes()).into_owned().collect())
+    }
+
     fn get(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -99,68 +109,56 @@ impl Params {
     }
 }
 
-/// Why there is no answer.
-enum Failure {
-    Wrong(String),
-    Store(StoreError),
+fn bad(message: String) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, message)
 }
 
-impl From<String> for Failure {
-    fn from(message: String) -> Self {
-        Self::Wrong(message)
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-/// Runs `work` on a thread that may block, and writes its answer as JSON.
-async fn respond<T: Serialize + Send + 'static>(
-    raw: Option<String>,
-    work: impl FnOnce(Params) -> Result<T, Failure> + Send + 'static,
+async fn metrics_route(
+    State(Shared { store, gate }): State<Shared>,
+    RawQuery(raw): RawQuery,
 ) -> Response {
-    let done = tokio::task::spawn_blocking(move || {
-        let raw = raw.unwrap_or_default();
-        let params = form_urlencoded::parse(raw.as_bytes()).into_owned().collect();
-        let answer = work(Params(params)).map_err(|failure| match failure {
-            Failure::Wrong(message) => (StatusCode::BAD_REQUEST, message),
-            Failure::Store(error) => {
-                tracing::error!(%error, "a query of metrics failed");
-                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-            }
-        })?;
-        serde_json::to_vec(&answer)
-            .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
-    });
-    match done.await {
-        Ok(Ok(body)) => ([(CONTENT_TYPE, "application/json")], body).into_response(),
-        Ok(Err(failure)) => failure.into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-async fn metrics_route(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
-    respond(raw, move |params| {
-        let limit = params.number("limit", DEFAULT_METRICS, MAX_LIMIT)?;
-        Ok(metrics(&store, params.range()?, limit)?)
+    answer(&store, &gate, move |store| {
+        let params = Params::parse(raw);
+        let limit = params.number("limit", DEFAULT_METRICS, MAX_LIMIT).map_err(bad)?;
+        Ok(metrics(store, params.range().map_err(bad)?, limit)?)
     })
     .await
 }
 
-async fn series_route(State(store): State<Store>, RawQuery(raw): RawQuery) -> Response {
-    respond(raw, move |params| {
+async fn series_route(
+    State(Shared { store, gate }): State<Shared>,
+    RawQuery(raw): RawQuery,
+) -> Response {
+    answer(&store, &gate, move |store| {
+        let params = Params::parse(raw);
         let text = params.get("match").unwrap_or("metric { }");
         let selector =
-            Selector::parse(text).map_err(|error| format!("invalid selector: {error}"))?;
+            Selector::parse(text).map_err(|error| bad(format!("invalid selector: {error}")))?;
         if selector.kind() != SignalKind::Points {
-            return Err("match selects no metrics: write metric { … }".to_owned().into());
+            return Err(bad("match selects no metrics: write metric { … }".to_owned()));
         }
-        let limit = params.number("limit", DEFAULT_SERIES, MAX_LIMIT)?;
-        let points = params.number("points", DEFAULT_POINTS, MAX_POINTS)?;
-        Ok(series(&store, &selector, params.range()?, limit, points)?)
+        let limit = params.number("limit", DEFAULT_SERIES, MAX_LIMIT).map_err(bad)?;
+        let points = params.number("points", DEFAULT_POINTS, MAX_POINTS).map_err(bad)?;
+        let range = params.range().map_err(bad)?;
+        let found = store.series(&selector, range, limit, points)?;
+        let (cut, warnings) = (found.cut, damage(&found.damaged));
+        Ok(SeriesList { series: Each(found.items), cut, warnings })
     })
     .await
+}
+
+/// [`SeriesListAnswer`], of which one series at a time is made as it is written.
+#[derive(Serialize)]
+struct SeriesList {
+    series: Each,
+    cut: bool,
+    warnings: Vec<String>,
+}
+
+struct Each(Vec<Series>);
+
+impl Serialize for Each {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(SeriesAnswer::of))
+    }
 }

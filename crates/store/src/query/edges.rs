@@ -24,6 +24,9 @@ const LOOK_BACK: i64 = 15 * 60 * 1_000_000_000;
 /// Clocks of two hosts may differ by this much, so that a caller seems to begin later: 1 minute.
 const SKEW: i64 = 60 * 1_000_000_000;
 
+/// What a span whose cause is not in its batch takes, about.
+const ELSEWHERE_BYTES: usize = 56;
+
 /// By what two spans are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,6 +155,7 @@ impl Store {
         let mut spans: HashMap<u64, u32> = HashMap::new();
         let mut caused: Vec<Caused> = Vec::new();
         let mut elsewhere: Vec<Caused> = Vec::new();
+        let mut charge = self.charge();
         let (mut read, mut cut) = (0usize, false);
         planned.sort_by_key(|planned| std::cmp::Reverse(planned.bounds.max));
         for planned in &planned {
@@ -172,6 +176,7 @@ impl Store {
                     }
                 }
             }
+            cut |= !charge.set(elsewhere.len() * ELSEWHERE_BYTES);
         }
         if !elsewhere.is_empty() {
             let mut callers: HashMap<u64, Option<u32>> =

@@ -30,7 +30,8 @@ impl Store {
         limit: usize,
     ) -> Result<Found<Batch>, StoreError> {
         let mut reader = Reader::new(self.shared(), kind, range);
-        let mut order = NewestFirst::new(reader.plan(&Lookup::of(selector), range)?);
+        let mut order = NewestFirst::careful(reader.plan(&Lookup::of(selector), range)?);
+        let (mut charge, mut limit, mut short) = (self.charge(), limit, false);
         let names: Option<Vec<&str>> = columns.map(|columns| {
             let always = TIES.into_iter().chain([kind.time_column()]);
             columns.iter().copied().chain(always).collect()
@@ -49,15 +50,24 @@ impl Store {
                     batches.push(batch);
                 }
             }
-            if rows > limit {
-                let sorted = sort_by_time(kind, &batches, true, limit + 1)?;
-                rows = sorted.num_rows();
-                oldest = time_at(&sorted, rows - 1);
-                batches = vec![sorted];
+            let bytes: usize = batches.iter().map(Batch::memory_size).sum();
+            order.saw(rows, bytes);
+            if rows > limit || !charge.set(bytes) {
+                let sorted = sort_by_time(kind, &batches, true, limit.saturating_add(1))?;
+                let wanted = sorted.num_rows();
+                let kept = charge.fit(sorted)?;
+                rows = kept.num_rows();
+                if rows < wanted {
+                    // The newest that there is room for; others can only take their places.
+                    (limit, short) = (rows, true);
+                }
+                oldest = time_at(&kept, rows.saturating_sub(1));
+                batches = vec![kept];
             }
         }
         let mut found = Found::new(sort_by_time(kind, &batches, true, limit)?);
-        found.cut = rows > limit;
+        found.cut = short || rows > limit;
+        charge.keep();
         found.damaged = reader.damaged;
         if let Some(columns) = columns {
             let names: Vec<&str> = columns.iter().copied().chain([kind.time_column()]).collect();

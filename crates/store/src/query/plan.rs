@@ -138,14 +138,31 @@ const FIRST_PAGES: usize = 8;
 pub(super) struct NewestFirst {
     heap: BinaryHeap<ByNewest>,
     reads: u32,
+    /// Rows that are read at once at most, so that large ones are not read by the thousand.
+    rows: usize,
 }
+
+/// Rows that are read at once have about this many bytes at most.
+const READ_BYTES: usize = 8 << 20;
 
 struct ByNewest(Planned);
 
 impl NewestFirst {
     /// All of `planned`.
     pub fn new(planned: Vec<Planned>) -> Self {
-        Self { heap: planned.into_iter().map(ByNewest).collect(), reads: 0 }
+        let heap = planned.into_iter().map(ByNewest).collect();
+        Self { heap, reads: 0, rows: usize::MAX }
+    }
+
+    /// The same, with one page first: rows whose size is not known may be large.
+    pub fn careful(planned: Vec<Planned>) -> Self {
+        Self { rows: PAGE_ROWS as usize, ..Self::new(planned) }
+    }
+
+    /// What was read so far: `rows` that were found have `bytes`.
+    pub fn saw(&mut self, rows: usize, bytes: usize) {
+        let each = bytes.checked_div(rows);
+        self.rows = each.map_or(usize::MAX, |each| (READ_BYTES / each.max(1)).max(1));
     }
 
     /// What to read next: no rows that are left may be newer than its bounds.
@@ -153,6 +170,11 @@ impl NewestFirst {
         loop {
             let ByNewest(planned) = self.heap.pop()?;
             let pages = reader.parts.get(planned.part).map_or(&[][..], |part| part.pages());
+            if planned.rows.len() > self.rows.max(PAGE_ROWS as usize) {
+                let (first, rest) = newest_rows(&planned, pages, self.rows);
+                self.heap.extend([ByNewest(first), ByNewest(rest)]);
+                continue;
+            }
             let most = (FIRST_PAGES << (self.reads / 2).min(16)).min(WINDOW_PAGES);
             if pages.is_empty() || planned.rows.len() <= most * PAGE_ROWS as usize {
                 self.reads += 1;
@@ -171,6 +193,31 @@ impl NewestFirst {
             }
         }
     }
+}
+
+/// About `count` rows of `planned`, the newest ones as far as `pages` tell, and the others.
+fn newest_rows(planned: &Planned, pages: &[TimeBounds], count: usize) -> (Planned, Planned) {
+    let made = |rows, bounds| Planned { part: planned.part, rows, bounds };
+    if pages.is_empty() {
+        let (first, rest) = planned.rows.split(count);
+        return (made(first, planned.bounds), made(rest, planned.bounds));
+    }
+    let bounds = |page: u32| pages.get(page as usize).copied().unwrap_or(planned.bounds);
+    let mut pieces = pieces(&planned.rows);
+    pieces.sort_by_key(|(page, _)| std::cmp::Reverse(bounds(*page).max));
+    let mut rows = 0;
+    let first = pieces.iter().take_while(|(_, piece)| {
+        let fits = rows == 0 || rows + piece.len() <= count;
+        rows += piece.len();
+        fits
+    });
+    let rest = pieces.split_off(first.count());
+    let join = |pieces: Vec<(u32, RowSet)>| {
+        let all = pieces.iter().map(|(page, _)| bounds(*page)).reduce(TimeBounds::join);
+        let ranges = pieces.iter().flat_map(|(_, piece)| piece.ranges().iter().cloned());
+        made(RowSet::from_unsorted(ranges.collect()), all.unwrap_or(planned.bounds))
+    };
+    (join(pieces), join(rest))
 }
 
 impl Ord for ByNewest {

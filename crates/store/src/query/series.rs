@@ -71,6 +71,8 @@ pub struct MetricSeries {
     pub points: u64,
 }
 
+/// What a set takes for the number of one series, about.
+const SERIES_BYTES: usize = 20;
 /// Whose attributes are a series'.
 const SCOPES: [Scope; 3] = [Scope::Point, Scope::Resource, Scope::Instrumentation];
 
@@ -151,8 +153,14 @@ impl Store {
         let hasher = foldhash::fast::FixedState::default();
         let mut metrics: BTreeMap<MetricKey, (HashSet<u64>, u64)> = BTreeMap::new();
         let mut bytes = Vec::new();
+        let (mut charge, mut short) = (self.charge(), false);
         for batch in scan.by_ref() {
             let batch = batch?;
+            let known: usize = metrics.values().map(|(series, _)| series.len()).sum();
+            if !charge.set(known * SERIES_BYTES) {
+                short = true;
+                break;
+            }
             let columns = Columns::new(&batch);
             // Points of a series lie together: the metric of most rows is that of the row before.
             let mut last: Option<(MetricKey, HashSet<u64>, u64)> = None;
@@ -176,7 +184,7 @@ impl Store {
             MetricSeries { metric, series: series.len() as u64, points }
         });
         let mut found = Found::new(items.collect::<Vec<_>>());
-        found.cut = scan.cut() || more;
+        found.cut = scan.cut() || more || short;
         found.damaged = keys.damaged;
         for finding in scan.damaged() {
             if !found.damaged.contains(finding) {

@@ -16,6 +16,7 @@ use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
 use crate::part::{Filter, Want};
+use crate::question::Charge;
 use crate::store::Store;
 
 /// Traces that are read at once, at most: who stops early has not waited for many that it leaves.
@@ -27,6 +28,8 @@ pub struct Traces<'a> {
     ids: &'a [TraceId],
     /// Those that are read, the next one last.
     read: Vec<Found<Batch>>,
+    /// What those take.
+    charge: Charge<'a>,
 }
 
 impl Store {
@@ -34,7 +37,7 @@ impl Store {
     /// sooner. In memory are as many of them at a time as have
     /// [`Options::trace_rows`](crate::Options::trace_rows) spans together, or one.
     pub fn traces<'a>(&'a self, ids: &'a [TraceId]) -> Traces<'a> {
-        Traces { store: self, ids, read: Vec::new() }
+        Traces { store: self, ids, read: Vec::new(), charge: self.charge() }
     }
 }
 
@@ -43,7 +46,7 @@ impl Iterator for Traces<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.read.is_empty() && !self.ids.is_empty() {
-            match read_some(self.store, self.ids) {
+            match read_some(self.store, self.ids, &mut self.charge) {
                 Ok(read) => {
                     self.ids = self.ids.get(read.len()..).unwrap_or_default();
                     self.read = read;
@@ -60,7 +63,13 @@ impl Iterator for Traces<'_> {
 }
 
 /// The first of `ids`, and as many after it as are worth reading with it.
-fn read_some(store: &Store, ids: &[TraceId]) -> Result<Vec<Found<Batch>>, StoreError> {
+fn read_some(
+    store: &Store,
+    ids: &[TraceId],
+    charge: &mut Charge<'_>,
+) -> Result<Vec<Found<Batch>>, StoreError> {
+    // What was read before has been taken by now.
+    charge.set(0);
     let (kind, range) = (SignalKind::Spans, TimeRange::ALL);
     let limit = store.shared().options.trace_rows;
     let mut reader = Reader::new(store.shared(), kind, range);
@@ -79,15 +88,23 @@ fn read_some(store: &Store, ids: &[TraceId]) -> Result<Vec<Found<Batch>>, StoreE
         taken += 1;
     }
     // What is too large to be read beside others may be too large to be read whole.
-    let (Some(ids), false) = (ids.get(..taken), taken < 2) else {
-        return ids.iter().take(1).map(|id| store.trace(*id, None)).collect();
+    let one = |charge: &mut Charge<'_>| {
+        ids.iter().take(1).map(|id| store.spans_of_trace(*id, None, charge)).collect()
     };
+    let (Some(several), false) = (ids.get(..taken), taken < 2) else { return one(charge) };
     let positions: HashMap<[u8; 16], usize> =
-        ids.iter().enumerate().map(|(position, id)| (id.0, position)).collect();
+        several.iter().enumerate().map(|(position, id)| (id.0, position)).collect();
     let mut batches: Vec<Batch> = Vec::new();
     for planned in parts.values() {
         batches.extend(reader.read(planned, Want::All, Filter { range, selector: None })?);
+        if !charge.set(batches.iter().map(Batch::memory_size).sum()) {
+            // There is no room for them together; one by one there may be.
+            drop(batches);
+            charge.set(0);
+            return one(charge);
+        }
     }
+    let ids = several;
     let all = Batch::concat(kind, &batches)?;
     let places = places(&all, &positions);
     let mut counts = vec![0usize; ids.len()];

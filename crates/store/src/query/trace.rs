@@ -9,14 +9,28 @@ use crate::bounds::{Found, TimeRange};
 use crate::error::StoreError;
 use crate::lookup::Lookup;
 use crate::part::{Filter, Want};
+use crate::question::Charge;
 use crate::store::Store;
 
 impl Store {
     /// The spans of trace `id`, by start, then by span id, name, kind and duration; with a range,
     /// those that start in it. At most [`Options::trace_rows`](crate::Options::trace_rows), the oldest.
     pub fn trace(&self, id: TraceId, range: Option<TimeRange>) -> Result<Found<Batch>, StoreError> {
+        let mut charge = self.charge();
+        let found = self.spans_of_trace(id, range, &mut charge)?;
+        charge.keep();
+        Ok(found)
+    }
+
+    /// The same, counted in `charge`.
+    pub(super) fn spans_of_trace(
+        &self,
+        id: TraceId,
+        range: Option<TimeRange>,
+        charge: &mut Charge<'_>,
+    ) -> Result<Found<Batch>, StoreError> {
         let limit = self.shared().options.trace_rows;
-        self.rows_of_trace(SignalKind::Spans, id, range, limit)
+        self.rows_of_trace(SignalKind::Spans, id, range, limit, charge)
     }
 
     /// The logs of trace `id`, by time, at most `limit`, the oldest; with a range, those in it.
@@ -26,7 +40,10 @@ impl Store {
         range: Option<TimeRange>,
         limit: usize,
     ) -> Result<Found<Batch>, StoreError> {
-        self.rows_of_trace(SignalKind::Logs, id, range, limit)
+        let mut charge = self.charge();
+        let found = self.rows_of_trace(SignalKind::Logs, id, range, limit, &mut charge)?;
+        charge.keep();
+        Ok(found)
     }
 
     fn rows_of_trace(
@@ -34,7 +51,8 @@ impl Store {
         kind: SignalKind,
         id: TraceId,
         range: Option<TimeRange>,
-        limit: usize,
+        mut limit: usize,
+        charge: &mut Charge<'_>,
     ) -> Result<Found<Batch>, StoreError> {
         let range = range.unwrap_or(TimeRange::ALL);
         let mut reader = Reader::new(self.shared(), kind, range);
@@ -56,6 +74,16 @@ impl Store {
                 if batch.num_rows() > 0 {
                     batches.push(batch);
                 }
+            }
+            if !charge.set(batches.iter().map(Batch::memory_size).sum()) {
+                let sorted = sort_by_time(kind, &batches, false, limit)?;
+                let wanted = sorted.num_rows();
+                let kept = charge.fit(sorted)?;
+                if kept.num_rows() < wanted {
+                    (limit, cut) = (kept.num_rows(), true);
+                }
+                rows = kept.num_rows();
+                batches = vec![kept];
             }
         }
         let mut found = Found::new(sort_by_time(kind, &batches, false, limit)?);

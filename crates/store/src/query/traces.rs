@@ -18,6 +18,9 @@ use crate::part::{Filter, Part, Want};
 use crate::rows::RowSet;
 use crate::store::Store;
 
+/// What a map takes for one trace, about.
+const TRACE_BYTES: usize = 48;
+
 /// A trace that has selected spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -102,6 +105,7 @@ fn newest_in(
     let filter = Filter { range, selector: Some(selector) };
     let mut newest: HashMap<TraceId, i64> = HashMap::new();
     let mut threshold = i64::MIN;
+    let (mut charge, mut short) = (store.charge(), false);
     while let Some(planned) = order.next(&reader) {
         // One trace more than asked for tells whether the answer is cut.
         if newest.len() > limit && planned.bounds.max < threshold {
@@ -117,6 +121,10 @@ fn newest_in(
                 }
             }
         }
+        if !charge.set(newest.len() * TRACE_BYTES) {
+            short = true;
+            break;
+        }
         if newest.len() > limit {
             let mut times: Vec<i64> = newest.values().copied().collect();
             let (_, nth, _) = times.select_nth_unstable_by(limit, |a, b| b.cmp(a));
@@ -125,7 +133,7 @@ fn newest_in(
     }
     let mut order: Vec<(TraceId, i64)> = newest.into_iter().collect();
     order.sort_unstable_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
-    let cut = order.len() > limit;
+    let cut = short || order.len() > limit;
     order.truncate(limit);
     let mut found = Found::new(order);
     (found.cut, found.damaged) = (cut, reader.damaged);

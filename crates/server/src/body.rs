@@ -11,8 +11,6 @@ use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use tokio::sync::mpsc;
 
-use super::error::ApiError;
-
 /// Bytes that are sent at once.
 const CHUNK: usize = 64 << 10;
 /// Chunks that may wait for a slow client.
@@ -21,7 +19,10 @@ const WAITING: usize = 4;
 /// `value` as a JSON answer, indented by four spaces if `pretty`.
 ///
 /// An answer of many traces is never in memory as a whole: the serialiser waits for the client.
-pub async fn json<T>(value: T, pretty: bool) -> Result<Response, ApiError>
+///
+/// # Errors
+/// Why not even its beginning could be written.
+pub async fn json<T>(value: T, pretty: bool) -> Result<Response, String>
 where
     T: Serialize + Send + 'static,
 {
@@ -33,6 +34,8 @@ where
         } else {
             write(&value, &mut chunks, CompactFormatter)
         };
+        // Before the client sees the end: what it held is free for its next question.
+        drop(value);
         if let Err(error) = written {
             // If the client went away there is nobody to tell.
             let _ = chunks.sender.blocking_send(Err(error));
@@ -40,8 +43,8 @@ where
     });
     let first = match receiver.recv().await {
         Some(Ok(chunk)) => chunk,
-        Some(Err(error)) => return Err(ApiError::Internal(error.to_string())),
-        None => return Err(ApiError::Internal("the answer could not be written".to_owned())),
+        Some(Err(error)) => return Err(error.to_string()),
+        None => return Err("the answer could not be written".to_owned()),
     };
     let body = match receiver.recv().await {
         None => Body::from(first),
@@ -52,6 +55,25 @@ where
     };
     let json = HeaderValue::from_static("application/json");
     Ok(([(header::CONTENT_TYPE, json)], body).into_response())
+}
+
+/// A value, and what has to live until it is written: a question's memory counts so long.
+pub struct Held<T, S> {
+    value: T,
+    _source: S,
+}
+
+impl<T, S> Held<T, S> {
+    /// `value`, with `source`.
+    pub fn new(value: T, source: S) -> Self {
+        Self { value, _source: source }
+    }
+}
+
+impl<T: Serialize, S> Serialize for Held<T, S> {
+    fn serialize<Z: serde::Serializer>(&self, serializer: Z) -> Result<Z::Ok, Z::Error> {
+        self.value.serialize(serializer)
+    }
 }
 
 fn write<T: Serialize>(value: &T, out: &mut Chunks, formatter: impl Formatter) -> io::Result<()> {
