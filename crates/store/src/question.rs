@@ -13,6 +13,7 @@ use lacuna_signal::Batch;
 
 use crate::counters::{Meters, add};
 use crate::error::{BusyReason, StoreError};
+use crate::store::Store;
 
 /// A refused question has a chance after this long: most are answered sooner.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,6 +62,38 @@ impl Question {
 impl Drop for Question {
     fn drop(&mut self) {
         self.used.fetch_sub(*self.held.get_mut(), Ordering::Relaxed);
+    }
+}
+
+impl Store {
+    /// A handle for answering one question: what its verbs gather is counted against
+    /// [`Options::query_bytes`](crate::Options::query_bytes) until the last clone of it is dropped, and
+    /// an answer for which there is no more room is cut. Verbs of other handles are not counted.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if hardly any room is left.
+    pub fn question(&self) -> Result<Self, StoreError> {
+        let shared = self.shared();
+        let limit = shared.options.query_bytes;
+        let question = Question::ask(&shared.answering, limit, &shared.meters)?;
+        Ok(self.asking(question))
+    }
+
+    /// Counts `bytes` that an answer takes besides what verbs gather, until the question ends; whether
+    /// there is room for them. Without a question there is.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> bool {
+        let mut charge = self.charge();
+        let room = charge.set(bytes);
+        if room {
+            charge.keep();
+        }
+        room
+    }
+
+    /// Bytes that answers hold now, all together.
+    pub fn answering_bytes(&self) -> usize {
+        self.shared().answering.load(Ordering::Relaxed)
     }
 }
 

@@ -208,7 +208,8 @@ impl Store {
         let (next, recovery) = recover::look(&shared)?;
         shared.next_frame.store(next, Ordering::Release);
         let threads = Mutex::new(Vec::new());
-        Ok(Self { handle: Arc::new(Handle { threads, shared, recovery, _lock: None }) })
+        let handle = Handle { threads, shared, recovery, _lock: None };
+        Ok(Self { handle: Arc::new(handle), question: None })
     }
 
     fn start(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
@@ -224,34 +225,9 @@ impl Store {
         &self.handle.shared
     }
 
-    /// A handle for answering one question: what its verbs gather is counted against
-    /// [`Options::query_bytes`](crate::Options::query_bytes) until the last clone of it is dropped, and
-    /// an answer for which there is no more room is cut. Verbs of other handles are not counted.
-    ///
-    /// # Errors
-    /// [`StoreError::Busy`] if hardly any room is left.
-    pub fn question(&self) -> Result<Self, StoreError> {
-        let shared = self.shared();
-        let limit = shared.options.query_bytes;
-        let question = Question::ask(&shared.answering, limit, &shared.meters)?;
-        Ok(Self { handle: Arc::clone(&self.handle), question: Some(Arc::new(question)) })
-    }
-
-    /// Counts `bytes` that an answer takes besides what verbs gather, until the question ends; whether
-    /// there is room for them. Without a question there is.
-    #[must_use]
-    pub fn hold(&self, bytes: usize) -> bool {
-        let mut charge = self.charge();
-        let room = charge.set(bytes);
-        if room {
-            charge.keep();
-        }
-        room
-    }
-
-    /// Bytes that answers hold now, all together.
-    pub fn answering_bytes(&self) -> usize {
-        self.shared().answering.load(Ordering::Relaxed)
+    /// The handle by which `question` is answered.
+    pub(crate) fn asking(&self, question: Question) -> Self {
+        Self { handle: Arc::clone(&self.handle), question: Some(Arc::new(question)) }
     }
 
     pub(crate) fn charge(&self) -> Charge<'_> {

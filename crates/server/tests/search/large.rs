@@ -120,8 +120,9 @@ async fn answers_keep_to_their_memory() {
     let (body, _) = decode_json(SignalKind::Logs, &serde_json::to_vec(&logs).unwrap()).unwrap();
     let rows = decode(SignalKind::Logs, body.clone()).unwrap().batch;
     store.append_wait(SignalKind::Logs, body, rows).unwrap();
-    let spans: Vec<Span> =
-        (0..500).map(|i| Span(1, i + 1, None, "many", i, 1, json!({"text": text}))).collect();
+    let spans: Vec<Span> = (0..500)
+        .map(|i| Span(1, i + 1, None, "many", i, 1, json!({"text": format!("{i} {text}")})))
+        .collect();
     append(&store, &request("web", &spans));
 
     for format in ["json", "otlp"] {

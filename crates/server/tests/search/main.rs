@@ -255,3 +255,29 @@ async fn arrays_are_found_by_an_element_and_by_what_is_shown() {
         store.flush().unwrap();
     }
 }
+
+/// So are arrays of events and links.
+#[tokio::test]
+async fn arrays_of_events_and_links_are_found_by_an_element() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), Options::default()).unwrap();
+    let list = json!({"arrayValue": {"values": [{"stringValue": "x"}, {"intValue": "7"}]}});
+    let attributes = json!([{"key": "ids", "value": list}]);
+    let at = START.to_string();
+    let span = json!({"traceId": format!("{:032x}", 1), "spanId": format!("{:016x}", 1),
+        "name": "work", "startTimeUnixNano": at, "endTimeUnixNano": at,
+        "events": [{"name": "e", "timeUnixNano": at, "attributes": attributes}],
+        "links": [{"traceId": format!("{:032x}", 2), "spanId": format!("{:016x}", 2),
+            "attributes": attributes}]});
+    let request = json!({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]});
+    append(&store, &serde_json::to_vec(&request).unwrap());
+    for place in ["memory", "segment"] {
+        for scope in ["event", "link"] {
+            for (value, found) in [("= \"x\"", 1), ("= 7", 1), ("= \"y\"", 0), ("!= nil", 1)] {
+                let q = format!("{{ {scope}.ids {value} }}");
+                assert_eq!(query(&store, &q).await.traces().len(), found, "{place}: {q}");
+            }
+        }
+        store.flush().unwrap();
+    }
+}

@@ -218,7 +218,7 @@ fn items<'a>(item: &'a Item, test: &'a Test, batch: &BatchIndex<'a>) -> Bound<'a
     };
     Bound::Row(match item {
         Item::EventAttribute(key) => Box::new(move |row| {
-            rows.events(row).any(|event| has(event.attributes, key, |value| test.value(value)))
+            rows.events(row).any(|event| has(event.attributes, key, |value| test.of(value)))
         }),
         Item::EventName => {
             Box::new(move |row| rows.events(row).any(|event| test.value(&Value::Str(event.name))))
@@ -228,7 +228,7 @@ fn items<'a>(item: &'a Item, test: &'a Test, batch: &BatchIndex<'a>) -> Bound<'a
             rows.events(row).any(|event| test.value(&Value::Int(event.time.saturating_sub(start))))
         }),
         Item::LinkAttribute(key) => Box::new(move |row| {
-            rows.links(row).any(|link| has(link.attributes, key, |value| test.value(value)))
+            rows.links(row).any(|link| has(link.attributes, key, |value| test.of(value)))
         }),
         Item::LinkTraceId(id) => {
             Box::new(move |row| rows.links(row).any(|link| same(Some(link.trace_id) == *id)))

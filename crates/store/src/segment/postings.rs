@@ -290,7 +290,15 @@ fn event_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
         for event in offsets[row] as usize..offsets[row + 1] as usize {
             let list = AttributeList::in_row(attributes, event);
             for (key, value) in list.iter().flat_map(AttributeList::iter) {
-                put_value(base, row, &event_column(key), value, entries);
+                let column = event_column(key);
+                put_value(base, row, &column, value, entries);
+                if let Value::Any(text) = value {
+                    // An array is found by an element too.
+                    any_element(text, |element| {
+                        put_value(base, row, &column, *element, entries);
+                        false
+                    });
+                }
             }
         }
     }
