@@ -309,3 +309,40 @@ fn a_very_late_arrival_shows_a_silence_to_have_been_one() {
     assert_eq!(monitor.status()[0].verdicts["unknown"], 1);
     assert_eq!(history::run(&set, &batches).contracts[0].verdicts["unknown"], 1);
 }
+
+/// Scenario: more obligations of a gap than a contract remembers; a second gap; a restart in it.
+/// Guarantees: the finding counts those that were forgotten too, and of the second gap its own alone.
+#[test]
+fn a_gaps_finding_counts_what_was_forgotten() {
+    let set = contract(
+        "when: '{ name = \"a\" }'\nexpect: '{ name = \"b\" }'\nkey: [span.key]\nwithin: 1s",
+    );
+    let options = || Options { max_instances: 3, ..Options::default() };
+    let lost = |first: u32, start: i64| -> Vec<_> {
+        (first..first + 10).map(|i| ev(i, "a", &format!("k{i}"), start, start)).collect()
+    };
+    let told = |monitor: &mut Monitor| {
+        let found = monitor.review().pop().unwrap();
+        (found.status, found.count, found.fingerprint)
+    };
+    let mut monitor = Monitor::new(&set, options());
+    monitor.observe(&batch(&[ev(1, "b", "early", 0, 1).from("pay")]));
+    monitor.observe(&batch(&lost(10, 10_000)));
+    monitor.observe(&batch(&[ev(2, "x", "", 90_000, 90_000)]));
+    let (status, count, fingerprint) = told(&mut monitor);
+    assert_eq!((status, count), (Status::Open, 10));
+    monitor.observe(&batch(&[ev(3, "y", "", 100_000, 100_000).from("pay")]));
+    assert_eq!(told(&mut monitor).0, Status::Resolved);
+    monitor.observe(&batch(&lost(30, 110_000)));
+    monitor.observe(&batch(&[ev(4, "x", "", 190_000, 190_000)]));
+    let second = told(&mut monitor);
+    assert_eq!((second.0, second.2.as_str()), (Status::Open, fingerprint.as_str()));
+    assert!((3..=10).contains(&second.1), "{}", second.1);
+    let mut again = Monitor::restore(&set, options(), &monitor.checkpoint()).unwrap();
+    let since = Some(at(10_000));
+    again.resume(&fingerprint, &lacuna_contract::Episode { since, ..Default::default() });
+    let restored = told(&mut again);
+    assert_eq!(restored.0, Status::Open);
+    assert!((3..=10).contains(&restored.1), "{}", restored.1);
+    assert_eq!(told(&mut again), restored);
+}

@@ -130,7 +130,7 @@ async fn findings(
     let mut findings = api.live.findings();
     findings.retain(|finding| {
         query.status.is_none_or(|status| finding.status == status)
-            && query.contract.as_ref().is_none_or(|name| finding.contracts.contains(name))
+            && query.contract.as_ref().is_none_or(|name| finding.concerns(name))
             && query.acknowledged.is_none_or(|wanted| finding.acknowledged.is_some() == wanted)
     });
     let findings = findings.into_iter().map(|finding| finding.linked(&api.base)).collect();

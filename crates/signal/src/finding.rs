@@ -210,6 +210,13 @@ impl Finding {
         if concerned == 0 { 0.0 } else { count as f64 / concerned as f64 }
     }
 
+    /// Whether it is about a contract, by its name.
+    pub fn concerns(&self, contract: &str) -> bool {
+        // Findings that were written down by earlier versions have no list.
+        self.contracts.iter().any(|name| name == contract)
+            || self.source.strip_prefix("contract/") == Some(contract)
+    }
+
     /// With links to the traces of its examples; `base` as for [`Instance::link`].
     #[must_use]
     pub fn linked(mut self, base: &str) -> Self {

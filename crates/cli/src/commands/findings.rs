@@ -97,7 +97,7 @@ impl Args {
             Some(Wanted::Open) => finding.status == Status::Open,
             Some(Wanted::Resolved) => finding.status == Status::Resolved,
         };
-        let of = |name: &String| finding.contracts.contains(name);
+        let of = |name: &String| finding.concerns(name);
         status && self.contract.as_ref().is_none_or(of)
     }
 }

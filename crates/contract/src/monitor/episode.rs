@@ -160,8 +160,6 @@ impl Monitor {
             }
         }
         if let Some(source) = self.gap_of(fingerprint) {
-            // What was forgotten before has been counted.
-            standing.before = None;
             self.resume_gap(source, standing);
         }
     }

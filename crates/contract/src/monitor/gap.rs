@@ -193,12 +193,21 @@ impl Monitor {
         concerned.map(|machine| machine.digest.unseen).sum()
     }
 
+    /// How many of those are no part of a gap's first episode: none if there was no other gap.
+    fn before_first(&self, source: &Source) -> u64 {
+        let alone = self.gaps.episodes.keys().all(|other| other == source);
+        if alone { 0 } else { self.forgotten(source) }
+    }
+
     /// What a gap's finding says; `None` if there is none and was none. Digests must be fresh.
     fn gap_state(&self, source: &Source) -> Option<State> {
         let episode = self.gaps.episodes.get(source);
-        let before = episode.and_then(|episode| episode.before);
         let forgotten = self.forgotten(source);
-        let forgotten = forgotten.saturating_sub(before.unwrap_or(forgotten));
+        let before = match episode {
+            Some(episode) => episode.before.unwrap_or(forgotten),
+            None => self.before_first(source),
+        };
+        let forgotten = forgotten.saturating_sub(before);
         let count = self.groups(source).map(|(_, group)| group.count).sum::<u64>() + forgotten;
         let raised = self.gaps.raised.get(source).map(|raised| (raised.first, raised.last));
         let spans = self.groups(source).map(|(_, group)| (group.first, group.last));
@@ -222,10 +231,10 @@ impl Monitor {
             let known = self.gaps.episodes.get(&source).copied();
             let (next, anew) = Standing::turn(known, &state, quiet, self.wall, || false);
             let Some(mut next) = next else { continue };
-            next.before.get_or_insert(0);
-            if anew || known.is_none() {
-                next.before = Some(self.forgotten(&source));
+            if known.is_none() {
+                next.before = Some(self.before_first(&source));
             }
+            next.before.get_or_insert_with(|| self.forgotten(&source));
             self.gaps.episodes.insert(source, next);
             if anew {
                 // It counts from here on.
