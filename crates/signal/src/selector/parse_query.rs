@@ -11,12 +11,57 @@ pub(super) fn parse_query(source: &str) -> Result<Query, SelectorError> {
     let mut parser = Parser::new(source)?;
     parser.whole = true;
     let query = parser.query(0)?;
+    parser.refuse_pipelines()?;
     parser
         .expect_end("join selectors by > >> < << ~, by one of them after ! or &, by && or by ||")?;
     Ok(query)
 }
 
+/// Stages of a pipeline that make metrics.
+const METRICS: [&str; 11] = [
+    "rate",
+    "count_over_time",
+    "min_over_time",
+    "max_over_time",
+    "avg_over_time",
+    "sum_over_time",
+    "quantile_over_time",
+    "histogram_over_time",
+    "compare",
+    "topk",
+    "bottomk",
+];
+
 impl Parser<'_> {
+    /// Says what to ask instead of a pipeline, if one comes next.
+    fn refuse_pipelines(&self) -> Result<(), SelectorError> {
+        if self.token().kind != TokenKind::Symbol("|") {
+            return Ok(());
+        }
+        let stage = self.after();
+        let (end, name) = match &stage.kind {
+            TokenKind::Word(word) => (stage.end, word.as_str()),
+            _ => (self.token().end, ""),
+        };
+        let help = match name {
+            "select" => {
+                "spans come with the attributes that the query reads: name one in it, such as \
+                 `(span.x != nil || span.x = nil)`"
+            }
+            "count" | "avg" | "min" | "max" | "sum" => {
+                "the answer counts the selected spans of each trace (`matched`); to ask for a number of \
+                 children there is `span:childCount`, for the length of a trace `traceDuration`"
+            }
+            name if METRICS.contains(&name) => {
+                "metrics of spans are rates, errors and latencies at /api/metrics/*"
+            }
+            _ => "a query is selectors joined by > >> < << ~, && or ||",
+        };
+        let what = if METRICS.contains(&name) { "metrics of spans are" } else { "pipelines are" };
+        let problem = format!("{what} not answered here");
+        Err(self.fail_at(self.token().start, end, problem, help))
+    }
+
     /// Selectors joined by operators of `level` and up: 0 `||`, 1 `&&`, 2 structural.
     fn query(&mut self, level: u8) -> Result<Query, SelectorError> {
         if level == 3 {

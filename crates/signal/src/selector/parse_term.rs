@@ -28,6 +28,9 @@ impl Parser<'_> {
         if self.terms > MAX_TERMS {
             return Err(self.fail("too many comparisons", format!("at most {MAX_TERMS}")));
         }
+        if let Some(root) = self.root()? {
+            return Ok(root);
+        }
         let left = self.side()?;
         let operator = self.token().clone();
         let op = match operator.kind {
@@ -70,6 +73,44 @@ impl Parser<'_> {
             return Err(SelectorError::at(self.source, from, to - from, complaint));
         }
         Ok(Expr::Compare { field, op, value })
+    }
+
+    /// `nestedSetParent < 0`, by which Grafana asks for the root of a trace, and the same said otherwise:
+    /// Tempo numbers the spans of a trace from 1 on, and the parent of none is -1.
+    fn root(&mut self) -> Result<Option<Expr>, SelectorError> {
+        if !matches!(&self.token().kind, TokenKind::Word(word) if word == "nestedSetParent") {
+            return Ok(None);
+        }
+        let word = self.advance();
+        let operator = self.advance().kind;
+        let negative = self.eat("-");
+        let number = self.advance();
+        let value = match number.kind {
+            TokenKind::Int(value) => {
+                i64::try_from(value).map(|v| if negative { -v } else { v }).ok()
+            }
+            _ => None,
+        };
+        let op = match (operator, value) {
+            (TokenKind::Symbol("<"), Some(0 | 1)) => Op::Eq,
+            (TokenKind::Symbol("<="), Some(-1 | 0)) => Op::Eq,
+            (TokenKind::Symbol("="), Some(-1)) => Op::Eq,
+            (TokenKind::Symbol(">="), Some(0 | 1)) => Op::Ne,
+            (TokenKind::Symbol(">"), Some(-1 | 0)) => Op::Ne,
+            (TokenKind::Symbol("!="), Some(-1)) => Op::Ne,
+            _ => {
+                let help = "only `nestedSetParent < 0`, a root, and `>= 0`, no root, can be asked; for \
+                            others ask with > >> < << ~";
+                let problem = "`nestedSetParent` numbers the spans of Tempo's own blocks";
+                return Err(self.fail_at(word.start, word.end, problem, help));
+            }
+        };
+        check::check_field(self.kind, &Intrinsic::ParentId.into(), self.whole).map_err(
+            |complaint| {
+                SelectorError::at(self.source, word.start, word.end - word.start, complaint)
+            },
+        )?;
+        Ok(Some(Expr::compare(Intrinsic::ParentId, op, Literal::Nil)))
     }
 
     /// Complains about a word beside a field that is neither one of its values nor a field, before it
@@ -253,7 +294,9 @@ fn attribute(scope: &str, key: &str) -> Result<Field, String> {
 
 fn unknown_word(word: &str, kind: SignalKind, whole: bool) -> String {
     if word.starts_with("nestedSet") {
-        return "that numbers the spans of Tempo's own blocks; ask with > >> < << ~".to_owned();
+        return "that numbers the spans of Tempo's own blocks; ask with > >> < << ~, or for a root by \
+                `nestedSetParent < 0`"
+            .to_owned();
     }
     let known = Intrinsic::ALL
         .into_iter()

@@ -71,6 +71,11 @@ impl<'a> Parser<'a> {
         &self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
+    /// The token after the next.
+    pub(super) fn after(&self) -> &Token {
+        &self.tokens[(self.at + 1).min(self.tokens.len() - 1)]
+    }
+
     pub(super) fn advance(&mut self) -> Token {
         let token = self.token().clone();
         self.at += 1;

@@ -165,6 +165,32 @@ fn only_queries_over_traces_ask_about_them() {
     assert!(error.to_string().contains("log records have no"), "{error}");
     let error = Query::parse("{ span:childCount = \"3\" }").unwrap_err();
     assert!(error.to_string().contains("it is a number"), "{error}");
-    let error = Query::parse("{ nestedSetParent < 0 }").unwrap_err();
+    let error = Query::parse("{ nestedSetParent = 3 }").unwrap_err();
     assert!(error.to_string().contains("ask with > >>"), "{error}");
+}
+
+#[test]
+fn a_root_as_grafana_asks_for_it() {
+    let same = |text: &str, other: &str| {
+        assert_eq!(Query::parse(text).unwrap(), Query::parse(other).unwrap(), "{text}");
+    };
+    for root in ["nestedSetParent<0", "nestedSetParent = -1", "nestedSetParent <= -1"] {
+        same(&format!("{{{root} && true}}"), "{ span:parentID = nil && true }");
+        assert!(Selector::parse(&format!("{{ {root} }}")).is_ok());
+    }
+    same("{ nestedSetParent >= 0 }", "{ span:parentID != nil }");
+    for (text, column, says) in [
+        ("log { nestedSetParent < 0 }", 7, "log records have no"),
+        ("{ nestedSetParent }", 3, "only `nestedSetParent < 0`"),
+        ("{ nestedSetParent < ", 3, "only `nestedSetParent < 0`"),
+        ("{ } | count() > 2", 5, "`matched`"),
+        ("{ } | select(span.x)", 5, "come with the attributes that the query reads"),
+        ("{ name = \"a\" } | rate()", 16, "metrics of spans are not answered here"),
+        ("{ } > { } | quantile_over_time(duration, .9)", 11, "/api/metrics"),
+        ("{ } |", 5, "pipelines are not answered here"),
+    ] {
+        let error = Query::parse(text).unwrap_err();
+        assert_eq!(error.column(), column, "{text}: {error}");
+        assert!(error.to_string().contains(says), "{text}: {error}");
+    }
 }
