@@ -230,6 +230,17 @@ fn few_spans_are_read_and_many_are_not() {
     assert_eq!(store.edges(range, 1000).unwrap().items.edges[0].calls, 10);
 }
 
+/// Regression: spans near the range, where callers are looked for, did not count; a short range in a
+/// busy hour was cut.
+#[test]
+fn many_spans_near_the_range_are_not_read_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = flushed(dir.path(), 19);
+    let after = TimeRange::new(100, 200);
+    assert_eq!(store.rows_within(SignalKind::Spans, after), 0);
+    assert!(store.edges(after, 0).unwrap().is_complete());
+}
+
 /// Newest spans are read first if not all may be.
 #[test]
 fn a_cut_leaves_out_what_is_old() {

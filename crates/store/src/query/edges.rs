@@ -126,17 +126,19 @@ impl Counts {
 impl Store {
     /// Service edges of the spans that start in `range`. Reads at most `rows` spans.
     ///
-    /// If more than [`Options::summary_rows`](crate::Options::summary_rows) may be in range, the
-    /// answer is taken from what segments say that their spans add up to, by minutes: then the range
-    /// is widened to whole ones, and only the spans in memory are read, and those of segments of
-    /// earlier versions, newest first.
+    /// If more than [`Options::summary_rows`](crate::Options::summary_rows) may be in range and near
+    /// it, where callers are looked for, the answer is taken from what segments say that their spans
+    /// add up to, by minutes: then the range is widened to whole ones, and only the spans in memory
+    /// are read, and those of segments of earlier versions, newest first.
     ///
     /// The spans of a trace lie together, so that nearly every span is joined to its cause within one
     /// batch. Only causes that are not in the batch (links across traces, traces that came in several
     /// flushes) are kept, and looked for in a second pass over three columns: memory goes with them, not
     /// with all spans.
     pub fn edges(&self, range: TimeRange, rows: usize) -> Result<Found<Edges>, StoreError> {
-        if self.rows_within(SignalKind::Spans, range) > self.shared().options.summary_rows as u64 {
+        let (start, end) = (range.start.saturating_sub(LOOK_BACK), range.end.saturating_add(SKEW));
+        let wide = TimeRange::new(start, end);
+        if self.rows_within(SignalKind::Spans, wide) > self.shared().options.summary_rows as u64 {
             let found = self.summed(&Question::edges(range), rows)?;
             return Ok(Found {
                 items: summed(&found.items),
@@ -144,8 +146,6 @@ impl Store {
                 damaged: found.damaged,
             });
         }
-        let (start, end) = (range.start.saturating_sub(LOOK_BACK), range.end.saturating_add(SKEW));
-        let wide = TimeRange::new(start, end);
         let service = attribute_column(Scope::Resource, AttrType::Str, semconv::SERVICE_NAME);
         let columns = [TRACE_ID, SPAN_ID, PARENT_SPAN_ID, START_TIME, STATUS_CODE, LINKS, &service];
         let mut reader = Reader::new(self.shared(), SignalKind::Spans, wide);
