@@ -17,6 +17,9 @@ use crate::trace_index::{TraceIndex, scan_trace};
 
 /// A chunk with this many rows is not joined with others any more.
 pub const FULL_ROWS: usize = 8 * 1024;
+/// One that came with this many rows is not either: what joining saves is little, and all its values
+/// would have to be told apart anew. Exporters cut requests at about 8,192 rows, some a few below.
+pub const LARGE_ROWS: usize = FULL_ROWS / 4 * 3;
 
 /// The rows of a chunk.
 #[derive(Debug)]

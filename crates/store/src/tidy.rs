@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use lacuna_signal::SignalKind;
 
-use crate::chunk::{Chunk, FULL_ROWS};
+use crate::chunk::{Chunk, FULL_ROWS, LARGE_ROWS};
 use crate::store::Shared;
 
-/// Rows as received are joined when there are this many…
+/// Rows as received are joined when there are this many, or one batch of many…
 const ENOUGH_ROWS: usize = FULL_ROWS;
 /// …or as many batches…
 const ENOUGH_CHUNKS: usize = 32;
@@ -67,15 +67,18 @@ impl Shared {
 /// not much larger, so that a row is copied only about log(rows) times.
 fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
     let received = active.iter().rev().take_while(|chunk| !chunk.is_packed());
-    let (count, rows) =
-        received.fold((0, 0), |(count, rows), chunk| (count + 1, rows + chunk.num_rows()));
-    if count == 0 || !(all || rows >= ENOUGH_ROWS || count >= ENOUGH_CHUNKS) {
+    let (mut count, mut rows, mut large) = (0, 0, false);
+    for chunk in received {
+        (count, rows) = (count + 1, rows + chunk.num_rows());
+        large |= chunk.num_rows() >= LARGE_ROWS;
+    }
+    if count == 0 || !(all || large || rows >= ENOUGH_ROWS || count >= ENOUGH_CHUNKS) {
         return Vec::new();
     }
     let (mut start, mut rows) = (active.len() - count, rows);
     while let Some(before) = start.checked_sub(1).and_then(|i| active.get(i)) {
         let more = before.num_rows();
-        if more >= FULL_ROWS || more > rows.saturating_mul(2) {
+        if more >= LARGE_ROWS || more > rows.saturating_mul(2) {
             break;
         }
         start -= 1;
@@ -89,14 +92,15 @@ fn pick(active: &[Arc<Chunk>], all: bool) -> Vec<Arc<Chunk>> {
         .to_vec()
 }
 
-/// So many of the first of `chunks` that they become one full chunk, and no more cells than are
-/// worth it; at least one.
+/// So many of the first of `chunks` that they become one full chunk, none after a large one, and no
+/// more cells than are worth it; at least one.
 fn bounded(chunks: &[Arc<Chunk>]) -> &[Arc<Chunk>] {
-    let (mut rows, mut names) = (0, HashSet::new());
+    let (mut rows, mut names, mut large) = (0, HashSet::new(), false);
     let fits = |chunk: &&Arc<Chunk>| {
-        let open = rows < FULL_ROWS;
+        let open = rows < FULL_ROWS && !large;
         let first = rows == 0;
         rows += chunk.num_rows();
+        large = chunk.num_rows() >= LARGE_ROWS;
         names.extend(chunk.schema().fields().iter().map(|field| field.name().clone()));
         open && (first || rows.saturating_mul(names.len()) <= MAX_CELLS)
     };

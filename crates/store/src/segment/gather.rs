@@ -57,7 +57,7 @@ pub struct Group<'a> {
     rows: usize,
     origins: Vec<Origin<'a>>,
     /// The origin of each row, and its row there.
-    places: Vec<(u32, u32)>,
+    places: Vec<(usize, usize)>,
 }
 
 impl<'a> Group<'a> {
@@ -83,7 +83,7 @@ impl<'a> Group<'a> {
         group.places = vec![(0, 0); slice.len()];
         for (number, origin) in group.origins.iter().enumerate() {
             for (from, to) in origin.from.iter().zip(&origin.to) {
-                group.places[*to as usize] = (number as u32, *from);
+                group.places[*to as usize] = (number, *from as usize);
             }
         }
         Ok(group)
@@ -204,18 +204,19 @@ impl<'a> Group<'a> {
                 Taken::Plain(values) | Taken::Coded(_, values) => values.as_ref(),
             })
             .collect();
-        let places: Vec<(usize, usize)> = self
-            .places
-            .iter()
-            .map(|(origin, row)| {
-                let (origin, row) = (*origin as usize, *row as usize);
-                match taken[origin] {
-                    Taken::Missing => (origin, 0),
-                    Taken::Plain(_) => (origin, row),
-                    Taken::Coded(codes, _) => (origin, codes.get(row)),
-                }
-            })
-            .collect();
+        let as_they_are = taken.iter().all(|taken| matches!(taken, Taken::Plain(_)));
+        let place = |place: &(usize, usize)| {
+            let (origin, row) = *place;
+            match taken[origin] {
+                Taken::Missing => (origin, 0),
+                Taken::Plain(_) => (origin, row),
+                Taken::Coded(codes, _) => (origin, codes.get(row)),
+            }
+        };
+        let places: Cow<'_, [(usize, usize)]> = match as_they_are {
+            true => Cow::Borrowed(&self.places),
+            false => self.places.iter().map(place).collect(),
+        };
         match data_type {
             // Arrow takes these by a general way, an item at a time.
             DataType::FixedSizeBinary(size) => ids(*size, &values, &places),
@@ -238,13 +239,24 @@ fn ids(
 ) -> Result<ArrayRef, ArrowError> {
     let values: Vec<&FixedSizeBinaryArray> =
         values.iter().map(|values| values.as_fixed_size_binary()).collect();
-    let mut bytes = Vec::with_capacity(size as usize * places.len());
-    let mut nulls = NullBufferBuilder::new(places.len());
-    for (origin, row) in places {
-        let values = values[*origin];
-        bytes.extend_from_slice(values.value(*row));
-        nulls.append(values.is_valid(*row));
-    }
-    let array = FixedSizeBinaryArray::try_new(size, Buffer::from_vec(bytes), nulls.finish())?;
+    let bytes = match size {
+        16 => cells::<16>(&values, places),
+        8 => cells::<8>(&values, places),
+        _ => places.iter().flat_map(|(origin, row)| values[*origin].value(*row)).copied().collect(),
+    };
+    let nulls = values.iter().any(|values| values.null_count() > 0).then(|| {
+        let mut nulls = NullBufferBuilder::new(places.len());
+        places.iter().for_each(|(origin, row)| nulls.append(values[*origin].is_valid(*row)));
+        nulls.finish()
+    });
+    let array = FixedSizeBinaryArray::try_new(size, Buffer::from_vec(bytes), nulls.flatten())?;
     Ok(Arc::new(array))
+}
+
+/// Cells of `N` bytes each: without a call to copy each of them.
+fn cells<const N: usize>(values: &[&FixedSizeBinaryArray], places: &[(usize, usize)]) -> Vec<u8> {
+    let values: Vec<&[[u8; N]]> =
+        values.iter().map(|values| values.value_data().as_chunks().0).collect();
+    let cells: Vec<[u8; N]> = places.iter().map(|(origin, row)| values[*origin][*row]).collect();
+    cells.into_flattened()
 }

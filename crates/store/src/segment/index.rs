@@ -7,8 +7,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::PAGE_ROWS;
 use super::blocks::BlockWriter;
-use super::table::{Built, Table, put_varint, take_varint};
+use super::table::{Built, Shape, Table, put_varint, take_varint};
 use crate::bounds::TimeBounds;
 use crate::calls::{Calls, codec, worthwhile};
 use crate::error::StoreError;
@@ -19,7 +20,7 @@ use crate::summary::Summary;
 /// Last bytes of a side index.
 const MAGIC: [u8; 8] = *b"LACUNAIX";
 /// Version of the format that this build writes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Length of the foot.
 const FOOT: usize = 32;
 
@@ -296,9 +297,16 @@ pub fn open(files: &dyn Files, path: &Path) -> Result<Index, StoreError> {
     let directory =
         Directory::decode(&bytes).ok_or_else(|| damaged("the directory cannot be read"))?;
     let file: Arc<dyn ReadFile> = file.clone();
+    let rows = directory.meta.rows;
+    let (traces, values) = (Shape::of_rows(rows), Shape::of_pages(rows.div_ceil(PAGE_ROWS)));
     Ok(Index {
-        traces: Table::new(file.clone(), 0, directory.trace_offsets.clone()),
-        values: Table::new(file.clone(), directory.value_start, directory.value_offsets.clone()),
+        traces: Table::new(file.clone(), 0, directory.trace_offsets.clone(), traces),
+        values: Table::new(
+            file.clone(),
+            directory.value_start,
+            directory.value_offsets.clone(),
+            values,
+        ),
         directory,
         file,
     })

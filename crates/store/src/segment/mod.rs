@@ -1,5 +1,6 @@
 //! Segments: immutable rows on disk, in a Parquet file with a side index each.
 
+mod bits;
 pub mod blocks;
 pub mod build;
 pub mod cells;

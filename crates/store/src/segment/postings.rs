@@ -1,10 +1,11 @@
 //! From a value of a column to the pages that have it.
 //!
 //! All columns share one table. Its key is a hash of the column's name and the value's text, its
-//! record the runs of pages. A table knows some 30 bits of a hash: about one look-up in a thousand
-//! names a page too many, which then is read in vain.
+//! record the runs of pages. A table knows some 28 bits of a hash: about one look-up in three
+//! hundred names a page too many, which then is read in vain.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::{Array, AsArray, ListArray, StringViewArray, StructArray};
 use arrow::datatypes::{Float64Type, Int64Type};
@@ -15,7 +16,7 @@ use lacuna_signal::value::{AttributeList, any_element, base64, double_text};
 
 use super::PAGE_ROWS;
 use super::cells::Cells;
-use super::table::{Builder, Built, put_varint, take_varint};
+use super::table::{Builder, Built, Shape};
 use crate::lookup::event_column;
 use crate::rows::RowSet;
 use crate::trace_index::mix;
@@ -118,14 +119,13 @@ impl PostingsBuilder {
         self.entries.sort_unstable();
         self.entries.dedup();
         let groups = || self.entries.chunk_by(|a, b| a >> PAGE_BITS == b >> PAGE_BITS);
-        let mut table = Builder::new(groups().count());
-        let mut record = Vec::new();
+        let mut table = Builder::new(groups().count(), Shape::of_pages(pages as u32));
+        let mut runs = Vec::new();
         for group in groups() {
             let Some(first) = group.first() else { continue };
-            let numbers = group.iter().map(|entry| entry & ((1 << PAGE_BITS) - 1));
-            record.clear();
-            encode_pages(numbers, group.len(), pages, &mut record);
-            table.push(first >> PAGE_BITS << PAGE_BITS, &record);
+            let numbers = group.iter().map(|entry| (entry & ((1 << PAGE_BITS) - 1)) as u32);
+            page_runs(numbers, group.len(), pages, &mut runs);
+            table.push(first >> PAGE_BITS << PAGE_BITS, &runs);
         }
         (table.finish(), unindexed)
     }
@@ -325,55 +325,37 @@ fn overflow_texts(lists: &ListArray, base: usize, entries: &mut Vec<u64>) {
     }
 }
 
-/// Runs of pages: the gap before each, doubled, for a run of one page; the same plus one, then the
-/// run's length less two, for longer ones. Nothing at all: every page.
-fn encode_pages(
-    numbers: impl Iterator<Item = u64>,
+/// Ascending page `numbers`, of which there are `count`, as runs; none if they are so many of all
+/// `pages` that their list would not help.
+fn page_runs(
+    numbers: impl Iterator<Item = u32>,
     count: usize,
     pages: usize,
-    record: &mut Vec<u8>,
+    runs: &mut Vec<Range<u32>>,
 ) {
+    runs.clear();
     if count * EVERYWHERE > pages && pages > 4 * EVERYWHERE {
         return;
     }
-    let (mut end, mut run) = (0, None::<(u64, u64)>);
-    let mut flush = |run: Option<(u64, u64)>| {
-        if let Some((start, len)) = run {
-            put_varint(record, (start - end) << 1 | u64::from(len > 1));
-            if len > 1 {
-                put_varint(record, len - 2);
-            }
-            end = start + len;
-        }
-    };
     for page in numbers {
-        run = match run {
-            Some((start, len)) if start + len == page => Some((start, len + 1)),
-            other => {
-                flush(other);
-                Some((page, 1))
-            }
-        };
+        match runs.last_mut() {
+            Some(run) if run.end == page => run.end += 1,
+            _ => runs.push(page..page + 1),
+        }
     }
-    flush(run);
 }
 
-/// Reads a record back: rows of the pages, of `rows` in all.
-pub fn decode_pages(mut record: &[u8], rows: u32) -> Option<RowSet> {
-    if record.is_empty() {
-        return Some(RowSet::range(0..rows));
+/// The rows of pages, of `rows` in all; without any run, all of them.
+pub fn rows_of_pages(runs: &[Range<u32>], rows: u32) -> RowSet {
+    if runs.is_empty() {
+        return RowSet::range(0..rows);
     }
-    let (mut set, mut page) = (RowSet::default(), 0u64);
-    while !record.is_empty() {
-        let gap = take_varint(&mut record)?;
-        let start = page.checked_add(gap >> 1)?;
-        let more = if gap & 1 == 1 { take_varint(&mut record)?.checked_add(1)? } else { 0 };
-        page = start.checked_add(more)?.checked_add(1)?;
-        let row = |page: u64| u32::try_from(page.saturating_mul(u64::from(PAGE_ROWS))).ok();
-        let end = row(page).unwrap_or(rows).min(rows);
-        set.push(row(start)?.min(end)..end);
+    let mut set = RowSet::default();
+    for run in runs {
+        let row = |page: u32| page.saturating_mul(PAGE_ROWS).min(rows);
+        set.push(row(run.start)..row(run.end));
     }
-    Some(set)
+    set
 }
 
 #[cfg(test)]
@@ -391,18 +373,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pages_read_back(pages in proptest::collection::btree_set(0u64..300, 1..40)) {
-            let mut record = Vec::new();
-            encode_pages(pages.iter().copied(), pages.len(), 1000, &mut record);
-            let set = decode_pages(&record, 300 * PAGE_ROWS).unwrap();
+        fn pages_read_back(pages in proptest::collection::btree_set(0u32..300, 1..40)) {
+            let mut runs = Vec::new();
+            page_runs(pages.iter().copied(), pages.len(), 1000, &mut runs);
+            let set = rows_of_pages(&runs, 300 * PAGE_ROWS);
             let expected = RowSet::from_unsorted(pages.iter()
-                .map(|p| *p as u32 * PAGE_ROWS..(*p as u32 + 1) * PAGE_ROWS).collect());
+                .map(|p| *p * PAGE_ROWS..(*p + 1) * PAGE_ROWS).collect());
             prop_assert_eq!(set, expected);
         }
+    }
 
-        #[test]
-        fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = decode_pages(&bytes, 1000);
-        }
+    #[test]
+    fn what_is_nearly_everywhere_has_no_list() {
+        let mut runs = Vec::new();
+        page_runs(0..100, 100, 300, &mut runs);
+        assert!(runs.is_empty());
+        assert_eq!(rows_of_pages(&runs, 7), RowSet::range(0..7));
+        page_runs(0..32, 32, 32, &mut runs);
+        let all = 0..32;
+        assert_eq!(runs, std::slice::from_ref(&all));
     }
 }

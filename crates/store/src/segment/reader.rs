@@ -1,5 +1,6 @@
 //! A segment being read.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -10,8 +11,8 @@ use lacuna_signal::{Batch, SignalKind, TraceId};
 use super::blocks::BlockFile;
 use super::codec::{Codec, RowReader};
 use super::index::{self, Directory};
-use super::postings::{decode_pages, posting_hash};
-use super::table::{Table, damaged, take_varint};
+use super::postings::{posting_hash, rows_of_pages};
+use super::table::{Table, damaged};
 use super::{INDEX_EXTENSION, PAGE_ROWS, WINDOW_PAGES, file_path};
 use crate::bounds::{TimeBounds, TimeRange};
 use crate::calls::{Calls, codec};
@@ -141,21 +142,11 @@ impl Segment {
             if self.directory.unindexed.contains(column) {
                 return Ok(None);
             }
-            let mut bad = false;
             self.values
-                .lookup(posting_hash(column, &term.text), |record| {
-                    match decode_pages(record, self.meta.rows) {
-                        Some(found) => rows = rows.or(&found),
-                        None => bad = true,
-                    }
+                .lookup(posting_hash(column, &term.text), |pages| {
+                    rows = rows.or(&rows_of_pages(pages, self.meta.rows));
                 })
                 .map_err(damaged(&self.index_path))?;
-            if bad {
-                return Err(StoreError::corrupt(
-                    &self.index_path,
-                    "an index entry is not readable",
-                ));
-            }
         }
         Ok(Some(rows))
     }
@@ -181,11 +172,10 @@ impl Part for Segment {
     fn trace_rows(&self, id: TraceId) -> Result<RowSet, StoreError> {
         let mut ranges = Vec::new();
         self.traces
-            .lookup(trace_hash(&id.0), |mut record| {
-                let start = take_varint(&mut record).and_then(|n| u32::try_from(n).ok());
-                let len = take_varint(&mut record).and_then(|n| u32::try_from(n).ok());
-                let (start, len) = (start.unwrap_or(0), len.unwrap_or(self.meta.rows));
-                ranges.push(start..start.saturating_add(len).min(self.meta.rows));
+            .lookup(trace_hash(&id.0), |runs| {
+                let rows = self.meta.rows;
+                let within = |run: &Range<u32>| run.start.min(rows)..run.end.min(rows);
+                ranges.extend(runs.iter().map(within));
             })
             .map_err(damaged(&self.index_path))?;
         Ok(RowSet::from_unsorted(ranges))

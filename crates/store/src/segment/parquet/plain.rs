@@ -17,6 +17,14 @@ use super::values;
 
 /// Bytes of a page, about, before it is compressed.
 const PAGE_BYTES: usize = 32 << 10;
+/// The same of texts: they repeat what stood in rows further away, of their trace's kin, and are
+/// stepped over by their lengths, not looked at.
+const TEXT_PAGE_BYTES: usize = 64 << 10;
+/// The same of texts that have [`LONG_TEXT`] bytes on average: there are few of them, and what they
+/// are made of repeats.
+const LONG_TEXT_PAGE_BYTES: usize = 128 << 10;
+/// Bytes of a long text: URLs, baggage and the like.
+const LONG_TEXT: usize = 64;
 /// Rows in a page, at most.
 const MAX_PAGE_ROWS: usize = 16 * PAGE_ROWS as usize;
 /// Pages that are tried.
@@ -218,8 +226,16 @@ fn page_rows(array: &dyn Array) -> Result<usize> {
             (array.len() - array.null_count()) * width
         }
     };
+    let values = array.len() - array.null_count();
+    let page = match array.data_type() {
+        DataType::Utf8View | DataType::BinaryView if bytes >= values * LONG_TEXT => {
+            LONG_TEXT_PAGE_BYTES
+        }
+        DataType::Utf8View | DataType::BinaryView => TEXT_PAGE_BYTES,
+        _ => PAGE_BYTES,
+    };
     let mut rows = PAGE_ROWS as usize;
-    while rows < MAX_PAGE_ROWS && bytes * rows * 2 <= PAGE_BYTES * array.len() {
+    while rows < MAX_PAGE_ROWS && bytes * rows * 2 <= page * array.len() {
         rows *= 2;
     }
     Ok(rows)
