@@ -14,6 +14,7 @@
 //! | `GET /metrics` | OpenMetrics |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
@@ -60,10 +61,18 @@ struct Api {
     telemetry: SharedTelemetry,
     /// Where people reach this port.
     base: Arc<str>,
+    /// How long data is kept; `None` if its age does not matter.
+    retention: Option<Duration>,
 }
 
-/// The routes; `base` is where people reach them, for links.
-pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry, base: &str) -> Router {
+/// The routes; `base` is where people reach them, for links, `retention` how long data is kept.
+pub fn router(
+    store: Store,
+    live: Arc<Live>,
+    telemetry: SharedTelemetry,
+    base: &str,
+    retention: Option<Duration>,
+) -> Router {
     Router::new()
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/findings/stream", get(stream))
@@ -75,7 +84,7 @@ pub fn router(store: Store, live: Arc<Live>, telemetry: SharedTelemetry, base: &
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .with_state(Api { store, live, telemetry, base: base.into() })
+        .with_state(Api { store, live, telemetry, base: base.into(), retention })
 }
 
 /// An error as JSON: `{"error": {"code": 404, "message": "…"}}`.
@@ -315,7 +324,7 @@ async fn contracts(State(api): State<Api>) -> Response {
     let ready = api.live.is_ready();
     let body = serde_json::json!({
         "contracts": statuses, "clocks": clocks, "reload_error": reload_error, "ready": ready,
-        "failure": api.live.failure(),
+        "failure": api.live.failure(), "retention_seconds": api.retention.map(|age| age.as_secs()),
     });
     axum::Json(body).into_response()
 }

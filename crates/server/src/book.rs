@@ -263,10 +263,23 @@ impl Book {
     fn notify(&mut self, id: u64, entry: &Entry) {
         for (channel, waiting) in &mut self.waiting {
             waiting.push_back(Notice { id, entry: entry.clone() });
-            if waiting.len() > MAX_NOTICES {
-                waiting.pop_front();
-                *self.dropped.entry(channel.clone()).or_default() += 1;
+            if waiting.len() <= MAX_NOTICES {
+                continue;
             }
+            // Of each finding its newest state is what matters; and then that it is open.
+            let before = waiting.len();
+            let newest: BTreeMap<String, u64> = waiting
+                .iter()
+                .map(|notice| (notice.entry.finding.fingerprint.clone(), notice.id))
+                .collect();
+            waiting
+                .retain(|notice| newest.get(&notice.entry.finding.fingerprint) == Some(&notice.id));
+            while waiting.len() > MAX_NOTICES {
+                let over = |notice: &Notice| notice.entry.finding.status == Status::Resolved;
+                let least = waiting.iter().position(over).unwrap_or(0);
+                waiting.remove(least);
+            }
+            *self.dropped.entry(channel.clone()).or_default() += (before - waiting.len()) as u64;
         }
     }
 

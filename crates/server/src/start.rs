@@ -133,7 +133,8 @@ impl Server {
         let http_listener = counted(http_listener, "otlp_http");
         let query_listener = counted(query_listener, "query");
         let receiver = cors::allow(http::router(ingest.clone()), &config.cors_origins);
-        let routes = api::router(store.clone(), Arc::clone(&live), telemetry, &base)
+        let kept = config.retention_age;
+        let routes = api::router(store.clone(), Arc::clone(&live), telemetry, &base, kept)
             .merge(crate::export::router(store.clone()))
             .merge(crate::explain::router(store.clone(), Arc::clone(&live)))
             .merge(jaeger::JaegerApi::new(Arc::new(store.clone())).with_gate(gate.clone()).router())

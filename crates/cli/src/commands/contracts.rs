@@ -16,6 +16,7 @@ use crate::client::Tls;
 use crate::input::print_json;
 use crate::judge::judge;
 use crate::output::Format;
+use crate::remote::Remote;
 use crate::source::Source;
 use crate::times::{Window, duration};
 use crate::{Failure, Outcome, output, report};
@@ -39,8 +40,13 @@ enum Command {
         #[command(flatten)]
         window: Window,
         /// How long data is kept: no deadline may be longer, such as 7d.
+        /// With --url, the server's own if not given.
         #[arg(long, value_name = "DURATION", value_parser = duration)]
         retention_age: Option<Duration>,
+        /// Take notes for errors: sides that nothing matches, keys that some events lack, a
+        /// precedence that looks back further than data is kept.
+        #[arg(long)]
+        strict: bool,
     },
     /// Run contracts over history and say what became of every obligation.
     Run {
@@ -87,8 +93,8 @@ enum MineFormat {
 /// Runs the subcommand.
 pub async fn run(args: Args) -> Result<Outcome, Failure> {
     match args.command {
-        Command::Check { paths, data, window, retention_age } => {
-            check(&paths, data.source(), &window, retention_age).await
+        Command::Check { paths, data, window, retention_age, strict } => {
+            check(&paths, data.source(), &window, retention_age, strict).await
         }
         Command::Run { paths, source, window, limit, format } => {
             let range = window.range()?;
@@ -172,22 +178,38 @@ impl Data {
     }
 }
 
+/// How long the server that is read from keeps its data, if it says so.
+async fn retention_of(source: &Source) -> Result<Option<Duration>, Failure> {
+    let Some(url) = &source.url else { return Ok(None) };
+    let told: serde_json::Value = Remote::new(url, &source.tls)?.json("/api/v1/contracts").await?;
+    Ok(told["retention_seconds"].as_u64().map(Duration::from_secs))
+}
+
 async fn check(
     paths: &[PathBuf],
     source: Option<Source>,
     window: &Window,
     retention_age: Option<Duration>,
+    strict: bool,
 ) -> Result<Outcome, Failure> {
     let range = window.range()?;
     let (contracts, files) = load(paths)?;
+    let retention_age = match (retention_age, &source) {
+        (None, Some(source)) => retention_of(source).await?,
+        (age, _) => age,
+    };
     let mut errors = retention_age.map_or(Vec::new(), |age| contracts.beyond_retention(age));
-    let (mut odd, mut read) = (Vec::new(), Outcome::Clean);
+    let mut odd = retention_age.map_or(Vec::new(), |age| contracts.without_bound(age));
+    let mut read = Outcome::Clean;
     if let Some(source) = source {
         let mut data = DataCheck::new(&contracts);
         read = source.read(range, |batch| data.observe(batch)).await?;
         let (wrong, noted) = data.finish();
         errors.extend(wrong);
-        odd = noted;
+        odd.extend(noted);
+    }
+    if strict {
+        errors.append(&mut odd);
     }
     for note in &odd {
         output::error(&format!("note: {note}"));

@@ -27,6 +27,7 @@ mod meaning;
 mod parts;
 mod query;
 mod receivers;
+mod rejections;
 mod series;
 mod start;
 mod store;

@@ -82,3 +82,38 @@ async fn the_story_of_a_part_of_a_joint_key_has_its_verdicts() {
         assert_eq!(verdicts, [(json!("fulfilled"), of("a")), (json!("missed"), of("b"))], "{told}");
     }
 }
+
+/// Guarantees: notes of `contracts check` are errors with `--strict`; a server says itself how long it
+/// keeps data, and a precedence without `within` is noted where it looks back further.
+#[tokio::test]
+async fn notes_are_errors_where_strictness_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.yaml");
+    let data = dir.path().join("data");
+    let server = Serve::on(&data).args(&["--retention-age", "2h"]).start();
+    let spans = vec![span(1, "take", now() - SECOND, &[("correlation_id", "a")])];
+    send(&server, "traces", traces("worker", spans).encode_to_vec()).await;
+    let check = |text: String, more: &[&str]| {
+        std::fs::write(&file, text).unwrap();
+        let args = ["contracts", "check", file.to_str().unwrap()];
+        let output = run(args.iter().chain(more));
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let url = ["--url", server.query.as_str()];
+    let strict = ["--url", server.query.as_str(), "--strict"];
+    let unmatched = "`expect` matches none of the spans of this data";
+    let (status, said) = check(CONTRACT.to_owned(), &url);
+    assert!(status == 0 && said.contains("note: ") && said.contains(unmatched), "{said}");
+    let (status, said) = check(CONTRACT.to_owned(), &strict);
+    assert!(status == 2 && said.contains(unmatched) && !said.contains("note: "), "{said}");
+
+    let (status, said) = check(CONTRACT.replace("10s", "3h"), &url);
+    assert!(status == 2 && said.contains("`within` is 3h, but data is kept for 2h"), "{said}");
+    let precedence = CONTRACT.replace("    within: 10s\n", "    kind:   precedence\n");
+    let unbounded = "without `within` a cause may be of any age, but data is kept for 2h";
+    let (status, said) = check(precedence.clone(), &url);
+    assert!(status == 0 && said.contains(unbounded), "{said}");
+    let (status, said) = check(precedence.clone(), &strict);
+    assert!(status == 2 && said.contains(unbounded) && said.contains("c.yaml:7:13"), "{said}");
+    assert_eq!(check(precedence, &[]).0, 0);
+}

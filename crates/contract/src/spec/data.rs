@@ -259,4 +259,22 @@ impl ContractSet {
         }
         errors
     }
+
+    /// Contracts that look back over all of the past, of which data that is kept for `age` has only
+    /// the last part: a precedence without `within`.
+    pub fn without_bound(&self, age: Duration) -> Vec<LoadError> {
+        let kept = Literal::Duration(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+        let unbounded =
+            |contract: &Contract| contract.kind == Kind::Precedence && contract.within.is_none();
+        let all = self.contracts().iter().enumerate();
+        all.filter(|(_, contract)| unbounded(contract))
+            .filter_map(|(at, _)| {
+                let message = format!(
+                    "without `within` a cause may be of any age, but data is kept for {kept}"
+                );
+                let help = "say how long before the outcome its cause may be: add `within: 1h`";
+                self.complain(at, "kind", message, help.to_owned())
+            })
+            .collect()
+    }
 }

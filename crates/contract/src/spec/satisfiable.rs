@@ -1,14 +1,20 @@
 //! Selectors that no signal can match.
 //!
-//! What contradicts itself is found where that is plain: a value out of its field's range, two
-//! values of one field, ranges that do not meet, a value beside `nil`. A selector that passes may
+//! What contradicts itself is found where that can be seen from the selector alone: a value out of
+//! its field's range, two values of one field, a value that its expression does not match, ranges that
+//! do not meet, a value beside `nil`, a thing and its opposite. Negations are pushed in and small
+//! alternatives multiplied out, so it matters little how it is written. A selector that passes may
 //! still match nothing.
+
+mod terms;
 
 use std::cmp::Ordering;
 
 use lacuna_signal::selector::{
-    Expr, Field, FieldScope, Intrinsic, Literal, Op, Operand, StatusCode,
+    Expr, Field, FieldScope, Intrinsic, Literal, Op, SpanKind, StatusCode, whole_match,
 };
+
+use terms::{Terms, terms};
 
 /// Why nothing matches.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,23 +29,17 @@ const TOGETHER: &str = "say what the signals have in common; join alternatives b
 
 /// Why no signal can match `expr`, if that can be seen.
 pub(super) fn never(expr: &Expr) -> Option<Never> {
-    match expr {
-        Expr::Const(true) => None,
-        Expr::Const(false) => Some(alone(expr, "it is false".to_owned(), TOGETHER)),
-        Expr::Not(inner) => {
-            (**inner == Expr::Const(true)).then(|| alone(expr, "it is false".to_owned(), TOGETHER))
-        }
-        // One alternative that cannot be is a mistake too, but the others may be meant.
-        Expr::Or(parts) => {
-            let all: Option<Vec<Never>> = parts.iter().map(never).collect();
-            all?.into_iter().next()
-        }
-        Expr::And(parts) => parts.iter().find_map(never).or_else(|| conflict(parts)),
-        Expr::Compare { field, op, value: Operand::Literal(literal) } => {
-            out_of_range(expr, field, *op, literal)
-        }
-        Expr::Compare { .. } => None,
-    }
+    // One alternative that cannot be is a mistake too, but the others may be meant.
+    let all: Option<Vec<Never>> = terms(expr, false).iter().map(never_together).collect();
+    let told = || Some(alone(expr, "it is false".to_owned(), TOGETHER));
+    all?.into_iter().next().or_else(told)
+}
+
+/// Why no signal can match all of `terms`.
+fn never_together(terms: &Terms<'_>) -> Option<Never> {
+    let wrong =
+        |demand: &Demand<'_>| out_of_range(demand.source, demand.field, demand.op, demand.literal);
+    terms.wants.iter().find_map(wrong).or_else(|| conflict(terms))
 }
 
 fn alone(expr: &Expr, why: String, help: &str) -> Never {
@@ -77,36 +77,71 @@ fn out_of_range(expr: &Expr, field: &Field, op: Op, literal: &Literal) -> Option
     (!possible).then(|| alone(expr, why(), help))
 }
 
-/// What a conjunction demands of one field.
+/// What is demanded of one field.
+#[derive(Debug, Clone, Copy)]
 struct Demand<'a> {
+    /// The comparison as it is written.
+    source: &'a Expr,
     field: &'a Field,
     op: Op,
     literal: &'a Literal,
-    /// `nil` is compared with it, not a value.
-    nil: bool,
 }
 
-fn conflict(parts: &[Expr]) -> Option<Never> {
-    let mut demands: Vec<Demand<'_>> = Vec::new();
-    for part in parts {
-        let Expr::Compare { field, op, value: Operand::Literal(literal) } = part else { continue };
-        // Of several events or links, one may be this and another that.
-        if is_many(field) {
-            continue;
-        }
-        let demand = Demand { field, op: *op, literal, nil: *literal == Literal::Nil };
-        let other = demands.iter().find(|other| other.field == field && excludes(other, &demand));
-        if let Some(other) = other {
-            let why = format!(
-                "`{field}` cannot be {} and {} at once",
-                words(other.op, other.literal),
-                words(demand.op, literal)
-            );
-            return Some(Never { term: String::new(), why, help: TOGETHER.to_owned() });
-        }
-        demands.push(demand);
+impl Demand<'_> {
+    /// `nil` is compared with it, not a value.
+    fn nil(&self) -> bool {
+        *self.literal == Literal::Nil
     }
-    None
+
+    fn told(&self) -> String {
+        words(self.op, self.literal)
+    }
+}
+
+fn conflict(terms: &Terms<'_>) -> Option<Never> {
+    let together = |why: String| Never { term: String::new(), why, help: TOGETHER.to_owned() };
+    for (at, demand) in terms.wants.iter().enumerate() {
+        // Of several events or links, one may be this and another that.
+        let mut before = terms.wants[..at].iter().filter(|_| !is_many(demand.field));
+        let other = before.find(|other| other.field == demand.field && excludes(other, demand));
+        if let Some(other) = other {
+            let (field, told) = (demand.field, other.told());
+            return Some(together(format!(
+                "`{field}` cannot be {told} and {} at once",
+                demand.told()
+            )));
+        }
+    }
+    for demand in &terms.wants {
+        let same = |other: &&Demand<'_>| other.field == demand.field && implies(demand, other);
+        if let Some(other) = terms.refuses.iter().find(same) {
+            let why = format!("{} and not {} cannot be at once", demand.source, other.source);
+            return Some(together(why));
+        }
+    }
+    let field = terms.impossible()?;
+    Some(together(format!("every value that `{field}` can have is ruled out")))
+}
+
+/// Whether what satisfies `a` satisfies `b` too; both are about one field.
+fn implies(a: &Demand<'_>, b: &Demand<'_>) -> bool {
+    if a.op == b.op && a.literal == b.literal {
+        return true;
+    }
+    if b.nil() || a.nil() {
+        // Whatever has a value is not nil.
+        return b.nil() && b.op == Op::Ne && !(a.nil() && a.op == Op::Eq);
+    }
+    let level = |demand: &Demand<'_>| matches!(demand.literal, Literal::Severity(_));
+    if a.op != Op::Eq || level(a) || level(b) {
+        return false;
+    }
+    match (a.literal, b.literal, b.op) {
+        (Literal::Str(text), Literal::Str(pattern), op) if op.is_match() => {
+            whole_match(pattern, text) == (op == Op::Match)
+        }
+        (a, b, op) => !op.is_match() && order(a, b).is_some_and(|order| op.holds(Some(order))),
+    }
 }
 
 fn words(op: Op, literal: &Literal) -> String {
@@ -135,28 +170,26 @@ fn is_many(field: &Field) -> bool {
 /// Whether no value satisfies both.
 fn excludes(a: &Demand<'_>, b: &Demand<'_>) -> bool {
     // `= nil` wants no value; every other comparison, `!= nil` too, wants one.
-    let absent = |demand: &Demand<'_>| demand.nil && demand.op == Op::Eq;
-    if a.nil || b.nil {
+    let absent = |demand: &Demand<'_>| demand.nil() && demand.op == Op::Eq;
+    if a.nil() || b.nil() {
         return absent(a) != absent(b);
     }
-    if excludes_ordered(a, b) || excludes_ordered(b, a) {
-        return true;
-    }
-    // All statuses are ruled out one by one.
-    matches!((a.literal, b.literal), (Literal::Status(_), Literal::Status(_)))
-        && StatusCode::ALL.iter().all(|status| {
-            let holds = |demand: &Demand<'_>| {
-                let same = *demand.literal == Literal::Status(*status);
-                (demand.op == Op::Eq) == same
-            };
-            !(holds(a) && holds(b))
-        })
+    excludes_ordered(a, b) || excludes_ordered(b, a)
 }
 
 fn excludes_ordered(a: &Demand<'_>, b: &Demand<'_>) -> bool {
     // Types are strict: what equals text equals no number.
     if a.op == Op::Eq && b.op == Op::Eq && a.literal != b.literal {
         return !matches!(order(a.literal, b.literal), Some(Ordering::Equal));
+    }
+    if let (Op::Eq, Op::Match | Op::NotMatch) = (a.op, b.op) {
+        return match (a.literal, b.literal) {
+            (Literal::Str(text), Literal::Str(pattern)) => {
+                whole_match(pattern, text) != (b.op == Op::Match)
+            }
+            // Only texts match.
+            _ => true,
+        };
     }
     // A severity level is a range, which only equality above can tell apart.
     if matches!(a.literal, Literal::Severity(_)) || matches!(b.literal, Literal::Severity(_)) {
@@ -221,10 +254,35 @@ mod tests {
             (r#"{ name = nil }"#, "every span has a `name`"),
             (r#"{ false }"#, "it is false"),
             (r#"{ name = "x" && (duration < 0ns || duration < -1s) }"#, "never"),
+            (r#"{ name = "a" && (name = "b" || name = "c") }"#, "cannot be \"a\" and \"b\""),
+            (r#"{ (name = "a" || name = "b") && (name = "c" || name = "d") }"#, "at once"),
+            (r#"{ status = error && !(status = error) }"#, "cannot be error and not error"),
+            (r#"{ span.a = 1 && !(span.a = 1) }"#, "span.a = 1 and not span.a = 1"),
+            (r#"{ !(span.a != nil || span.b = 1) && span.a = 1 }"#, "span.a = 1 and not span.a"),
+            (r#"{ span.a = 3 && !(span.a > 2) }"#, "at once"),
+            (r#"{ span.a = "ab" && !(span.a =~ "a.*") }"#, "at once"),
+            (r#"{ event:name = "a" && !(event:name = "a") }"#, "at once"),
+            (r#"{ !(name = "a" || name != "a") }"#, "at once"),
+            (r#"{ name = "a" && name =~ "b.*" }"#, "cannot be \"a\" and =~"),
+            (r#"{ name = "a" && name !~ "a|b" }"#, "at once"),
+            (r#"{ span.a = 1 && span.a =~ "1" }"#, "at once"),
+            (r#"{ status != ok && status != error && status != unset }"#, "every value"),
+            (r#"{ !(status = ok || status = error || status = unset) }"#, "every value"),
+            (r#"{ !(duration >= 0ns) }"#, "never < 0ns"),
         ] {
             let found = why(text).unwrap_or_else(|| panic!("{text} can match"));
             assert!(found.contains(says), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn much_of_it_is_judged_part_by_part() {
+        let names: Vec<String> = (0..40).map(|i| format!("name = \"n{i}\"")).collect();
+        let any = names.join(" || ");
+        let wide = format!("{{ ({any}) && ({any}) && ({any}) }}");
+        assert_eq!(why(&wide), None);
+        let wrong = format!("{{ ({any}) && ({any}) && ({any}) && (span.a = 1 && span.a = 2) }}");
+        assert!(why(&wrong).is_some_and(|why| why.contains("at once")));
     }
 
     #[test]
@@ -242,6 +300,16 @@ mod tests {
             r#"{ status != error && status != ok }"#,
             r#"log { severity >= warn && severity <= error }"#,
             r#"log { severity = warn && severity >= 14 }"#,
+            r#"{ name = "a" && (name = "b" || name =~ "a.*") }"#,
+            r#"{ name = "a" && !(name = "b" || status = error) }"#,
+            // What has no value at all is neither.
+            r#"{ !(span.a = 1) && !(span.a != 1) }"#,
+            r#"{ event:name = "a" && !(event:name = "b") }"#,
+            r#"{ span.a > 1 && !(span.a > 2) }"#,
+            r#"{ name =~ "a.*" && name !~ "ab.*" }"#,
+            r#"log { severity = warn && !(severity >= 14) }"#,
+            r#"{ span.a = span.b && !(span.a = 1) }"#,
+            r#"{ status != ok && status != error }"#,
         ] {
             assert_eq!(why(text), None, "{text}");
         }

@@ -152,7 +152,8 @@ mod tests {
 
     async fn get(live: &Arc<Live>, store: &Store, path: &str) -> (StatusCode, String) {
         let telemetry = Arc::new(Telemetry::default());
-        let router = crate::api::router(store.clone(), Arc::clone(live), telemetry, "http://x");
+        let router =
+            crate::api::router(store.clone(), Arc::clone(live), telemetry, "http://x", None);
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();

@@ -158,7 +158,7 @@ fn spawn(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
     Delivered,
-    /// The receiver will never take it.
+    /// The receiver will not take it as it is, now.
     Rejected,
     /// It may take it later.
     Failed,
@@ -182,7 +182,7 @@ struct Channel {
 
 impl Channel {
     /// Posts JSON that tells `notices` changes. `about` names the one finding that it is about: if
-    /// the receiver refuses it for good, that is counted and named in the log.
+    /// the receiver rejects it, that is counted and named in the log.
     async fn post(
         &mut self,
         url: Url,
@@ -193,7 +193,7 @@ impl Channel {
     ) -> Attempt {
         let (attempt, why) = match self.status(&url, key, body).await {
             Ok(status) if status.is_success() => (Attempt::Delivered, String::new()),
-            Ok(status) if is_final(status) => (Attempt::Rejected, status.to_string()),
+            Ok(status) if is_rejection(status) => (Attempt::Rejected, status.to_string()),
             Ok(status) => (Attempt::Failed, status.to_string()),
             Err(why) => (Attempt::Failed, why),
         };
@@ -212,7 +212,7 @@ impl Channel {
                         channel,
                         target,
                         finding,
-                        "the receiver will not take a finding, which is given up: {why}"
+                        "the receiver will not take a finding as it is: {why}"
                     );
                 }
                 // Once when it begins: a receiver that is down for hours fills no log.
@@ -252,7 +252,7 @@ impl Channel {
         tokio::time::timeout(TIMEOUT, answer).await.map_err(late)?
     }
 
-    /// Takes what was told, or never will be, off the book.
+    /// Takes what was told, or will be no more, off the book.
     async fn told(&self, ids: Vec<u64>) {
         let (live, name) = (Arc::clone(&self.live), self.name.clone());
         let done = tokio::task::spawn_blocking(move || live.desk().told(&name, &ids));
@@ -263,11 +263,15 @@ impl Channel {
     /// How long to wait before the next attempt: half to all of what doubles with every failure,
     /// so that those who failed together do not come back together.
     fn pause(&self) -> Duration {
-        let full = FIRST_PAUSE.saturating_mul(1 << self.failures.saturating_sub(1).min(16));
-        let full = full.min(LONGEST_PAUSE);
-        let random = RandomState::new().hash_one(self.failures) as f64 / u64::MAX as f64;
-        full.mul_f64(0.5 + random / 2.0)
+        pause(self.failures, LONGEST_PAUSE)
     }
+}
+
+/// See [`Channel::pause`].
+fn pause(failures: u32, longest: Duration) -> Duration {
+    let full = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
+    let random = RandomState::new().hash_one(failures) as f64 / u64::MAX as f64;
+    full.mul_f64(0.5 + random / 2.0)
 }
 
 /// What a URL's name and password are as a header.
@@ -285,8 +289,8 @@ fn authorization(url: &Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// Whether the same request will never be taken, whenever it is sent.
-fn is_final(status: StatusCode) -> bool {
+/// Whether it is the request that the receiver finds fault with: others may be taken meanwhile.
+fn is_rejection(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY

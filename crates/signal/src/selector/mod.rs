@@ -49,6 +49,7 @@ pub use fields::{Field, FieldScope, Intrinsic};
 pub use index::BatchIndex;
 pub use lexer::parse_duration;
 pub use query::{Keep, Query, Relation};
+pub use term::whole_match;
 
 /// A predicate over spans or over log records, checked and ready to run.
 ///

@@ -135,6 +135,12 @@ pub(super) struct Pattern {
     rest: Rest,
 }
 
+/// Whether the whole of `text` matches `pattern`, as `=~` has it; a pattern that is none matches
+/// nothing.
+pub fn whole_match(pattern: &str, text: &str) -> bool {
+    Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text))
+}
+
 /// What follows the prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {

@@ -78,6 +78,11 @@ impl Receiver {
         self.state.lock().unwrap().unwanted = Some(text.to_owned());
     }
 
+    /// From now on what [`Self::will_not_take`] named is taken too.
+    pub fn will_take_all(&self) {
+        self.state.lock().unwrap().unwanted = None;
+    }
+
     pub fn taken(&self) -> Vec<Taken> {
         self.state.lock().unwrap().taken.clone()
     }
