@@ -2,6 +2,12 @@
 //!
 //! Run with `cargo +nightly fuzz run otlp_traces` (`cargo install cargo-fuzz`).
 
+mod contract;
+mod store;
+
+pub use contract::check_contracts;
+pub use store::check_folder;
+
 use bytes::Bytes;
 use lacuna_signal::otlp::file::{Requests, read_request};
 use lacuna_signal::otlp::{DecodeError, Decoded, Rejected, decode, decode_json};
